@@ -1,0 +1,70 @@
+"""How steps that are not plain coroutine functions are run: in threads, and as generators."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import copy_context
+from typing import Any
+
+from ._treadle import Context
+
+Call = Callable[[Context, Any], Any]
+Body = Callable[[Context, Any], Any]
+
+
+def in_thread(call: Call) -> Body:
+    """Run a function in the loop's default executor.
+
+    A thread cannot be interrupted. When the step is cancelled, its context is revoked, so that
+    nothing that the function does from then on counts, and the function's end is awaited.
+    """
+
+    async def body(context: Context, event: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(None, copy_context().run, call, context, event)
+        try:
+            result = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            context._revoke()
+            await _settled(future)
+            raise
+        return await result if asyncio.iscoroutine(result) else result
+
+    return body
+
+
+async def _settled(future: "asyncio.Future[Any]") -> None:
+    """Wait until a future is done, however often the waiting is cancelled."""
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            continue
+    if not future.cancelled():
+        # The cancellation stands; an error that came after it was likely caused by it.
+        future.exception()
+
+
+def from_async_generator(call: Callable[[Context, Any], AsyncIterator[Any]]) -> Body:
+    """Send each event that an asynchronous generator yields as it comes."""
+
+    async def body(context: Context, event: Any) -> None:
+        events = call(context, event)
+        try:
+            async for emitted in events:
+                context.send_event(emitted)
+        finally:
+            aclose = getattr(events, "aclose", None)
+            if aclose is not None:
+                await aclose()
+
+    return body
+
+
+def from_generator(call: Callable[[Context, Any], Iterator[Any]]) -> Body:
+    """Send each event that a generator yields, from the thread in which it runs."""
+
+    def send_all(context: Context, event: Any) -> None:
+        for emitted in call(context, event):
+            context.send_event(emitted)
+
+    return in_thread(send_all)

@@ -1,0 +1,99 @@
+"""Events: typed messages between steps."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from dataclasses import field
+    from typing import Any, dataclass_transform
+else:
+    field = None
+
+    def dataclass_transform(**_):
+        return lambda cls: cls
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(field,))
+class Event:
+    """A message from one step to others. A subclass declares its fields as a dataclass does.
+
+    Events are made by keyword; a missing or an unknown field is a `TypeError`. Defaults,
+    `dataclasses.field`, `ClassVar` and `__post_init__` mean what they mean in a dataclass.
+
+    >>> class Page(Event):
+    ...     url: str
+    ...     size: int = 0
+    >>> Page(url="https://example.org")
+    Page(url='https://example.org', size=0)
+    """
+
+    def __init_subclass__(cls, **options: "Any") -> None:
+        super().__init_subclass__(**options)
+        # A class without fields of its own needs nothing made for it.
+        if cls.__dict__.get("__annotations__"):
+            from dataclasses import dataclass
+
+            dataclass(kw_only=True, init="__init__" not in cls.__dict__)(cls)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__qualname__}({fields})"
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class StartEvent(Event):
+    """The first event of a run. Takes any fields, unless a subclass declares them.
+
+    >>> StartEvent(url="https://example.org").url
+    'https://example.org'
+    """
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Any) -> None: ...
+
+        def __getattr__(self, name: str) -> Any: ...
+    else:
+
+        def __init__(self, **fields):
+            self.__dict__.update(fields)
+
+
+class StopEvent(Event):
+    """Ends the run. `result` is what awaiting the run gives.
+
+    For a subclass, which declares its own fields, it is the event itself.
+    """
+
+    if TYPE_CHECKING:
+        result: Any = None
+    else:
+
+        def __init__(self, *, result=None):
+            self.result = result
+
+
+class Lagged(Event):
+    """In a stream: the reader was too slow, and this many events are no longer kept."""
+
+    if TYPE_CHECKING:
+        missed: int
+    else:
+
+        def __init__(self, *, missed):
+            self.missed = missed
+
+
+def has_fields(fields: "dict[str, Any]") -> "Callable[[object], bool]":
+    """Return a test of whether an event has all of these fields with these values."""
+    missing = object()
+
+    def matches(event: object) -> bool:
+        return all(getattr(event, name, missing) == value for name, value in fields.items())
+
+    return matches

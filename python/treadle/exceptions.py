@@ -1,0 +1,74 @@
+"""Every exception that treadle raises on its own account. All of them are `TreadleError`s.
+
+An exception of a step reaches `await run` as itself; these are for what only the engine can know.
+"""
+
+
+class TreadleError(Exception):
+    """The base class of all exceptions of treadle."""
+
+
+class WorkflowDefinitionError(TreadleError, ValueError):
+    """A workflow's graph is wrong. `problems` lists everything that is."""
+
+    problems: list[str]
+
+    def __init__(self, workflow: str, problems: list[str]) -> None:
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        super().__init__(f"workflow {workflow!r}:{lines}")
+        self.workflow = workflow
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.workflow, self.problems)
+
+
+class UnroutedEvent(TreadleError):
+    """An event was emitted that no step of the workflow accepts."""
+
+
+class RunStalled(TreadleError):
+    """A run can go nowhere: nothing is queued, running or waited for."""
+
+
+class RunEnded(TreadleError, RuntimeError):
+    """A run that is over was asked to take an event or a change of its state."""
+
+
+class WorkflowTimeout(TreadleError, TimeoutError):
+    """A run took longer than its workflow's `timeout`."""
+
+
+class StepTimeout(TreadleError, TimeoutError):
+    """A step took longer than its `timeout`."""
+
+
+class WaitTimeout(TreadleError, TimeoutError):
+    """No event that matches came within the `timeout` of `Context.wait_for_event`."""
+
+
+class StepCancelled(TreadleError, RuntimeError):
+    """A step that was cancelled while its thread went on used its `Context` afterwards."""
+
+
+class UnstorableValue(TreadleError, TypeError):
+    """A value cannot be stored, because it cannot be pickled. The key keeps its old value."""
+
+
+class UnreadableValue(TreadleError, ValueError):
+    """A stored value cannot be read back: its class has changed, or its unpickling raised."""
+
+
+class EventLoopError(TreadleError, RuntimeError):
+    """No event loop is running, or that of a run was closed before the run ended."""
+
+
+class InternalError(TreadleError, RuntimeError):
+    """The engine itself failed. The run is over, the process goes on; please report it."""
+
+
+def log_exception(text: str, error: BaseException) -> None:
+    """Log, under the logger `treadle`, an exception that nobody else will see."""
+    import logging
+
+    logging.getLogger("treadle").error(text, exc_info=error)

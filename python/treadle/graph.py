@@ -1,0 +1,131 @@
+"""The graph of a workflow: which step accepts what another emits, and what is wrong with it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from .annotations import Problem, StepInfo
+from .events import StartEvent, StopEvent
+
+
+class Graph:
+    """The steps of a workflow, and everything that is wrong with them and with their connections."""
+
+    def __init__(self, name: str, functions: Iterable[Any]) -> None:
+        self.name = name
+        self.steps: list[StepInfo] = []
+        self.problems: list[str] = []
+        for function in functions:
+            try:
+                self.steps.append(StepInfo(function))
+            except Problem as problem:
+                self.problems.append(str(problem))
+        self._check_names()
+        self._check_bodies()
+        if not self.problems:
+            self._check_connections()
+
+    def _check_names(self) -> None:
+        if not self.steps and not self.problems:
+            self.problems.append("it has no steps")
+        seen: set[str] = set()
+        for step in self.steps:
+            if step.name in seen:
+                self.problems.append(f"two steps have the name {step.name!r}")
+            seen.add(step.name)
+
+    def _check_bodies(self) -> None:
+        for step in self.steps:
+            try:
+                step.description()
+            except Problem as problem:
+                self.problems.append(str(problem))
+
+    def _check_connections(self) -> None:
+        if not any(_meet(cls, StartEvent) for step in self.steps for cls in step.accepts):
+            self.problems.append("no step accepts a StartEvent, so no run could start")
+        for step in self.steps:
+            for cls in step.emits or ():
+                if not issubclass(cls, StopEvent) and not self._takers(cls):
+                    self.problems.append(
+                        f"step {step.name!r} returns {cls.__name__}, which no step accepts"
+                    )
+        # A step without a return annotation may emit anything; so may one that returns nothing, for
+        # it may send events by hand.
+        if any(not step.emits for step in self.steps):
+            return
+        self._check_reached()
+        emitted = [cls for step in self.steps for cls in step.emits or ()]
+        if not any(issubclass(cls, StopEvent) for cls in emitted):
+            self.problems.append("no step returns a StopEvent, so no run could end")
+
+    def _check_reached(self) -> None:
+        for step in self.steps:
+            if step.options.external or any(_meet(cls, StartEvent) for cls in step.accepts):
+                continue
+            emitters = [s for s in self.steps if any(step in self._takers(c) for c in s.emits or ())]
+            if not emitters:
+                names = " | ".join(cls.__name__ for cls in step.accepts)
+                self.problems.append(
+                    f"nothing reaches step {step.name!r}: no step returns {names} (if it is sent from "
+                    f"outside, say @step(external=True))"
+                )
+
+    def _takers(self, emitted: type) -> list[StepInfo]:
+        """Find the steps that may get an event which is declared to be of this class."""
+        exact = [step for step in self.steps if self._route(emitted) in step.accepts]
+        # A subclass may be returned as well, and go elsewhere.
+        below = [
+            step
+            for step in self.steps
+            if step not in exact and any(issubclass(cls, emitted) for cls in step.accepts)
+        ]
+        return exact + below
+
+    def _route(self, emitted: type) -> type | None:
+        accepted = {cls for step in self.steps for cls in step.accepts}
+        return next((base for base in emitted.__mro__ if base in accepted), None)
+
+    def _starts(self) -> list[type]:
+        accepted = dict.fromkeys(cls for step in self.steps for cls in step.accepts)
+        return [cls for cls in accepted if issubclass(cls, StartEvent)]
+
+    def start_class(self) -> type | None:
+        """Return the class of the start event; `None` if it could be several."""
+        starts = self._starts()
+        if StartEvent in starts or not starts:
+            return StartEvent
+        return starts[0] if len(starts) == 1 else None
+
+    def start_names(self) -> str:
+        """Name the classes of start events."""
+        return ", ".join(cls.__name__ for cls in self._starts())
+
+    def to_mermaid(self) -> str:
+        """Return the graph as a Mermaid flowchart: steps are boxes, events are the arrows."""
+        ids = {step.name: f"s{number}" for number, step in enumerate(self.steps)}
+        lines = ["flowchart TD"]
+        lines += [f'    {ids[step.name]}["{_escaped(step.name)}"]' for step in self.steps]
+        for step in self.steps:
+            for cls in step.accepts:
+                if _meet(cls, StartEvent):
+                    label = cls.__name__ if issubclass(cls, StartEvent) else "StartEvent"
+                    lines.append(f"    start((start)) -->|{_escaped(label)}| {ids[step.name]}")
+                elif step.options.external:
+                    lines.append(f"    outside((outside)) -->|{cls.__name__}| {ids[step.name]}")
+        for step in self.steps:
+            if step.emits is None:
+                lines.append(f"    {ids[step.name]} -.->|any| any((?))")
+            for cls in step.emits or ():
+                if issubclass(cls, StopEvent):
+                    lines.append(f"    {ids[step.name]} -->|{cls.__name__}| stop((stop))")
+                for taker in [] if issubclass(cls, StopEvent) else self._takers(cls):
+                    lines.append(f"    {ids[step.name]} -->|{cls.__name__}| {ids[taker.name]}")
+        return "\n".join(dict.fromkeys(lines)) + "\n"
+
+
+def _meet(accepted: type, other: type) -> bool:
+    return issubclass(accepted, other) or issubclass(other, accepted)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

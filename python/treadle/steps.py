@@ -1,0 +1,150 @@
+"""Steps: functions that take an event and emit others."""
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+    from typing import Any, TypeVar, overload
+
+    F = TypeVar("F", bound=Callable[..., Any])
+
+MARK = "__treadle_step__"
+
+
+class StepOptions:
+    """What `@step` was given. Times are in seconds."""
+
+    __slots__ = ("concurrency", "external", "inline", "name", "namespace", "timeout")
+
+    def __init__(
+        self,
+        *,
+        name: str | None,
+        timeout: float | None,
+        concurrency: int | None,
+        inline: bool,
+        external: bool,
+        namespace: "dict[str, Any]",
+    ) -> None:
+        self.name = name
+        self.timeout = timeout
+        self.concurrency = concurrency
+        self.inline = inline
+        self.external = external
+        self.namespace = namespace
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def step(function: F, /) -> F: ...
+
+    @overload
+    def step(
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+        concurrency: int | None = None,
+        inline: bool = False,
+        external: bool = False,
+    ) -> Callable[[F], F]: ...
+
+
+def step(
+    function: "Callable[..., Any] | None" = None,
+    /,
+    *,
+    name: str | None = None,
+    timeout: float | None = None,
+    concurrency: int | None = None,
+    inline: bool = False,
+    external: bool = False,
+) -> "Any":
+    """Make a function, or a method of a `Workflow`, a step. The function itself stays as it is.
+
+    An `async def` runs on the event loop, a plain `def` in a worker thread with the caller's
+    context variables. What the step accepts is what the annotation of its event parameter says.
+
+    Args:
+        name: unique in the workflow; that of the function if not given.
+        timeout: seconds that one attempt may take; then it is cancelled, and the run fails with
+            `StepTimeout`.
+        concurrency: how many bodies of this step may run at once in one run; no limit if not given.
+        inline: run a plain `def` on the event loop; for functions that return at once.
+        external: the step's events are sent from outside, with `Run.send_event`: that no other step
+            emits them is no mistake, and a run that has nothing else to do waits for them.
+
+    Raises:
+        TypeError, ValueError: an option is of a wrong type or out of range.
+    """
+    _check(timeout, concurrency)
+    frame = sys._getframe(1)
+
+    def mark(function: "Any") -> "Any":
+        if not callable(function):
+            raise TypeError(f"@step: a function expected, not {function!r}")
+        options = StepOptions(
+            name=name,
+            timeout=timeout,
+            concurrency=concurrency,
+            inline=inline,
+            external=external,
+            namespace=_names_in_annotations(function, frame),
+        )
+        try:
+            setattr(function, MARK, options)
+        except AttributeError:
+            # A bound method takes no attributes.
+            from functools import partial
+
+            function = partial(function)
+            setattr(function, MARK, options)
+        return function
+
+    return mark if function is None else mark(function)
+
+
+def _check(timeout: float | None, concurrency: int | None) -> None:
+    if timeout is not None:
+        check_seconds("timeout", timeout)
+    if concurrency is not None:
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int):
+            raise TypeError(f"concurrency: an int expected, not {concurrency!r}")
+        if not 1 <= concurrency < 2**32:
+            raise ValueError(f"concurrency: at least 1 expected, not {concurrency!r}")
+
+
+def check_seconds(name: str, seconds: float) -> None:
+    """Raise unless this is a positive number of seconds."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"{name}: a number of seconds expected, not {seconds!r}")
+    if not seconds > 0:
+        raise ValueError(f"{name}: more than 0 seconds expected, not {seconds!r}")
+
+
+def _names_in_annotations(function: "Any", frame: "FrameType") -> "dict[str, Any]":
+    """Find the local names that annotations given as strings use, while their scope is alive."""
+    annotations = getattr(function, "__annotations__", None) or {}
+    names: set[str] = set()
+    for annotation in annotations.values():
+        if isinstance(annotation, str):
+            try:
+                names.update(compile(annotation, "<annotation>", "eval").co_names)
+            except SyntaxError:
+                continue
+    if not names:
+        return {}
+    return {name: value for name, value in local_names(frame) if name in names}
+
+
+def local_names(frame: "FrameType | None") -> "Iterator[tuple[str, Any]]":
+    """Yield the local variables of a frame's callers and then its own, module scopes left out."""
+    frames = []
+    while frame is not None:
+        if frame.f_locals is not frame.f_globals:
+            frames.append(frame)
+        frame = frame.f_back
+    for scope in reversed(frames):
+        yield from list(scope.f_locals.items())

@@ -1,0 +1,112 @@
+"""Workflows: steps whose annotations make a graph, which is checked when the workflow is made."""
+
+from ._treadle import Plan, Run
+from .events import StopEvent
+from .exceptions import WorkflowDefinitionError
+from .steps import MARK, check_seconds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+
+class Workflow:
+    """Steps that send each other events.
+
+    Give the steps as a list, or make a subclass whose methods are steps:
+
+    >>> from treadle import StartEvent, StopEvent, Workflow, step
+    >>> class Greet(Workflow):
+    ...     @step
+    ...     async def greet(self, ev: StartEvent) -> StopEvent:
+    ...         return StopEvent(result=f"Hello, {ev.name}!")
+    >>> import asyncio
+    >>> async def main():
+    ...     print(await Greet(timeout=60).run(name="Ada"))
+    >>> asyncio.run(main())
+    Hello, Ada!
+
+    Args:
+        name: for logs and errors; that of the class if not given.
+        steps: functions decorated with `step`; for a subclass they come on top of its methods.
+        timeout: seconds that a run may take; then it fails with `WorkflowTimeout`.
+        stream_limit: how many of the last streamed events of a run are kept for its readers.
+
+    Raises:
+        WorkflowDefinitionError: the graph cannot work; lists everything that is wrong with it.
+        TypeError, ValueError: an option is of a wrong type or out of range.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        steps: "Iterable[Callable[..., Any]]" = (),
+        *,
+        timeout: float | None = None,
+        stream_limit: int = 65_536,
+    ) -> None:
+        from .graph import Graph
+
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name: a str expected, not {name!r}")
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        if isinstance(stream_limit, bool) or not isinstance(stream_limit, int):
+            raise TypeError(f"stream_limit: an int expected, not {stream_limit!r}")
+        if stream_limit < 1:
+            raise ValueError(f"stream_limit: at least 1 expected, not {stream_limit!r}")
+        self.name = type(self).__name__ if name is None else name
+        self._graph = Graph(self.name, [*self._methods(), *steps])
+        if self._graph.problems:
+            raise WorkflowDefinitionError(self.name, self._graph.problems)
+        self._start_class = self._graph.start_class()
+        self._plan = Plan(
+            self.name,
+            [step.description() for step in self._graph.steps],
+            stop_event=StopEvent,
+            timeout=None if timeout is None else float(timeout),
+            stream_limit=stream_limit,
+        )
+
+    def _methods(self) -> "list[Callable[..., Any]]":
+        names = dict.fromkeys(
+            name
+            for cls in reversed(type(self).__mro__)
+            for name, value in vars(cls).items()
+            if hasattr(value, MARK)
+        )
+        methods = [getattr(self, name) for name in names]
+        return [method for method in methods if hasattr(method, MARK)]
+
+    def run(self, event: object = None, /, **fields: "Any") -> Run:
+        """Start a run and return it at once; await it for the result.
+
+        Give either the first event, or the fields of the start event.
+
+        Raises:
+            TypeError: fields that the start event does not have, or lacks.
+            UnroutedEvent: no step accepts the event.
+            EventLoopError: no event loop is running.
+        """
+        if event is None:
+            if self._start_class is None:
+                raise TypeError(
+                    f"workflow {self.name!r} starts with any of {self._graph.start_names()}: "
+                    f"give run() one of these events"
+                )
+            event = self._start_class(**fields)
+        elif fields:
+            raise TypeError("run() takes an event or the fields of the start event, not both")
+        return self._plan.start(event)
+
+    def to_mermaid(self) -> str:
+        """Return the graph as a Mermaid flowchart."""
+        return self._graph.to_mermaid()
+
+    def _repr_markdown_(self) -> str:
+        return f"```mermaid\n{self.to_mermaid()}```\n"
+
+    def __repr__(self) -> str:
+        steps = ", ".join(step.name for step in self._graph.steps)
+        return f"<{type(self).__name__} {self.name!r}: {steps}>"

@@ -1,0 +1,30 @@
+//! What can go wrong in the core.
+
+use std::fmt;
+
+/// The result of a core call.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Every error of the core. The Python binding maps each to one exception class, in one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The text is not a UUID.
+    InvalidRunId(String),
+    /// The run is over: it takes no events and no changes any more.
+    RunEnded,
+    /// An event reached `collect` whose class is not among the expected ones.
+    NotExpected,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidRunId(text) => write!(f, "not a run id (a UUID): {text:?}"),
+            Self::RunEnded => f.write_str("the run has ended"),
+            Self::NotExpected => f.write_str("the event's class is not among the expected ones"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

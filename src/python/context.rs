@@ -1,0 +1,392 @@
+//! What a step is given: the run's state, its events and its name.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::MutexGuard;
+use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyFloat, PyInt, PyType};
+use pyo3::{PyTraverseError, PyVisit, ffi};
+
+use super::convert::{self, PyValue, decode, encode};
+use super::error;
+use super::run::{Run, State};
+use crate::{Started, StepId};
+
+/// The state and the events of a run, as one step sees them. Every call is synchronous.
+#[pyclass(frozen, weakref, freelist = 64, module = "treadle")]
+pub struct Context {
+    pub run: Py<Run>,
+    pub step: StepId,
+    seq: u64,
+    attempt: u32,
+    // Set once the step was cancelled while it runs in a thread, which nobody can interrupt.
+    is_revoked: AtomicBool,
+}
+
+impl Context {
+    pub fn new(run: &Bound<'_, Run>, started: &Started) -> PyResult<Py<Self>> {
+        let context = Self {
+            run: run.clone().unbind(),
+            step: started.step,
+            seq: started.seq,
+            attempt: started.attempt,
+            is_revoked: AtomicBool::new(false),
+        };
+        Py::new(run.py(), context)
+    }
+
+    #[inline]
+    pub fn state(&self) -> PyResult<MutexGuard<'_, State>> {
+        if self.is_revoked.load(Ordering::Relaxed) {
+            return Err(error::step_cancelled(self.run.get(), self.step));
+        }
+        Ok(self.run.get().state.lock())
+    }
+
+    pub fn step_name(&self) -> &str {
+        self.run.get().plan.get().step_name(self.step)
+    }
+
+    #[inline]
+    fn stored(&self, py: Python<'_>, key: &str) -> PyResult<Option<PyValue>> {
+        Ok(self.state()?.core.store().get(key).map(|value| value.clone_ref(py)))
+    }
+
+    #[inline]
+    fn store(&self, key: &str, value: PyValue) -> PyResult<()> {
+        let mut state = self.state()?;
+        let replaced = match state.core.store_mut() {
+            Ok(store) => store.set(key, value),
+            Err(_) => return Err(self.ended(state, "set")),
+        };
+        drop(state);
+        drop(replaced);
+        Ok(())
+    }
+
+    #[cold]
+    fn ended(&self, state: MutexGuard<'_, State>, call: &str) -> PyErr {
+        drop(state);
+        error::run_ended(&self.run.get().id_text(), call)
+    }
+
+    /// Replaces a key's value by what `change` makes of it, again if another thread was faster.
+    fn modify<'py>(
+        &self,
+        py: Python<'py>,
+        key: &str,
+        change: impl Fn(Option<PyValue>) -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // Any other thread that was faster has made progress; only a function that sets the same key
+        // itself can lose this often.
+        const MOST_TRIES: usize = 1000;
+        for _ in 0..MOST_TRIES {
+            let (old, version) = match self.state()?.core.store().get_versioned(key) {
+                Some((value, version)) => (Some(value.clone_ref(py)), Some(version)),
+                None => (None, None),
+            };
+            let new = change(old)?;
+            let value = encode(key, &new)?;
+            let mut state = self.state()?;
+            let outcome = match state.core.store_mut() {
+                Ok(store) => store.compare_and_set(key, version, value),
+                Err(_) => return Err(self.ended(state, "update")),
+            };
+            drop(state);
+            if outcome.is_ok() {
+                return Ok(new);
+            }
+        }
+        Err(PyRuntimeError::new_err(format!(
+            "{}: it changed during each of {MOST_TRIES} updates; does the function set the key itself?",
+            error::shown_key(key)
+        )))
+    }
+}
+
+#[pymethods]
+impl Context {
+    /// Stores a snapshot of a value under a key.
+    fn set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let key = convert::key(key)?;
+        self.store(key, encode(key, value)?)
+    }
+
+    /// The value of a key, or `default` if there is none.
+    #[pyo3(signature = (key, default = None))]
+    fn get<'py>(&self, key: &Bound<'py, PyAny>, default: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        let py = key.py();
+        let key = convert::key(key)?;
+        match self.stored(py, key)? {
+            Some(value) => decode(py, key, &value),
+            None => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
+        }
+    }
+
+    /// As `set`, for `bytes`, `bytearray` and `memoryview` alone.
+    fn set_bytes(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let key = convert::key(key)?;
+        match convert::binary(value)? {
+            Some(binary) => self.store(key, binary),
+            None => Err(error::not_binary(key, &value.get_type())),
+        }
+    }
+
+    /// As `get`, for a value that was stored as binary.
+    #[pyo3(signature = (key, default = None))]
+    fn get_bytes<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = key.py();
+        let key = convert::key(key)?;
+        match self.stored(py, key)? {
+            Some(value @ (PyValue::Bytes(_) | PyValue::ByteArray(_))) => decode(py, key, &value),
+            Some(value) => Err(error::not_binary(key, &decode(py, key, &value)?.get_type())),
+            None => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
+        }
+    }
+
+    /// Removes a key. Says whether it was there.
+    fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let key = convert::key(key)?;
+        let mut state = self.state()?;
+        let removed = match state.core.store_mut() {
+            Ok(store) => store.delete(key),
+            Err(_) => return Err(self.ended(state, "delete")),
+        };
+        drop(state);
+        Ok(removed.is_some())
+    }
+
+    fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let key = convert::key(key)?;
+        Ok(self.state()?.core.store().contains(key))
+    }
+
+    fn __len__(&self) -> PyResult<usize> {
+        Ok(self.state()?.core.store().len())
+    }
+
+    /// The keys, in the order in which they were first set.
+    fn keys(&self) -> PyResult<Vec<String>> {
+        Ok(self.state()?.core.store().iter().map(|(key, _)| key.to_owned()).collect())
+    }
+
+    /// The same store as a mutable mapping.
+    #[getter]
+    #[pyo3(name = "state")]
+    fn mapping(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        static STATE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        Ok(STATE.import(slf.py(), "treadle.context", "State")?.call1((slf,))?.unbind())
+    }
+
+    /// Atomically replaces a key's value by `function(value)`, and returns the new value.
+    #[pyo3(signature = (key, function, *default, **keywords))]
+    fn update<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        function: &Bound<'py, PyAny>,
+        default: &Bound<'py, pyo3::types::PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = key.py();
+        let default = update_default(default, keywords)?;
+        let text = convert::key(key)?;
+        self.modify(py, text, |old| {
+            let old = match (old, &default) {
+                (Some(old), _) => decode(py, text, &old)?,
+                (None, Some(default)) => default.clone(),
+                (None, None) => return Err(PyKeyError::new_err((key.clone().unbind(),))),
+            };
+            function.call1((old,))
+        })
+    }
+
+    /// Atomically adds to a number, which is 0 if the key is missing, and returns the sum.
+    #[pyo3(signature = (key, by = None))]
+    fn increment<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        by: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = key.py();
+        let key = convert::key(key)?;
+        let one = PyInt::new(py, 1).into_any();
+        let by = by.unwrap_or(&one);
+        check_number(key, "increment by", by)?;
+        self.modify(py, key, |old| {
+            let old = match old {
+                Some(old) => decode(py, key, &old)?,
+                None => PyInt::new(py, 0).into_any(),
+            };
+            check_number(key, "increment", &old)?;
+            old.add(by)
+        })
+    }
+
+    /// Live objects of this process: kept by identity for the time of the run, never stored.
+    #[getter]
+    fn session(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
+        let fresh = PyDict::new(py).unbind();
+        Ok(self.state()?.session.get_or_insert(fresh).clone_ref(py))
+    }
+
+    /// The run's UUID (version 7) as a string.
+    fn run_id(&self) -> String {
+        self.run.get().id_text()
+    }
+
+    /// 1 on the first try of this step for this event, then 2, …
+    #[getter]
+    fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Names this step for this event in this run, the same in every attempt.
+    #[getter]
+    fn idempotency_key(&self) -> String {
+        format!("{}:{}", self.run.get().id_text(), self.seq)
+    }
+
+    /// Routes an event now.
+    fn send_event(&self, event: &Bound<'_, PyAny>) -> PyResult<()> {
+        drop(self.state()?);
+        let run = self.run.bind(event.py());
+        Run::emit(run, event, &|| format!("step {:?} sent", self.step_name()))?;
+        Run::wake_lanes(run)
+    }
+
+    /// Publishes an event outside of the run.
+    fn write_event_to_stream(&self, event: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = event.py();
+        let mut state = self.state()?;
+        let Ok(forgotten) = state.core.publish(event.clone().unbind()) else {
+            return Err(self.ended(state, "write_event_to_stream"));
+        };
+        let readers = std::mem::take(&mut state.readers);
+        drop(state);
+        drop(forgotten);
+        readers.iter().try_for_each(|reader| reader.wake(py, py.None()))
+    }
+
+    fn __repr__(&self) -> String {
+        let run = self.run.get();
+        format!("<Context of step {:?} in run {}>", self.step_name(), run.id_text())
+    }
+
+    /// The step was cancelled, but goes on in its thread: nothing that it does from now on counts.
+    fn _revoke(&self) {
+        self.is_revoked.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for an event of a class that matches; it may have been sent already.
+    #[pyo3(signature = (event_type, *, r#match = None, timeout = None))]
+    fn wait_for_event<'py>(
+        slf: &Bound<'py, Self>,
+        event_type: &Bound<'py, PyType>,
+        r#match: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Py<super::wait::EventWait>> {
+        super::wait::EventWait::start(slf, event_type, r#match, timeout)
+    }
+
+    /// Gathers events: the list of them, in the order of `expected`, once all are there; else `None`.
+    #[pyo3(signature = (event, expected, *, key = None))]
+    fn collect_events<'py>(
+        &self,
+        event: &Bound<'py, PyAny>,
+        expected: &Bound<'py, PyAny>,
+        key: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Vec<Py<PyAny>>>> {
+        super::wait::collect(self, event, expected, key)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.run)
+    }
+}
+
+fn update_default<'py>(
+    positional: &Bound<'py, pyo3::types::PyTuple>,
+    keywords: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    use pyo3::types::{PyAnyMethods as _, PyDictMethods as _, PyTupleMethods as _};
+    let named = match keywords {
+        Some(keywords) => {
+            if let Some(other) = keywords.keys().iter().find(|name| !name.eq("default").unwrap_or(false)) {
+                return Err(PyTypeError::new_err(format!("update() got an unexpected keyword argument {other}")));
+            }
+            keywords.get_item("default")?
+        }
+        None => None,
+    };
+    match (positional.len(), named) {
+        (0, named) => Ok(named),
+        (1, None) => positional.get_item(0).map(Some),
+        _ => Err(PyTypeError::new_err("update() takes a key, a function and at most one default")),
+    }
+}
+
+fn check_number(key: &str, call: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    if value.is_exact_instance_of::<PyInt>() || value.is_exact_instance_of::<PyFloat>() {
+        return Ok(());
+    }
+    let name = convert::type_name(&value.get_type());
+    Err(PyTypeError::new_err(format!("{}: {call}: an int or a float expected, not {name}", error::shown_key(key))))
+}
+
+/// The run in whose step the code runs, found through the context variables.
+pub struct CurrentRun;
+
+static CURRENT_RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+impl CurrentRun {
+    fn variable(py: Python<'_>) -> PyResult<&Py<PyAny>> {
+        CURRENT_RUN.get_or_try_init(py, || {
+            // SAFETY: the name is a C string and no default is given; a failure is fetched.
+            unsafe {
+                let variable = ffi::PyContextVar_New(c"treadle_run".as_ptr(), std::ptr::null_mut());
+                Bound::from_owned_ptr_or_err(py, variable).map(Bound::unbind)
+            }
+        })
+    }
+
+    /// The run, if the caller is inside of a step of one.
+    #[inline]
+    pub fn get(py: Python<'_>) -> PyResult<Option<Bound<'_, Run>>> {
+        let variable = Self::variable(py)?;
+        let mut value = std::ptr::null_mut();
+        // SAFETY: `variable` is a context variable; the value is an owned reference or null.
+        let value = unsafe {
+            if ffi::PyContextVar_Get(variable.as_ptr(), std::ptr::null_mut(), &raw mut value) != 0 {
+                return Err(PyErr::fetch(py));
+            }
+            Bound::from_owned_ptr_or_opt(py, value)
+        };
+        Ok(value.and_then(|value| value.cast_into::<Run>().ok()))
+    }
+
+    /// A copy of the caller's context in which this run is the current one.
+    #[inline]
+    pub fn new_context(run: &Bound<'_, Run>) -> PyResult<Py<PyAny>> {
+        let py = run.py();
+        let variable = Self::variable(py)?;
+        // SAFETY: a fresh copy is entered and left here; every result is checked and owned.
+        unsafe {
+            let context = Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())?;
+            if ffi::PyContext_Enter(context.as_ptr()) != 0 {
+                return Err(PyErr::fetch(py));
+            }
+            let token = Bound::from_owned_ptr_or_err(py, ffi::PyContextVar_Set(variable.as_ptr(), run.as_ptr()));
+            if ffi::PyContext_Exit(context.as_ptr()) != 0 {
+                return Err(PyErr::fetch(py));
+            }
+            token.map(|_| context.unbind())
+        }
+    }
+}
+

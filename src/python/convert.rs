@@ -1,0 +1,394 @@
+//! Python values to stored values and back: exact, or an error.
+//!
+//! The tag is chosen by the exact type. What stays immutable (`bytes`, `str`, `int`, `float`, `bool`,
+//! `None`) is kept by reference; lists and dicts become JSON text in one pass over the objects, with no
+//! Python code run on the way; everything else is pickled whole.
+
+use std::cell::RefCell;
+use std::os::raw::c_int;
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use jiter::{PythonParse, StringCacheMode};
+use pyo3::exceptions::{PyException, PyMemoryError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString, PyType};
+use pyo3::{PyTraverseError, PyVisit, ffi};
+
+use super::error;
+use crate::value::{JsonWriter, MAX_DEPTH, Stored, Tag};
+
+/// A value as a run of this process holds it.
+pub enum PyValue {
+    /// An immutable JSON scalar, by reference.
+    Scalar(Py<PyAny>),
+    /// `bytes`, by reference.
+    Bytes(Py<PyBytes>),
+    /// What was in a `bytearray`.
+    ByteArray(Arc<[u8]>),
+    /// JSON text of a list or a dict.
+    Json(Arc<[u8]>),
+    /// A pickle.
+    Opaque(Py<PyBytes>),
+}
+
+impl Stored for PyValue {
+    fn tag(&self) -> Tag {
+        match self {
+            Self::Scalar(_) | Self::Json(_) => Tag::Json,
+            Self::Bytes(_) => Tag::Binary,
+            Self::ByteArray(_) => Tag::MutableBinary,
+            Self::Opaque(_) => Tag::Opaque,
+        }
+    }
+}
+
+impl PyValue {
+    /// One more reference to the value; nothing is copied.
+    #[inline]
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Scalar(object) => Self::Scalar(object.clone_ref(py)),
+            Self::Bytes(bytes) => Self::Bytes(bytes.clone_ref(py)),
+            Self::ByteArray(bytes) => Self::ByteArray(Arc::clone(bytes)),
+            Self::Json(text) => Self::Json(Arc::clone(text)),
+            Self::Opaque(pickle) => Self::Opaque(pickle.clone_ref(py)),
+        }
+    }
+
+    pub fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Scalar(object) => visit.call(object),
+            Self::Bytes(bytes) | Self::Opaque(bytes) => visit.call(bytes),
+            Self::ByteArray(_) | Self::Json(_) => Ok(()),
+        }
+    }
+}
+
+/// Takes a snapshot of a value.
+///
+/// # Errors
+/// `UnstorableValue` (a `TypeError`) that names the key and the type, if it does not pickle.
+#[inline]
+pub fn encode(key: &str, value: &Bound<'_, PyAny>) -> PyResult<PyValue> {
+    match kind_of(value) {
+        Kind::Scalar => Ok(PyValue::Scalar(value.clone().unbind())),
+        // SAFETY: `kind_of` says `Bytes` for the exact type `bytes` alone.
+        Kind::Bytes => Ok(PyValue::Bytes(unsafe { value.cast_unchecked::<PyBytes>() }.clone().unbind())),
+        Kind::Container => match json(value) {
+            Some(text) => Ok(PyValue::Json(text)),
+            None => pickle(key, value),
+        },
+        Kind::Other => match binary(value)? {
+            Some(binary) => Ok(binary),
+            None => pickle(key, value),
+        },
+    }
+}
+
+/// Takes a snapshot of `bytes`, a `bytearray` or a `memoryview`; gives nothing for any other type.
+pub fn binary(value: &Bound<'_, PyAny>) -> PyResult<Option<PyValue>> {
+    let py = value.py();
+    if let Ok(bytes) = value.cast_exact::<PyBytes>() {
+        return Ok(Some(PyValue::Bytes(bytes.clone().unbind())));
+    }
+    if let Ok(bytes) = value.cast_exact::<PyByteArray>() {
+        return Ok(Some(PyValue::ByteArray(bytes.to_vec().into())));
+    }
+    if value.cast_exact::<PyMemoryView>().is_ok() {
+        let bytes = value.call_method0(intern!(py, "tobytes"))?;
+        return Ok(Some(PyValue::Bytes(bytes.cast_into::<PyBytes>()?.unbind())));
+    }
+    Ok(None)
+}
+
+/// Makes a fresh Python object of a stored value; immutable ones are shared.
+///
+/// # Errors
+/// `UnreadableValue` that names the key, if an opaque value does not unpickle.
+#[inline]
+pub fn decode<'py>(py: Python<'py>, key: &str, value: &PyValue) -> PyResult<Bound<'py, PyAny>> {
+    match value {
+        PyValue::Scalar(object) => Ok(object.bind(py).clone()),
+        PyValue::Bytes(bytes) => Ok(bytes.bind(py).clone().into_any()),
+        PyValue::ByteArray(bytes) => Ok(PyByteArray::new(py, bytes).into_any()),
+        PyValue::Json(text) => parse_json(py, key, text),
+        PyValue::Opaque(pickle) => unpickle(py, key, pickle),
+    }
+}
+
+fn parse_json<'py>(py: Python<'py>, key: &str, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let parse = PythonParse { cache_mode: StringCacheMode::Keys, ..PythonParse::default() };
+    parse.python_parse(py, text).map_err(|e| error::unreadable_value(py, key, &jiter::map_json_error(text, &e)))
+}
+
+enum Kind {
+    Scalar,
+    Bytes,
+    Container,
+    Other,
+}
+
+#[inline]
+fn kind_of(value: &Bound<'_, PyAny>) -> Kind {
+    let object = value.as_ptr();
+    // SAFETY: `object` is a live reference for the whole call; the type addresses are those of the
+    // interpreter's static types, and each branch calls only what its exact type allows.
+    unsafe {
+        let class = ffi::Py_TYPE(object);
+        if class == &raw mut ffi::PyUnicode_Type {
+            if is_valid_unicode(object) { Kind::Scalar } else { Kind::Other }
+        } else if class == &raw mut ffi::PyLong_Type {
+            if as_i64(object).is_some() { Kind::Scalar } else { Kind::Other }
+        } else if class == &raw mut ffi::PyBytes_Type {
+            Kind::Bytes
+        } else if class == &raw mut ffi::PyDict_Type || class == &raw mut ffi::PyList_Type {
+            Kind::Container
+        } else if class == &raw mut ffi::PyFloat_Type {
+            if ffi::PyFloat_AS_DOUBLE(object).is_finite() { Kind::Scalar } else { Kind::Other }
+        } else if class == &raw mut ffi::PyBool_Type || object == ffi::Py_None() {
+            Kind::Scalar
+        } else {
+            Kind::Other
+        }
+    }
+}
+
+/// # Safety
+/// `object` must be a live `int`.
+#[inline]
+unsafe fn as_i64(object: *mut ffi::PyObject) -> Option<i64> {
+    let mut overflow: c_int = 0;
+    // SAFETY: by the caller's contract; with an exact `int` the call runs no Python code and cannot fail.
+    let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(object, &raw mut overflow) };
+    (overflow == 0).then_some(value)
+}
+
+/// Whether a `str` has no lone surrogate.
+///
+/// # Safety
+/// `object` must be a live `str`.
+#[inline]
+unsafe fn is_valid_unicode(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: by the caller's contract; the data is `length` units of the size that the kind says.
+    unsafe {
+        if ffi::PyUnicode_IS_COMPACT_ASCII(object) != 0 {
+            return true;
+        }
+        let length = ffi::PyUnicode_GET_LENGTH(object) as usize;
+        let data = ffi::PyUnicode_DATA(object);
+        match ffi::PyUnicode_KIND(object) {
+            ffi::PyUnicode_1BYTE_KIND => true,
+            ffi::PyUnicode_2BYTE_KIND => {
+                !std::slice::from_raw_parts(data.cast::<u16>(), length).iter().any(|unit| unit & 0xf800 == 0xd800)
+            }
+            _ => !std::slice::from_raw_parts(data.cast::<u32>(), length).iter().any(|unit| unit & !0x7ff == 0xd800),
+        }
+    }
+}
+
+/// The value is not JSON by our table; it is pickled instead.
+struct NotJson;
+
+// Beyond this, containers that several others hold are remembered.
+const REMEMBER_SHARED_FROM: usize = 1 << 20;
+// A value whose text would be larger than this only because its parts are shared is pickled, which
+// writes each part once: otherwise a hundred nested `[x, x]` would fill all memory.
+const LARGEST_WITH_SHARED: usize = 64 << 20;
+const KEEP_BUFFER: usize = 1 << 20;
+
+thread_local! {
+    static BUFFER: RefCell<JsonWriter> = RefCell::default();
+}
+
+#[inline]
+fn json(value: &Bound<'_, PyAny>) -> Option<Arc<[u8]>> {
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.reset(KEEP_BUFFER);
+        let mut encoder = JsonEncoder { out: buffer, shared: HashSet::new(), repeated: false };
+        // SAFETY: `value` is a live list or dict, and the interpreter is attached: nothing that the
+        // encoder calls runs Python code or lets another thread in, so nothing changes under it.
+        unsafe { encoder.container(value.as_ptr(), 1) }.ok()?;
+        Some(buffer.as_bytes().into())
+    })
+}
+
+struct JsonEncoder<'a> {
+    out: &'a mut JsonWriter,
+    shared: HashSet<usize>,
+    repeated: bool,
+}
+
+impl JsonEncoder<'_> {
+    /// # Safety
+    /// `object` must be live, and nothing may run Python code until the call returns.
+    unsafe fn value(&mut self, object: *mut ffi::PyObject, depth: usize) -> Result<(), NotJson> {
+        // SAFETY: by the caller's contract; each branch calls only what its exact type allows.
+        unsafe {
+            let class = ffi::Py_TYPE(object);
+            if class == &raw mut ffi::PyUnicode_Type {
+                self.out.str(utf8(object)?);
+            } else if class == &raw mut ffi::PyLong_Type {
+                self.out.int(as_i64(object).ok_or(NotJson)?);
+            } else if class == &raw mut ffi::PyDict_Type || class == &raw mut ffi::PyList_Type {
+                return self.container(object, depth + 1);
+            } else if class == &raw mut ffi::PyFloat_Type {
+                let value = ffi::PyFloat_AS_DOUBLE(object);
+                if !value.is_finite() {
+                    return Err(NotJson);
+                }
+                self.out.float(value);
+            } else if class == &raw mut ffi::PyBool_Type {
+                self.out.bool(object == ffi::Py_True());
+            } else if object == ffi::Py_None() {
+                self.out.null();
+            } else {
+                return Err(NotJson);
+            }
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// As for [`JsonEncoder::value`]; `object` must be an exact `list` or `dict`.
+    unsafe fn container(&mut self, object: *mut ffi::PyObject, depth: usize) -> Result<(), NotJson> {
+        if depth > MAX_DEPTH {
+            return Err(NotJson);
+        }
+        // SAFETY: by the caller's contract.
+        unsafe {
+            if self.out.len() > REMEMBER_SHARED_FROM {
+                self.bound_shared(object)?;
+            }
+            if ffi::Py_TYPE(object) == &raw mut ffi::PyList_Type {
+                self.list(object, depth)
+            } else {
+                self.dict(object, depth)
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for [`JsonEncoder::value`].
+    #[cold]
+    unsafe fn bound_shared(&mut self, object: *mut ffi::PyObject) -> Result<(), NotJson> {
+        // SAFETY: by the caller's contract.
+        if unsafe { ffi::Py_REFCNT(object) } > 1 && !self.shared.insert(object as usize) {
+            self.repeated = true;
+        }
+        if self.repeated && self.out.len() > LARGEST_WITH_SHARED { Err(NotJson) } else { Ok(()) }
+    }
+
+    /// # Safety
+    /// As for [`JsonEncoder::value`]; `object` must be an exact `list`.
+    unsafe fn list(&mut self, object: *mut ffi::PyObject, depth: usize) -> Result<(), NotJson> {
+        self.out.begin_list();
+        // SAFETY: by the caller's contract the list cannot change; the items are borrowed from it.
+        unsafe {
+            for at in 0..ffi::PyList_GET_SIZE(object) {
+                self.value(ffi::PyList_GET_ITEM(object, at), depth)?;
+            }
+        }
+        self.out.end_list();
+        Ok(())
+    }
+
+    /// # Safety
+    /// As for [`JsonEncoder::value`]; `object` must be an exact `dict`.
+    unsafe fn dict(&mut self, object: *mut ffi::PyObject, depth: usize) -> Result<(), NotJson> {
+        self.out.begin_dict();
+        let (mut at, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: by the caller's contract the dict cannot change; key and value are borrowed from it.
+        unsafe {
+            while ffi::PyDict_Next(object, &raw mut at, &raw mut key, &raw mut value) != 0 {
+                if ffi::Py_TYPE(key) != &raw mut ffi::PyUnicode_Type {
+                    return Err(NotJson);
+                }
+                self.out.key(utf8(key)?);
+                self.value(value, depth)?;
+            }
+        }
+        self.out.end_dict();
+        Ok(())
+    }
+}
+
+/// # Safety
+/// `object` must be a live `str` that outlives the result.
+#[inline]
+unsafe fn utf8<'a>(object: *mut ffi::PyObject) -> Result<&'a str, NotJson> {
+    let mut size = 0;
+    // SAFETY: by the caller's contract; the bytes live as long as the `str` does.
+    unsafe {
+        let data = ffi::PyUnicode_AsUTF8AndSize(object, &raw mut size);
+        if data.is_null() {
+            ffi::PyErr_Clear();
+            return Err(NotJson);
+        }
+        Ok(std::str::from_utf8_unchecked(std::slice::from_raw_parts(data.cast(), size as usize)))
+    }
+}
+
+static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+// The protocol of Python 3.8 and later (PEP 574).
+const PROTOCOL: c_int = 5;
+
+#[cold]
+fn pickle_error(key: &str, value: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    let py = value.py();
+    let is_about_the_value = error.is_instance_of::<PyException>(py) && !error.is_instance_of::<PyMemoryError>(py);
+    if is_about_the_value { error::unstorable_value(py, key, &value.get_type(), &error) } else { error }
+}
+
+fn pickle(key: &str, value: &Bound<'_, PyAny>) -> PyResult<PyValue> {
+    let dumps = DUMPS.import(value.py(), "_pickle", "dumps")?;
+    let pickle = with_stack_for_recursion(|| dumps.call1((value, PROTOCOL)));
+    let pickle = pickle.map_err(|error| pickle_error(key, value, error))?;
+    Ok(PyValue::Opaque(pickle.cast_into::<PyBytes>()?.unbind()))
+}
+
+fn unpickle<'py>(py: Python<'py>, key: &str, pickle: &Py<PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+    let loads = LOADS.import(py, "_pickle", "loads")?;
+    with_stack_for_recursion(|| loads.call1((pickle,))).map_err(|error| {
+        if error.is_instance_of::<PyException>(py) { error::unreadable_value(py, key, &error) } else { error }
+    })
+}
+
+/// Runs `call` with as much stack as the pickler can use before the interpreter's recursion limit
+/// stops it: the pickler recurses in C, and a thread may have a stack of a few hundred KiB.
+#[inline]
+fn with_stack_for_recursion<T>(call: impl FnOnce() -> T) -> T {
+    const BYTES_PER_LEVEL: usize = 2048;
+    const MOST: usize = 1 << 30;
+    // SAFETY: reads one number of the attached interpreter.
+    let limit = unsafe { ffi::Py_GetRecursionLimit() };
+    let need = (usize::try_from(limit).unwrap_or(0) * BYTES_PER_LEVEL).min(MOST);
+    stacker::maybe_grow(need, need + (64 << 10), call)
+}
+
+/// A key: a `str` without lone surrogates.
+///
+/// # Errors
+/// `TypeError` or `ValueError` that names what was given.
+#[inline]
+pub fn key<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    // SAFETY: the check of the type comes first, and the text is borrowed for as long as `key` is.
+    unsafe {
+        if ffi::PyUnicode_Check(key.as_ptr()) != 0
+            && let Ok(text) = utf8(key.as_ptr())
+        {
+            return Ok(text);
+        }
+    }
+    Err(error::invalid_key(key))
+}
+
+/// The name that errors give to a type.
+pub fn type_name(class: &Bound<'_, PyType>) -> String {
+    let name = class.fully_qualified_name();
+    name.map_or_else(|_| "?".to_owned(), |name: Bound<'_, PyString>| name.to_string_lossy().into_owned())
+}

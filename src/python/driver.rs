@@ -1,0 +1,773 @@
+//! Driving a run: lanes, each of which runs one step at a time inside of one asyncio task.
+//!
+//! A lane calls a step's function and drives its coroutine right there, so that a step that does not wait
+//! costs no task and no pass of the event loop. Once a step is really suspended, the task belongs to that
+//! step until it is done, and other steps that are ready get lanes of their own. The first lane of a run is
+//! that of whoever awaits it; if nobody does, it is a task.
+//!
+//! Cancellation follows `asyncio.timeout`: a lane that the engine stops is cancelled through its task and
+//! takes that one request back (`uncancel`) when its step has unwound; any further request is somebody
+//! else's, and goes on to whoever awaits.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use pyo3::exceptions::asyncio::CancelledError;
+use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyList;
+use pyo3::{PyTraverseError, PyVisit, ffi, intern};
+
+use super::context::Context;
+use super::error;
+use super::gate::{Gate, yielded};
+use super::plan::{Arguments, Route};
+use super::run::{Outcome, Run, now};
+use super::wake::{self, Waker, is_closed};
+use crate::{Phase, Slot, Started};
+
+/// Why the engine cancels the step of a lane.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    RunEnding,
+    StepTimeout,
+}
+
+/// One lane: what an asyncio task, or whoever awaits a run, iterates.
+#[pyclass(frozen, module = "treadle._treadle")]
+pub struct Lane {
+    run: Py<Run>,
+    is_awaiter: bool,
+    // The number of the delivery that is being run; 0 if none is.
+    running: AtomicU64,
+    state: Mutex<LaneState>,
+}
+
+struct LaneState {
+    at: At,
+    task: Option<Py<PyAny>>,
+    // How many requests to cancel its task had when it was first suspended here.
+    cancelling_before: usize,
+    is_registered: bool,
+    stop: Option<Stop>,
+}
+
+/// Where a lane is.
+enum At {
+    Fresh,
+    OnStack,
+    InStep(Active),
+    Parked,
+    // Waits for the run to end; the error is raised then.
+    WaitingForEnd(Py<PyAny>, Option<PyErr>),
+    Finished,
+}
+
+/// A step that has begun.
+struct Active {
+    started: Started,
+    coroutine: Py<PyAny>,
+    context: Py<PyAny>,
+    // Whether a cancellation was thrown into it.
+    interrupted: bool,
+}
+
+enum Sent {
+    Yielded(Py<PyAny>),
+    Returned(Py<PyAny>),
+    Raised(PyErr),
+}
+
+enum Next {
+    Step(Active),
+    Yield(Py<PyAny>),
+    Finish(PyResult<Option<Py<PyAny>>>),
+}
+
+static CURRENT_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+impl Lane {
+    fn new(run: Py<Run>, is_awaiter: bool) -> Self {
+        let state =
+            LaneState { at: At::Fresh, task: None, cancelling_before: 0, is_registered: false, stop: None };
+        Self { run, is_awaiter, running: AtomicU64::new(0), state: Mutex::new(state) }
+    }
+
+    /// The iterator of an `await` of the run.
+    pub fn for_awaiter(run: &Bound<'_, Run>) -> PyResult<Py<Self>> {
+        Py::new(run.py(), Self::new(run.clone().unbind(), true))
+    }
+
+    /// A lane with a task of its own.
+    pub fn spawn(run: &Bound<'_, Run>) -> PyResult<()> {
+        let py = run.py();
+        let lane = Bound::new(py, Self::new(run.clone().unbind(), false))?;
+        let task = run.get().event_loop.bind(py).call_method1(intern!(py, "create_task"), (&lane,))?;
+        let mut state = lane.get().state.lock();
+        if !matches!(state.at, At::Finished) {
+            state.task = Some(task.unbind());
+        }
+        Ok(())
+    }
+
+    /// Whether the lane runs this step now.
+    pub fn runs(&self, slot: Slot) -> bool {
+        matches!(&self.state.lock().at, At::InStep(active) if active.started.slot == slot)
+    }
+
+    /// Cancels the step of a lane. A lane that is on the stack is cancelled once it is suspended.
+    pub fn stop(lane: &Bound<'_, Self>, why: Stop) -> PyResult<()> {
+        let py = lane.py();
+        let task = {
+            let mut state = lane.get().state.lock();
+            match state.at {
+                At::InStep(_) if state.stop.is_none() => {
+                    state.stop = Some(why);
+                    state.task.as_ref().map(|task| task.clone_ref(py))
+                }
+                At::OnStack => {
+                    drop(state);
+                    let seq = lane.get().running.load(Ordering::Relaxed);
+                    let again = lane.getattr(intern!(py, "_stop"))?;
+                    let event_loop = lane.get().run.get().event_loop.bind(py);
+                    event_loop.call_method1(intern!(py, "call_soon"), (again, seq))?;
+                    return Ok(());
+                }
+                _ => return Ok(()),
+            }
+        };
+        if let Some(task) = task {
+            task.call_method0(py, intern!(py, "cancel"))?;
+        }
+        Ok(())
+    }
+
+    fn resume(lane: &Bound<'_, Self>, thrown: Option<PyErr>) -> PyResult<Option<Py<PyAny>>> {
+        let at = {
+            let mut state = lane.get().state.lock();
+            match state.at {
+                At::OnStack => return Err(PyValueError::new_err("the run is being awaited already")),
+                At::Finished => return Err(PyRuntimeError::new_err("this await of the run is over")),
+                _ => std::mem::replace(&mut state.at, At::OnStack),
+            }
+        };
+        let run = lane.get().run.bind(lane.py()).clone();
+        let result = Self::go_on(lane, &run, at, thrown);
+        if !matches!(result, Ok(Some(_))) {
+            Self::finish(lane, &run)?;
+        }
+        result
+    }
+
+    fn go_on(
+        lane: &Bound<'_, Self>,
+        run: &Bound<'_, Run>,
+        at: At,
+        thrown: Option<PyErr>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let mut was_parked = false;
+        let mut next = match at {
+            At::InStep(active) => return Self::drive(lane, run, active, thrown),
+            At::Fresh => Self::begin(lane, run, thrown)?,
+            At::Parked => {
+                was_parked = true;
+                match thrown {
+                    Some(error) => Some(Self::interrupted(lane, run, error)?),
+                    None => None,
+                }
+            }
+            At::WaitingForEnd(future, pending) => {
+                let error = match thrown {
+                    Some(error) => {
+                        run.get().remove_waiter(&future);
+                        match Self::interrupted(lane, run, error)? {
+                            Next::Finish(Err(error)) => Some(error),
+                            other => return Self::perform(lane, run, other),
+                        }
+                    }
+                    None => pending,
+                };
+                Some(Self::at_end(lane, run, error)?)
+            }
+            At::OnStack | At::Finished => None,
+        };
+        if next.is_none() {
+            next = Some(Self::next(lane, run, was_parked)?);
+        }
+        match next {
+            Some(next) => Self::perform(lane, run, next),
+            None => Ok(None),
+        }
+    }
+
+    fn perform(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, next: Next) -> PyResult<Option<Py<PyAny>>> {
+        match next {
+            Next::Step(active) => Self::drive(lane, run, active, None),
+            Next::Yield(future) => Ok(Some(future)),
+            Next::Finish(result) => result,
+        }
+    }
+
+    /// The lane's first resumption. Gives nothing if it is to run steps.
+    fn begin(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, thrown: Option<PyErr>) -> PyResult<Option<Next>> {
+        let py = lane.py();
+        if !lane.get().is_awaiter {
+            let mut state = run.get().state.lock();
+            state.scheduled = state.scheduled.saturating_sub(1);
+            drop(state);
+            return thrown.map(|error| Self::interrupted(lane, run, error)).transpose();
+        }
+        if let Some(error) = thrown {
+            return Ok(Some(Next::Finish(Err(error))));
+        }
+        let (phase, may_drive) = {
+            let state = run.get().state.lock();
+            (state.core.phase(), !state.started && !state.detached && run.get().is_on_its_thread())
+        };
+        if phase == Phase::Ended {
+            return Ok(Some(Next::Finish(Self::give_result(run))));
+        }
+        let event_loop = wake::running_loop(py)?;
+        let is_its_loop = event_loop.is(&run.get().event_loop);
+        if may_drive && is_its_loop {
+            run.get().state.lock().started = true;
+            run.get().gate.get().forget_run(run);
+            return Ok(None);
+        }
+        if !is_its_loop && is_closed(run.get().event_loop.bind(py))? {
+            return Ok(Some(Next::Finish(Err(error::loop_closed(&run.get().id_text())))));
+        }
+        if super::context::CurrentRun::get(py)?.is_some_and(|current| current.is(run)) {
+            return Ok(Some(Next::Finish(Err(error::awaits_itself(&run.get().id_text())))));
+        }
+        Self::at_end(lane, run, None).map(Some)
+    }
+
+    /// Runs steps until one is suspended or there is nothing left to do.
+    fn drive(
+        lane: &Bound<'_, Self>,
+        run: &Bound<'_, Run>,
+        mut active: Active,
+        mut thrown: Option<PyErr>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        loop {
+            run.get().state.lock().driving = true;
+            lane.get().running.store(active.started.seq, Ordering::Relaxed);
+            let sent = match thrown.take() {
+                None => active.send(lane.py()),
+                Some(error) => active.throw(lane.py(), error),
+            };
+            run.get().state.lock().driving = false;
+            let finished = match sent {
+                Sent::Yielded(object) => return Self::suspend(lane, run, active, object).map(Some),
+                Sent::Returned(value) => Self::step_returned(lane, run, active, value.into_bound(lane.py()))?,
+                Sent::Raised(error) => Self::step_raised(lane, run, active, error)?,
+            };
+            lane.get().running.store(0, Ordering::Relaxed);
+            let next = match finished {
+                Some(next) => next,
+                None => Self::next(lane, run, false)?,
+            };
+            match next {
+                Next::Step(step) => active = step,
+                Next::Yield(future) => return Ok(Some(future)),
+                Next::Finish(result) => return result,
+            }
+        }
+    }
+
+    /// The step waits for something: the lane's task is its own from now on.
+    fn suspend(
+        lane: &Bound<'_, Self>,
+        run: &Bound<'_, Run>,
+        active: Active,
+        object: Py<PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let has_deadline = {
+            let mut state = lane.get().state.lock();
+            state.at = At::InStep(active);
+            if !state.is_registered {
+                drop(state);
+                Self::register(lane, run)?;
+            }
+            run.get().state.lock().core.has_deadline()
+        };
+        if has_deadline {
+            Run::arm_timer(run)?;
+        }
+        let wanted = run.get().lanes_wanted();
+        if wanted > 0 {
+            Run::spawn_lanes(run, wanted)?;
+        }
+        Ok(object)
+    }
+
+    fn register(lane: &Bound<'_, Self>, run: &Bound<'_, Run>) -> PyResult<()> {
+        let py = lane.py();
+        let task = CURRENT_TASK.import(py, "asyncio", "current_task")?.call0()?;
+        let cancelling = if task.is_none() {
+            0
+        } else {
+            task.call_method0(intern!(py, "cancelling"))?.extract()?
+        };
+        let mut state = lane.get().state.lock();
+        state.is_registered = true;
+        state.cancelling_before = cancelling;
+        let replaced = state.task.replace(task.unbind());
+        drop(state);
+        drop(replaced);
+        run.get().state.lock().lanes.insert(lane.as_ptr() as usize, lane.clone().unbind());
+        Ok(())
+    }
+
+    fn finish(lane: &Bound<'_, Self>, run: &Bound<'_, Run>) -> PyResult<()> {
+        let (task, was_registered) = {
+            let mut state = lane.get().state.lock();
+            state.at = At::Finished;
+            (state.task.take(), std::mem::take(&mut state.is_registered))
+        };
+        drop(task);
+        if was_registered {
+            let removed = run.get().state.lock().lanes.remove(&(lane.as_ptr() as usize));
+            drop(removed);
+        }
+        Ok(())
+    }
+
+    /// What to do at the boundary between two steps.
+    fn next(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, mut was_parked: bool) -> PyResult<Next> {
+        let py = lane.py();
+        loop {
+            let (phase, has_deadline) = {
+                let mut state = run.get().state.lock();
+                (state.core.phase(), state.core.has_deadline() && state.core.next_deadline() <= Some(now()))
+            };
+            if phase != Phase::Running {
+                return Self::at_end(lane, run, None);
+            }
+            if has_deadline {
+                Run::expire(run)?;
+                continue;
+            }
+            let event_loop = run.get().event_loop.bind(py);
+            let gate = run.get().gate.bind(py);
+            if !Gate::may_run(gate, event_loop, was_parked)? {
+                let future = Gate::park(gate, event_loop, was_parked)?;
+                lane.get().state.lock().at = At::Parked;
+                return yielded(future).map(Next::Yield);
+            }
+            was_parked = false;
+            let started = {
+                let mut state = run.get().state.lock();
+                let started = state.core.start_next(now);
+                started.and_then(|started| {
+                    let event = state.core.event(started.slot)?.clone_ref(py);
+                    let context = state.base_context.as_ref()?.clone_ref(py);
+                    Some((started, event, context))
+                })
+            };
+            let Some((started, event, base)) = started else { return Self::idle(lane, run) };
+            match Self::call_step(lane, run, started, event.bind(py), base.bind(py))? {
+                Some(next) => return Ok(next),
+                None => continue,
+            }
+        }
+    }
+
+    /// There is nothing to start: a worker is done, whoever awaits goes on waiting.
+    fn idle(lane: &Bound<'_, Self>, run: &Bound<'_, Run>) -> PyResult<Next> {
+        let is_stalled = run.get().state.lock().core.is_stalled();
+        if is_stalled {
+            Run::fail(run, error::run_stalled(run.get()))?;
+        }
+        Self::at_end(lane, run, None)
+    }
+
+    /// Calls a step's function. Gives nothing if that was all of the step.
+    fn call_step(
+        lane: &Bound<'_, Self>,
+        run: &Bound<'_, Run>,
+        started: Started,
+        event: &Bound<'_, PyAny>,
+        base: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Next>> {
+        let py = lane.py();
+        let body = &run.get().plan.get().bodies[started.step.0 as usize];
+        let function = body.function.bind(py);
+        lane.get().running.store(started.seq, Ordering::Relaxed);
+        // SAFETY: `base` is a context object; a null result is an error that is fetched.
+        let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(base.as_ptr())) }?;
+        let called = {
+            let entered = Entered::new(&context)?;
+            if !body.awaitable {
+                run.get().state.lock().driving = true;
+            }
+            let called = match body.arguments {
+                Arguments::Event => function.call1((event,)),
+                Arguments::ContextEvent => function.call1((Context::new(run, &started)?, event)),
+                Arguments::EventContext => function.call1((event, Context::new(run, &started)?)),
+            };
+            if !body.awaitable {
+                run.get().state.lock().driving = false;
+            }
+            drop(entered);
+            called
+        };
+        let active = |coroutine| Active { started, coroutine, context: context.clone().unbind(), interrupted: false };
+        match called {
+            Ok(value) if body.awaitable => match awaited(&value) {
+                Ok(coroutine) => Ok(Some(Next::Step(active(coroutine.unbind())))),
+                Err(error) => Self::step_raised(lane, run, active(value.unbind()), error),
+            },
+            Ok(value) => Self::step_returned(lane, run, active(py.None()), value),
+            Err(error) => Self::step_raised(lane, run, active(py.None()), error),
+        }
+    }
+
+    /// A step gave its result: what it emits is routed.
+    fn step_returned(
+        lane: &Bound<'_, Self>,
+        run: &Bound<'_, Run>,
+        active: Active,
+        value: Bound<'_, PyAny>,
+    ) -> PyResult<Option<Next>> {
+        let py = lane.py();
+        if active.interrupted {
+            let (stop, requests) = Self::settle_cancellation(lane)?;
+            if stop != Some(Stop::RunEnding) && requests > lane.get().state.lock().cancelling_before {
+                // The step caught somebody's cancellation and finished all the same: it is obeyed now.
+                let cancelled = error::cancelled(py, &run.get().id_text());
+                return Self::step_raised(lane, run, Active { interrupted: false, ..active }, cancelled);
+            }
+        }
+        let started = active.started;
+        drop(active);
+        let route = if value.is_none() || value.get_type_ptr() == (&raw mut ffi::PyList_Type) {
+            None
+        } else {
+            Some(run.get().plan.get().route(&value))
+        };
+        // The usual case under one lock: one event for the steps, and nobody who waits for events.
+        if let Some(Route::Steps(kind)) = route {
+            let mut state = run.get().state.lock();
+            if state.core.phase() == Phase::Running && state.core.waiters().len() == 0 {
+                let event = value.unbind();
+                let delivered = state.core.deliver(kind, event, |event| event.clone_ref(py));
+                let finished = state.core.finish_step(started.slot);
+                drop(state);
+                drop(finished);
+                delivered?;
+                return Ok(None);
+            }
+        }
+        let emitted = Self::emit_all(run, started, &value);
+        let finished = run.get().state.lock().core.finish_step(started.slot);
+        drop(finished);
+        if let Err(error) = emitted {
+            Run::fail(run, error)?;
+        }
+        if run.get().state.lock().core.phase() == Phase::Ending {
+            Run::try_finish(run)?;
+        }
+        Ok(None)
+    }
+
+    fn emit_all(run: &Bound<'_, Run>, started: Started, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let plan = run.get().plan.get();
+        let from = || format!("step {:?} returned", plan.step_name(started.step));
+        let emit = |event: &Bound<'_, PyAny>| {
+            if run.get().state.lock().core.phase() == Phase::Running { Run::emit(run, event, &from) } else { Ok(()) }
+        };
+        if value.is_none() {
+            return Ok(());
+        }
+        match value.cast_exact::<PyList>() {
+            Ok(events) => events.iter().try_for_each(|event| if event.is_none() { Ok(()) } else { emit(&event) }),
+            Err(_) => emit(value),
+        }
+    }
+
+    /// A step raised.
+    fn step_raised(
+        lane: &Bound<'_, Self>,
+        run: &Bound<'_, Run>,
+        active: Active,
+        error: PyErr,
+    ) -> PyResult<Option<Next>> {
+        let py = lane.py();
+        let (stop, requests) =
+            if active.interrupted { Self::settle_cancellation(lane)? } else { (None, 0) };
+        let is_external = active.interrupted && requests > lane.get().state.lock().cancelling_before;
+        let is_cancellation = error.is_instance_of::<CancelledError>(py);
+        let event = run.get().state.lock().core.event(active.started.slot).map(|event| event.clone_ref(py));
+        let started = active.started;
+        drop(active);
+        let finished = run.get().state.lock().core.finish_step(started.slot);
+        let mut raised_here = None;
+        match stop {
+            Some(Stop::RunEnding) if is_cancellation => {}
+            Some(Stop::StepTimeout) if is_cancellation && !is_external => {
+                Run::fail(run, error::step_timeout(run.get(), &started))?;
+            }
+            None if is_cancellation && lane.get().is_awaiter && run.get().state.lock().detached => {
+                // The awaiter is gone, the run is not bound to it: the step runs again elsewhere.
+                let mut state = run.get().state.lock();
+                if let (Phase::Running, Some(delivery)) = (state.core.phase(), finished) {
+                    state.core.requeue(delivery);
+                    drop(state);
+                    Run::spawn_lanes(run, 1)?;
+                }
+                return Ok(Some(Next::Finish(Err(error))));
+            }
+            _ if is_cancellation => {
+                Run::end(run, Outcome::Cancelled)?;
+                raised_here = Some(error);
+            }
+            _ if run.get().state.lock().core.phase() != Phase::Running => {
+                error::log_while_ending(py, run.get(), &started, &error);
+            }
+            _ => {
+                error::add_note(py, &error, run.get(), &started, event.as_ref());
+                let must_propagate = !error.is_instance_of::<PyException>(py);
+                let propagated = (must_propagate && !lane.get().is_awaiter).then(|| error.clone_ref(py));
+                Run::fail(run, error)?;
+                raised_here = propagated;
+            }
+        }
+        drop(event);
+        if is_external && raised_here.is_none() {
+            Run::end(run, Outcome::Cancelled)?;
+            raised_here = Some(error::cancelled(py, &run.get().id_text()));
+        }
+        Run::try_finish(run)?;
+        Self::at_end(lane, run, raised_here).map(Some)
+    }
+
+    /// Takes back the engine's own request to cancel the task. Gives why the engine stopped the step, if it
+    /// did, and how many requests of others there are.
+    fn settle_cancellation(lane: &Bound<'_, Self>) -> PyResult<(Option<Stop>, usize)> {
+        let py = lane.py();
+        let (stop, task) = {
+            let mut state = lane.get().state.lock();
+            (state.stop.take(), state.task.as_ref().map(|task| task.clone_ref(py)))
+        };
+        let Some(task) = task.filter(|task| !task.is_none(py)) else { return Ok((stop, 0)) };
+        let method = if stop.is_some() { intern!(py, "uncancel") } else { intern!(py, "cancelling") };
+        Ok((stop, task.call_method0(py, method)?.extract(py)?))
+    }
+
+    /// Something was thrown into a lane that runs no step.
+    fn interrupted(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, error: PyErr) -> PyResult<Next> {
+        let py = lane.py();
+        let is_bound = {
+            let state = run.get().state.lock();
+            !(lane.get().is_awaiter && state.detached)
+        };
+        let is_cancellation = error.is_instance_of::<CancelledError>(py);
+        if is_cancellation && is_bound {
+            Run::end(run, Outcome::Cancelled)?;
+            return Self::at_end(lane, run, Some(error));
+        }
+        if !is_bound {
+            let needs_lane = run.get().state.lock().core.ready() > 0;
+            if needs_lane {
+                Run::wake_lanes(run)?;
+            }
+        }
+        Ok(Next::Finish(Err(error)))
+    }
+
+    /// Whoever awaits waits until the run is over; any other lane is done.
+    fn at_end(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, pending: Option<PyErr>) -> PyResult<Next> {
+        let py = lane.py();
+        let phase = run.get().state.lock().core.phase();
+        if !lane.get().is_awaiter {
+            return Ok(Next::Finish(pending.map_or(Ok(None), Err)));
+        }
+        if phase == Phase::Ended {
+            return Ok(Next::Finish(pending.map_or_else(|| Self::give_result(run), Err)));
+        }
+        let waker = Waker::new(&wake::running_loop(py)?)?;
+        let future = waker.future.bind(py).clone();
+        run.get().add_waiter(waker);
+        lane.get().state.lock().at = At::WaitingForEnd(future.clone().unbind(), pending);
+        yielded(future).map(Next::Yield)
+    }
+
+    /// The end of an iterator that gives the run's result.
+    fn give_result(run: &Bound<'_, Run>) -> PyResult<Option<Py<PyAny>>> {
+        let py = run.py();
+        let result = run.get().result(py)?;
+        if result.is_none(py) { Ok(None) } else { Err(PyStopIteration::new_err((result,))) }
+    }
+}
+
+impl Active {
+    #[inline]
+    fn send(&self, py: Python<'_>) -> Sent {
+        let entered = match Entered::new(self.context.bind(py)) {
+            Ok(entered) => entered,
+            Err(error) => return Sent::Raised(error),
+        };
+        let mut result = std::ptr::null_mut();
+        // SAFETY: coroutine and argument are live; the result is an owned reference unless it is an error,
+        // which is fetched.
+        let sent = unsafe {
+            match ffi::PyIter_Send(self.coroutine.as_ptr(), ffi::Py_None(), &raw mut result) {
+                ffi::PySendResult::PYGEN_NEXT => Sent::Yielded(Bound::from_owned_ptr(py, result).unbind()),
+                ffi::PySendResult::PYGEN_RETURN => Sent::Returned(Bound::from_owned_ptr(py, result).unbind()),
+                ffi::PySendResult::PYGEN_ERROR => Sent::Raised(PyErr::fetch(py)),
+            }
+        };
+        drop(entered);
+        sent
+    }
+
+    fn throw(&mut self, py: Python<'_>, error: PyErr) -> Sent {
+        self.interrupted |= error.is_instance_of::<CancelledError>(py);
+        let entered = match Entered::new(self.context.bind(py)) {
+            Ok(entered) => entered,
+            Err(error) => return Sent::Raised(error),
+        };
+        let thrown = self.coroutine.bind(py).call_method1(intern!(py, "throw"), (error.into_value(py),));
+        drop(entered);
+        match thrown {
+            Ok(object) => Sent::Yielded(object.unbind()),
+            Err(error) => match error.value(py).cast::<PyStopIteration>() {
+                Ok(stop) => match stop.getattr(intern!(py, "value")) {
+                    Ok(value) => Sent::Returned(value.unbind()),
+                    Err(error) => Sent::Raised(error),
+                },
+                Err(_) => Sent::Raised(error),
+            },
+        }
+    }
+}
+
+/// A context that is current until it is dropped.
+struct Entered<'a, 'py>(&'a Bound<'py, PyAny>);
+
+impl<'a, 'py> Entered<'a, 'py> {
+    #[inline]
+    fn new(context: &'a Bound<'py, PyAny>) -> PyResult<Self> {
+        // SAFETY: `context` is a live context object; a failure is fetched.
+        match unsafe { ffi::PyContext_Enter(context.as_ptr()) } {
+            0 => Ok(Self(context)),
+            _ => Err(PyErr::fetch(context.py())),
+        }
+    }
+}
+
+impl Drop for Entered<'_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the context was entered by `new` in this thread and is left once, in reverse order.
+        unsafe {
+            if ffi::PyContext_Exit(self.0.as_ptr()) != 0 {
+                ffi::PyErr_WriteUnraisable(self.0.as_ptr());
+            }
+        }
+    }
+}
+
+/// What to send to for an awaitable: a coroutine itself, else the iterator of its `__await__`.
+#[inline]
+fn awaited<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: only reads the type of a live object.
+    if unsafe { ffi::PyCoro_CheckExact(value.as_ptr()) } != 0 {
+        return Ok(value.clone());
+    }
+    value.call_method0(intern!(value.py(), "__await__"))
+}
+
+#[pymethods]
+impl Lane {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        Self::resume(slf, None)
+    }
+
+    /// As of a coroutine.
+    fn send(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        if !value.is_none() {
+            return Err(pyo3::exceptions::PyTypeError::new_err("only None can be sent to a run"));
+        }
+        Self::resume(slf, None)?.ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    /// As of a coroutine.
+    #[pyo3(signature = (exception, value = None, traceback = None))]
+    fn throw(
+        slf: &Bound<'_, Self>,
+        exception: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let _ = traceback;
+        let thrown = match value {
+            Some(value) if !value.is_none() => PyErr::from_value(value.clone()),
+            _ => PyErr::from_value(exception.clone()),
+        };
+        Self::resume(slf, Some(thrown))?.ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    /// As of a coroutine: the step is closed and the run is cancelled.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let at = {
+            let mut state = slf.get().state.lock();
+            match state.at {
+                At::OnStack => return Err(PyValueError::new_err("the run is being awaited already")),
+                _ => std::mem::replace(&mut state.at, At::Finished),
+            }
+        };
+        let run = slf.get().run.bind(py).clone();
+        Self::finish(slf, &run)?;
+        if let At::InStep(active) = at {
+            let closed = active.coroutine.call_method0(py, intern!(py, "close"));
+            let finished = run.get().state.lock().core.finish_step(active.started.slot);
+            drop(finished);
+            Run::end(&run, Outcome::Cancelled)?;
+            Run::try_finish(&run)?;
+            closed?;
+        }
+        Ok(())
+    }
+
+    fn _stop(slf: &Bound<'_, Self>, seq: u64) -> PyResult<()> {
+        if slf.get().running.load(Ordering::Relaxed) == seq { Self::stop(slf, Stop::RunEnding) } else { Ok(()) }
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        format!("<lane of {}>", error::shown(self.run.bind(py)))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.run)?;
+        let Some(state) = self.state.try_lock() else { return Ok(()) };
+        visit.call(&state.task)?;
+        match &state.at {
+            At::InStep(active) => {
+                visit.call(&active.coroutine)?;
+                visit.call(&active.context)
+            }
+            At::WaitingForEnd(future, _) => visit.call(future),
+            At::Fresh | At::OnStack | At::Parked | At::Finished => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let mut state = self.state.lock();
+        let cleared = (std::mem::replace(&mut state.at, At::Finished), state.task.take());
+        drop(state);
+        drop(cleared);
+    }
+}

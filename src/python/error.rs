@@ -1,0 +1,252 @@
+//! Core errors to Python exceptions, and the text of every exception that the binding raises.
+//!
+//! The classes are defined in `treadle/exceptions.py`; this file alone names them.
+
+use pyo3::exceptions::asyncio::CancelledError;
+use pyo3::exceptions::{PyBaseException, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyTraceback, PyType};
+use pyo3::intern;
+
+use super::convert::type_name;
+use super::plan::Plan;
+use super::run::{EventWaiter, Run};
+use crate::error::Error;
+use crate::{Started, StepId};
+
+/// The exceptions of `treadle.exceptions`.
+pub mod classes {
+    #![allow(missing_docs)]
+    pyo3::import_exception!(treadle.exceptions, EventLoopError);
+    pyo3::import_exception!(treadle.exceptions, InternalError);
+    pyo3::import_exception!(treadle.exceptions, RunEnded);
+    pyo3::import_exception!(treadle.exceptions, RunStalled);
+    pyo3::import_exception!(treadle.exceptions, StepCancelled);
+    pyo3::import_exception!(treadle.exceptions, StepTimeout);
+    pyo3::import_exception!(treadle.exceptions, UnreadableValue);
+    pyo3::import_exception!(treadle.exceptions, UnroutedEvent);
+    pyo3::import_exception!(treadle.exceptions, UnstorableValue);
+    pyo3::import_exception!(treadle.exceptions, WaitTimeout);
+    pyo3::import_exception!(treadle.exceptions, WorkflowTimeout);
+}
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::InvalidRunId(_) | Error::NotExpected => PyValueError::new_err(text),
+            Error::RunEnded => classes::RunEnded::new_err(text),
+        }
+    }
+}
+
+#[cold]
+pub fn run_ended(run: &str, call: &str) -> PyErr {
+    classes::RunEnded::new_err(format!("{call}: run {run} has ended"))
+}
+
+#[cold]
+pub fn no_event_loop(workflow: &str) -> PyErr {
+    classes::EventLoopError::new_err(format!(
+        "workflow {workflow:?}: no event loop is running here; call run() inside of an `async def` that \
+         asyncio.run() drives"
+    ))
+}
+
+#[cold]
+pub fn loop_closed(run: &str) -> PyErr {
+    classes::EventLoopError::new_err(format!("run {run}: its event loop was closed before it ended"))
+}
+
+#[cold]
+pub fn awaits_itself(run: &str) -> PyErr {
+    classes::RunStalled::new_err(format!("run {run}: one of its own steps awaits it, so neither could ever go on"))
+}
+
+#[cold]
+pub fn cancelled(_py: Python<'_>, run: &str) -> PyErr {
+    CancelledError::new_err(format!("run {run} was cancelled"))
+}
+
+#[cold]
+pub fn unrouted_start(plan: &Plan, event: &Bound<'_, PyAny>) -> PyErr {
+    classes::UnroutedEvent::new_err(format!(
+        "workflow {:?} cannot start with {}: no step accepts it; accepted: {}",
+        plan.name,
+        shown(event),
+        plan.accepted_names(event.py())
+    ))
+}
+
+/// `from` says who emitted the event.
+#[cold]
+pub fn unrouted(plan: &Plan, event: &Bound<'_, PyAny>, from: &str) -> PyErr {
+    classes::UnroutedEvent::new_err(format!(
+        "{from} {}, which no step of workflow {:?} accepts; accepted: {}",
+        shown(event),
+        plan.name,
+        plan.accepted_names(event.py())
+    ))
+}
+
+#[cold]
+pub fn run_stalled(run: &Run) -> PyErr {
+    let plan = run.plan.get();
+    classes::RunStalled::new_err(format!(
+        "run {} of workflow {:?} can go nowhere: no event is queued, no step runs, nobody waits for an event, \
+         and no step returned a StopEvent",
+        run.id_text(),
+        plan.name
+    ))
+}
+
+#[cold]
+pub fn workflow_timeout(run: &Run) -> PyErr {
+    let plan = run.plan.get();
+    let seconds = plan.core.timeout.unwrap_or_default() as f64 / 1e6;
+    classes::WorkflowTimeout::new_err(format!(
+        "run {} of workflow {:?} took longer than {seconds} s",
+        run.id_text(),
+        plan.name
+    ))
+}
+
+#[cold]
+pub fn step_timeout(run: &Run, started: &Started) -> PyErr {
+    let plan = run.plan.get();
+    let seconds = plan.core.steps[started.step.0 as usize].timeout.unwrap_or_default() as f64 / 1e6;
+    classes::StepTimeout::new_err(format!(
+        "step {:?} took longer than {seconds} s (attempt {}, run {} of workflow {:?})",
+        plan.step_name(started.step),
+        started.attempt,
+        run.id_text(),
+        plan.name
+    ))
+}
+
+#[cold]
+pub fn step_cancelled(run: &Run, step: StepId) -> PyErr {
+    classes::StepCancelled::new_err(format!(
+        "step {:?} of run {} was cancelled while its thread went on; nothing that it does counts any more",
+        run.plan.get().step_name(step),
+        run.id_text()
+    ))
+}
+
+#[cold]
+pub fn wait_timeout(py: Python<'_>, waiter: &EventWaiter, run: &str) -> PyErr {
+    let class = waiter.class.bind(py).cast::<PyType>().map_or_else(|_| "?".to_owned(), type_name);
+    let seconds = waiter.timeout.unwrap_or_default();
+    classes::WaitTimeout::new_err(format!("run {run}: no event {class} came within {seconds} s"))
+}
+
+/// Adds to an exception where it happened.
+#[cold]
+pub fn add_note(py: Python<'_>, error: &PyErr, run: &Run, started: &Started, event: Option<&Py<PyAny>>) {
+    let plan = run.plan.get();
+    let event = event.map_or_else(|| "?".to_owned(), |event| type_name(&event.bind(py).get_type()));
+    let note = format!(
+        "in step {:?} for event {event}, attempt {}, run {} of workflow {:?}",
+        plan.step_name(started.step),
+        started.attempt,
+        run.id_text(),
+        plan.name
+    );
+    if let Err(failure) = error.value(py).call_method1(intern!(py, "add_note"), (note,)) {
+        failure.write_unraisable(py, None);
+    }
+}
+
+/// A step raised while the run was ending for another reason: that reason stands, this one is logged.
+#[cold]
+pub fn log_while_ending(py: Python<'_>, run: &Run, started: &Started, error: &PyErr) {
+    let text = format!(
+        "step {:?} raised while run {} of workflow {:?} was ending",
+        run.plan.get().step_name(started.step),
+        run.id_text(),
+        run.plan.get().name
+    );
+    log(py, &text, error.value(py));
+}
+
+/// A run failed, and nobody will ever know unless it is logged.
+#[cold]
+pub fn log_unretrieved(py: Python<'_>, run: &Run, error: &Py<PyBaseException>, traceback: Option<&Py<PyTraceback>>) {
+    let text = format!("run {} of workflow {:?} failed and was never awaited", run.id_text(), run.plan.get().name);
+    let error = error.bind(py);
+    let with_traceback = PyErr::from_value(error.clone().into_any());
+    with_traceback.set_traceback(py, traceback.map(|traceback| traceback.bind(py).clone()));
+    log(py, &text, error);
+}
+
+fn log(py: Python<'_>, text: &str, error: &Bound<'_, PyBaseException>) {
+    static LOG: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let logged = LOG.import(py, "treadle.exceptions", "log_exception").and_then(|log| log.call1((text, error)));
+    if let Err(failure) = logged {
+        failure.write_unraisable(py, None);
+    }
+}
+
+#[cold]
+pub fn unstorable_value(py: Python<'_>, key: &str, class: &Bound<'_, PyType>, cause: &PyErr) -> PyErr {
+    let error = classes::UnstorableValue::new_err(format!(
+        "{}: a value of type {} cannot be stored, because it cannot be pickled ({}); the key keeps its old value. \
+         An object that lives in this process only (a connection, a model) belongs into ctx.session",
+        shown_key(key),
+        type_name(class),
+        cause.value(py),
+    ));
+    error.set_cause(py, Some(cause.clone_ref(py)));
+    error
+}
+
+#[cold]
+pub fn unreadable_value(py: Python<'_>, key: &str, cause: &PyErr) -> PyErr {
+    let error = classes::UnreadableValue::new_err(format!(
+        "{}: the stored value cannot be read back ({}: {})",
+        shown_key(key),
+        type_name(&cause.get_type(py)),
+        cause.value(py),
+    ));
+    error.set_cause(py, Some(cause.clone_ref(py)));
+    error
+}
+
+#[cold]
+pub fn invalid_key(key: &Bound<'_, PyAny>) -> PyErr {
+    if key.is_instance_of::<PyString>() {
+        PyValueError::new_err(format!("key {} has a lone surrogate; a key is valid Unicode", shown(key)))
+    } else {
+        PyTypeError::new_err(format!("key {} is of type {}; a key is a str", shown(key), type_name(&key.get_type())))
+    }
+}
+
+#[cold]
+pub fn not_binary(key: &str, class: &Bound<'_, PyType>) -> PyErr {
+    PyTypeError::new_err(format!(
+        "{}: bytes, bytearray or memoryview expected, not {}",
+        shown_key(key),
+        type_name(class)
+    ))
+}
+
+/// A key as errors show it: cut, if it is long.
+pub fn shown_key(key: &str) -> String {
+    const MOST: usize = 80;
+    match key.char_indices().nth(MOST) {
+        None => format!("key {key:?}"),
+        Some((at, _)) => format!("key {:?}… ({} bytes)", &key[..at], key.len()),
+    }
+}
+
+/// An object as errors show it: its `repr`, cut if it is long; the type alone if `repr` fails.
+pub fn shown(object: &Bound<'_, PyAny>) -> String {
+    const MOST: usize = 200;
+    let Ok(repr) = object.repr() else { return format!("<{}>", type_name(&object.get_type())) };
+    let text = repr.to_string_lossy();
+    match text.char_indices().nth(MOST) {
+        None => text.into_owned(),
+        Some((at, _)) => format!("{}…", &text[..at]),
+    }
+}

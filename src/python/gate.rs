@@ -1,0 +1,188 @@
+//! Fairness on an event loop: all runs of a loop share a slice of time in each of its passes.
+//!
+//! A lane that finds the slice used up parks here, and the loop gets control. In its next passes the gate
+//! lets parked lanes go on in the order in which they came, as many at a time as fitted lately. The gate
+//! also starts the runs that nobody awaits.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::run::Run;
+
+// How long the runs of a loop may keep it from its other work.
+const SLICE: Duration = Duration::from_millis(1);
+const MOST_AT_ONCE: usize = 1024;
+
+/// The gate of one event loop; an attribute of the loop object, so that it lives as long as the loop.
+#[pyclass(frozen, module = "treadle._treadle")]
+pub struct Gate {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    // When the first lane of this pass began.
+    slice: Option<Instant>,
+    // Whether `_tick` is among the callbacks of the loop.
+    ticking: bool,
+    parked: VecDeque<Py<PyAny>>,
+    // How many lanes are let through at once, and how many of the last ones came too late to run.
+    at_once: usize,
+    late: usize,
+    // Whether a lane that was let through has run since: the first of them always may, so that a lane
+    // is never parked for good by others that keep using up the slice.
+    passed: bool,
+    // Runs made since the last tick, and in the one before it: those that nobody awaits by then get a task.
+    fresh: Vec<Py<Run>>,
+    aged: Vec<Py<Run>>,
+}
+
+impl Gate {
+    /// The gate of an event loop.
+    #[inline]
+    pub fn of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+        let py = event_loop.py();
+        let name = intern!(py, "_treadle_gate");
+        if let Some(gate) = event_loop.getattr_opt(name)? {
+            return Ok(gate.cast_into::<Self>()?);
+        }
+        let gate = Bound::new(py, Self { state: Mutex::new(State { at_once: 1, ..State::default() }) })?;
+        event_loop.setattr(name, &gate)?;
+        Ok(gate)
+    }
+
+    /// Whether a lane may run its next step now; `was_parked` if it was let through for that.
+    #[inline]
+    pub fn may_run(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>, was_parked: bool) -> PyResult<bool> {
+        let now = Instant::now();
+        let tick = {
+            let mut state = slf.get().state.lock();
+            let first_let_through = was_parked && !std::mem::replace(&mut state.passed, true);
+            match state.slice {
+                Some(_) if first_let_through => return Ok(true),
+                Some(since) => {
+                    let in_time = now.duration_since(since) < SLICE;
+                    state.late += usize::from(was_parked && !in_time);
+                    return Ok(in_time);
+                }
+                None => state.slice = Some(now),
+            }
+            !std::mem::replace(&mut state.ticking, true)
+        };
+        if tick { Self::tick_soon(slf, event_loop).map(|()| true) } else { Ok(true) }
+    }
+
+    /// A future that is done when the lane may go on. A lane that `was_parked` waits before the others.
+    pub fn park<'py>(
+        slf: &Bound<'py, Self>,
+        event_loop: &Bound<'py, PyAny>,
+        was_parked: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let future = new_future(event_loop)?;
+        let tick = {
+            let mut state = slf.get().state.lock();
+            let parked = future.clone().unbind();
+            if was_parked { state.parked.push_front(parked) } else { state.parked.push_back(parked) }
+            !std::mem::replace(&mut state.ticking, true)
+        };
+        if tick {
+            Self::tick_soon(slf, event_loop)?;
+        }
+        Ok(future)
+    }
+
+    /// A run was made; it starts in a task of its own unless it is awaited before the loop has come round.
+    #[inline]
+    pub fn add_run(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>, run: Py<Run>) -> PyResult<()> {
+        let tick = {
+            let mut state = slf.get().state.lock();
+            state.fresh.push(run);
+            !std::mem::replace(&mut state.ticking, true)
+        };
+        if tick { Self::tick_soon(slf, event_loop) } else { Ok(()) }
+    }
+
+    /// The run was started by whoever awaits it.
+    #[inline]
+    pub fn forget_run(&self, run: &Bound<'_, Run>) {
+        let mut state = self.state.lock();
+        let forgotten = if state.fresh.last().is_some_and(|last| last.is(run)) { state.fresh.pop() } else { None };
+        drop(state);
+        drop(forgotten);
+    }
+
+    fn tick_soon(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        event_loop.call_method1(intern!(py, "call_soon"), (slf.getattr(intern!(py, "_tick"))?, event_loop))?;
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Gate {
+    /// Called once in a pass of the loop: ends the slice, lets the next parked lanes through, and starts
+    /// the runs that nobody awaited for a whole pass.
+    fn _tick(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let (let_through, due, again) = {
+            let mut state = slf.get().state.lock();
+            state.slice = None;
+            state.passed = false;
+            state.at_once = match std::mem::take(&mut state.late) {
+                0 => (state.at_once * 2).min(MOST_AT_ONCE),
+                late => state.at_once.saturating_sub(late).max(1),
+            };
+            let count = state.at_once.min(state.parked.len());
+            let let_through: Vec<_> = state.parked.drain(..count).collect();
+            let fresh = std::mem::take(&mut state.fresh);
+            let due = std::mem::replace(&mut state.aged, fresh);
+            state.ticking = !state.aged.is_empty() || !state.parked.is_empty();
+            (let_through, due, state.ticking)
+        };
+        for future in let_through {
+            set_result_unless_done(future.bind(py), py.None())?;
+        }
+        if again {
+            Self::tick_soon(slf, event_loop)?;
+        }
+        due.into_iter().try_for_each(|run| Run::start_in_task(run.bind(py)))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(state) = self.state.try_lock() else { return Ok(()) };
+        state.parked.iter().try_for_each(|future| visit.call(future))?;
+        state.fresh.iter().chain(&state.aged).try_for_each(|run| visit.call(run))
+    }
+
+    fn __clear__(&self) {
+        let state = std::mem::take(&mut *self.state.lock());
+        drop(state);
+    }
+}
+
+/// A future of an event loop.
+pub fn new_future<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    event_loop.call_method0(intern!(event_loop.py(), "create_future"))
+}
+
+/// Resolves a future, unless it has been resolved or cancelled already.
+#[pyfunction]
+#[pyo3(name = "_set_result_unless_done")]
+pub fn set_result_unless_done(future: &Bound<'_, PyAny>, result: Py<PyAny>) -> PyResult<()> {
+    let py = future.py();
+    if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+        future.call_method1(intern!(py, "set_result"), (result,))?;
+    }
+    Ok(())
+}
+
+/// What a coroutine gives to its task so that the task waits for the future.
+pub fn yielded(future: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    future.setattr(intern!(future.py(), "_asyncio_future_blocking"), true)?;
+    Ok(future.unbind())
+}

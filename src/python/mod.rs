@@ -1,0 +1,34 @@
+//! The binding: the only room that knows Python, and the only one with `unsafe`.
+//!
+//! - `plan`: a compiled workflow, its step functions and the route of each class of events.
+//! - `run`: a run with its event loop; `driver`: the lanes that run its steps; `gate`: fairness between runs.
+//! - `context`, `wait`, `reader`: what steps and callers use.
+//! - `convert`: values; `wake`: waking waiters from any thread; `error`: every exception.
+
+mod context;
+mod convert;
+mod driver;
+mod error;
+mod gate;
+mod plan;
+mod reader;
+mod run;
+mod wait;
+mod wake;
+
+use pyo3::prelude::*;
+
+/// The compiled part of the package `treadle`.
+#[pymodule(gil_used = true)]
+fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<context::Context>()?;
+    module.add_class::<driver::Lane>()?;
+    module.add_class::<gate::Gate>()?;
+    module.add_class::<plan::Plan>()?;
+    module.add_class::<reader::StreamReader>()?;
+    module.add_class::<run::Run>()?;
+    module.add_class::<wait::EventWait>()?;
+    module.add_function(wrap_pyfunction!(gate::set_result_unless_done, module)?)?;
+    module.add_function(wrap_pyfunction!(wake::set_exception_unless_done, module)?)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))
+}

@@ -1,0 +1,634 @@
+//! One run in Python: the core's state machine with the event loop, the lanes and those who wait for it.
+//!
+//! The lock on [`State`] is never held across a call into Python, and nothing of Python is dropped under
+//! it: both can run any code, and that code may use the same run.
+
+use std::sync::OnceLock;
+use std::thread::{self, ThreadId};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use pyo3::exceptions::PyBaseException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTraceback, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::context::CurrentRun;
+use super::convert::PyValue;
+use super::driver::{Lane, Stop};
+use super::error;
+use super::gate::Gate;
+use super::plan::{Plan, Route};
+use super::reader::StreamReader;
+use super::wake::{self, Waker, call_soon_threadsafe, is_closed};
+use crate::{Deadline, EventKind, Host, Phase, Run as CoreRun, RunId, Time};
+
+/// The types that Python brings to the core.
+pub struct Python3;
+
+impl Host for Python3 {
+    type Event = Py<PyAny>;
+    type Value = PyValue;
+    type Class = usize;
+    type Waiter = EventWaiter;
+}
+
+/// Somebody who waits for an event.
+pub struct EventWaiter {
+    pub class: Py<PyAny>,
+    pub matcher: Option<Py<PyAny>>,
+    pub waker: Waker,
+    pub timeout: Option<f64>,
+}
+
+/// How a run ended.
+pub enum Outcome {
+    Result(Py<PyAny>),
+    // The traceback is kept apart: each `raise` of the same exception would make it longer.
+    Failed(Py<PyBaseException>, Option<Py<PyTraceback>>),
+    Cancelled,
+}
+
+/// A run of a workflow: awaitable, any number of times, for its result.
+#[pyclass(frozen, weakref, module = "treadle")]
+pub struct Run {
+    pub plan: Py<Plan>,
+    pub id: RunId,
+    pub event_loop: Py<PyAny>,
+    pub gate: Py<Gate>,
+    thread: ThreadId,
+    pub state: Mutex<State>,
+}
+
+/// What changes while a run runs.
+pub struct State {
+    pub core: CoreRun<Python3>,
+    /// Whether somebody drives the run: whoever awaited it first, or a task of its own.
+    pub started: bool,
+    pub detached: bool,
+    /// Whether one of the run's lanes is on the stack of its event loop's thread.
+    pub driving: bool,
+    /// How many lanes were made that have not begun.
+    pub scheduled: usize,
+    /// Lanes that were suspended inside of a step.
+    pub lanes: HashMap<usize, Py<Lane>>,
+    pub outcome: Option<Outcome>,
+    retrieved: bool,
+    /// The context in which the run was made; every step gets a copy.
+    pub base_context: Option<Py<PyAny>>,
+    waiters: Vec<Waker>,
+    pub readers: Vec<Waker>,
+    children: HashMap<usize, Py<Run>>,
+    parent: Option<Py<Run>>,
+    pub session: Option<Py<PyDict>>,
+    timer: Option<(Time, Py<PyAny>)>,
+    /// The lists that steps collect by: their classes must outlive the groups, which know them by address.
+    pub collected: Vec<Py<PyTuple>>,
+    pub last_expected: Option<(Py<PyList>, usize)>,
+}
+
+impl Run {
+    /// Starts a run on the running event loop.
+    pub fn start(plan: &Bound<'_, Plan>, event: Bound<'_, PyAny>) -> PyResult<Py<Self>> {
+        let py = plan.py();
+        let event_loop = wake::running_loop(py).map_err(|_| error::no_event_loop(&plan.get().name))?;
+        let Route::Steps(kind) = plan.get().route(&event) else {
+            return Err(error::unrouted_start(plan.get(), &event));
+        };
+        let gate = Gate::of(&event_loop)?;
+        let parent = CurrentRun::get(py)?;
+        let id = new_run_id()?;
+        let run = Self {
+            plan: plan.clone().unbind(),
+            id,
+            event_loop: event_loop.clone().unbind(),
+            gate: gate.clone().unbind(),
+            thread: thread::current().id(),
+            state: Mutex::new(State::new(plan.get(), id)),
+        };
+        let run = Bound::new(py, run)?;
+        let base = CurrentRun::new_context(&run)?;
+        {
+            let mut state = run.get().state.lock();
+            state.core.deliver(kind, event.unbind(), |event| event.clone_ref(py))?;
+            state.base_context = Some(base);
+        }
+        if let Some(parent) = parent {
+            Self::adopt(&parent, &run);
+        }
+        Gate::add_run(&gate, &event_loop, run.clone().unbind())?;
+        Ok(run.unbind())
+    }
+
+    /// Registers a child, which is cancelled with its parent.
+    fn adopt(parent: &Bound<'_, Self>, child: &Bound<'_, Self>) {
+        let mut state = parent.get().state.lock();
+        if state.core.phase() == Phase::Running {
+            state.children.insert(child.as_ptr() as usize, child.clone().unbind());
+            drop(state);
+            child.get().state.lock().parent = Some(parent.clone().unbind());
+        }
+    }
+
+    /// Gives the run a task of its own, unless somebody drives it already.
+    pub fn start_in_task(run: &Bound<'_, Self>) -> PyResult<()> {
+        let started = std::mem::replace(&mut run.get().state.lock().started, true);
+        if started { Ok(()) } else { Self::spawn_lanes(run, 1) }
+    }
+
+    /// Makes lanes, each with a task of its own.
+    pub fn spawn_lanes(run: &Bound<'_, Self>, count: usize) -> PyResult<()> {
+        run.get().state.lock().scheduled += count;
+        (0..count).try_for_each(|_| Lane::spawn(run))
+    }
+
+    /// Has somebody take up deliveries that are ready: called after anything but a lane of this run on the
+    /// stack made them so. A lane on the stack looks for itself when its step is suspended or done.
+    pub fn wake_lanes(run: &Bound<'_, Self>) -> PyResult<()> {
+        let py = run.py();
+        if !run.get().is_on_its_thread() {
+            let event_loop = run.get().event_loop.bind(py);
+            if is_closed(event_loop)? {
+                return Err(error::loop_closed(&run.get().id_text()));
+            }
+            return call_soon_threadsafe(event_loop, (run.getattr(intern!(py, "_wake_lanes"))?,));
+        }
+        let count = run.get().lanes_wanted();
+        Self::spawn_lanes(run, count)
+    }
+
+    /// How many more lanes there should be: as many again as are suspended, so that a fan-out of workers
+    /// that wait gets its lanes in a few passes of the loop, and one of workers that do not gets none.
+    pub fn lanes_wanted(&self) -> usize {
+        let state = self.state.lock();
+        if state.driving || !state.started || state.core.phase() != Phase::Running {
+            return 0;
+        }
+        let most = (state.core.in_flight() as usize).max(1);
+        state.core.ready().min(most).saturating_sub(state.scheduled)
+    }
+
+    pub fn is_on_its_thread(&self) -> bool {
+        thread::current().id() == self.thread
+    }
+
+    pub fn id_text(&self) -> String {
+        self.id.to_string()
+    }
+
+    /// Takes an event from a step, by whatever way: a waiter gets it, else the steps that accept it.
+    pub fn emit(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>, from: &dyn Fn() -> String) -> PyResult<()> {
+        let py = run.py();
+        if Self::offer(run, event)? {
+            return Ok(());
+        }
+        match run.get().plan.get().route(event) {
+            Route::Steps(kind) => run.get().deliver(py, kind, event),
+            Route::Stop => Self::stop(run, event),
+            Route::Nowhere => Err(error::unrouted(run.get().plan.get(), event, &from())),
+        }
+    }
+
+    fn deliver(&self, py: Python<'_>, kind: EventKind, event: &Bound<'_, PyAny>) -> PyResult<()> {
+        let event = event.clone().unbind();
+        let delivered = self.state.lock().core.deliver(kind, event, |event| event.clone_ref(py));
+        delivered.map_err(|_| error::run_ended(&self.id_text(), "send_event"))
+    }
+
+    /// Gives an event to the first of those who wait for it, if anybody does.
+    pub fn offer(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = run.py();
+        let waiters: Vec<_> = {
+            let state = run.get().state.lock();
+            if state.core.waiters().len() == 0 {
+                return Ok(false);
+            }
+            let copy = |waiter: &EventWaiter| {
+                let matcher = waiter.matcher.as_ref().map(|matcher| matcher.clone_ref(py));
+                (waiter.class.clone_ref(py), matcher)
+            };
+            state.core.waiters().map(|(id, waiter)| (id, copy(waiter))).collect()
+        };
+        for (id, (class, matcher)) in waiters {
+            if !is_match(event, class.bind(py), matcher.as_ref())? {
+                continue;
+            }
+            let waiter = run.get().state.lock().core.end_wait(id);
+            if let Some(waiter) = waiter {
+                waiter.waker.wake(py, event.clone().unbind())?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The first `StopEvent` ends the run.
+    pub fn stop(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = run.py();
+        let is_plain = event.get_type_ptr() == run.get().plan.get().stop_event.as_ptr().cast();
+        let result = if is_plain { event.getattr(intern!(py, "result"))? } else { event.clone() };
+        Self::end(run, Outcome::Result(result.unbind()))
+    }
+
+    /// Ends the run with a failure.
+    pub fn fail(run: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        let py = run.py();
+        let traceback = error.traceback(py).map(Bound::unbind);
+        Self::end(run, Outcome::Failed(error.into_value(py), traceback))
+    }
+
+    /// The outcome is known: what waits is dropped, what runs is cancelled. A second outcome is ignored.
+    pub fn end(run: &Bound<'_, Self>, outcome: Outcome) -> PyResult<()> {
+        let py = run.py();
+        let (remains, lanes, children) = {
+            let mut state = run.get().state.lock();
+            let Some(remains) = state.core.begin_end() else {
+                drop(state);
+                drop(outcome);
+                return Ok(());
+            };
+            state.outcome = Some(outcome);
+            let lanes: Vec<_> = state.lanes.values().map(|lane| lane.clone_ref(py)).collect();
+            let children: Vec<_> = state.children.values().map(|child| child.clone_ref(py)).collect();
+            (remains, lanes, children)
+        };
+        for waiter in &remains.waiters {
+            waiter.waker.cancel(py)?;
+        }
+        drop(remains);
+        for lane in lanes {
+            Lane::stop(lane.bind(py), Stop::RunEnding)?;
+        }
+        for child in children {
+            Self::end(child.bind(py), Outcome::Cancelled)?;
+        }
+        Self::try_finish(run)
+    }
+
+    /// Once the last step and the last child have stopped, the run is over.
+    pub fn try_finish(run: &Bound<'_, Self>) -> PyResult<()> {
+        let py = run.py();
+        let (waiters, readers, parent, timer, base) = {
+            let mut state = run.get().state.lock();
+            if !state.children.is_empty() || !state.core.try_end() {
+                return Ok(());
+            }
+            let state = &mut *state;
+            (
+                std::mem::take(&mut state.waiters),
+                std::mem::take(&mut state.readers),
+                state.parent.take(),
+                state.timer.take(),
+                state.base_context.take(),
+            )
+        };
+        drop(base);
+        if let Some((_, handle)) = timer {
+            handle.call_method0(py, intern!(py, "cancel"))?;
+        }
+        for waker in waiters.iter().chain(&readers) {
+            waker.wake(py, py.None())?;
+        }
+        match parent {
+            Some(parent) => Self::child_ended(parent.bind(py), run),
+            None => Ok(()),
+        }
+    }
+
+    fn child_ended(parent: &Bound<'_, Self>, child: &Bound<'_, Self>) -> PyResult<()> {
+        let removed = parent.get().state.lock().children.remove(&(child.as_ptr() as usize));
+        drop(removed);
+        Self::try_finish(parent)
+    }
+
+    /// What awaiting the run gives, once it is over.
+    pub fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let mut state = self.state.lock();
+        state.retrieved = true;
+        match &state.outcome {
+            Some(Outcome::Result(result)) => Ok(result.clone_ref(py)),
+            Some(Outcome::Failed(exception, traceback)) => {
+                let (exception, traceback) = (exception.clone_ref(py), traceback.as_ref().map(|tb| tb.clone_ref(py)));
+                drop(state);
+                let error = PyErr::from_value(exception.into_bound(py).into_any());
+                error.set_traceback(py, traceback.map(|tb| tb.into_bound(py)));
+                Err(error)
+            }
+            Some(Outcome::Cancelled) | None => Err(error::cancelled(py, &self.id_text())),
+        }
+    }
+
+    /// Adds somebody who waits for the end.
+    pub fn add_waiter(&self, waker: Waker) {
+        self.state.lock().waiters.push(waker);
+    }
+
+    /// Forgets somebody who waited for the end.
+    pub fn remove_waiter(&self, future: &Py<PyAny>) {
+        let mut state = self.state.lock();
+        let found = state.waiters.iter().position(|waker| waker.future.is(future));
+        let removed = found.map(|at| state.waiters.swap_remove(at));
+        drop(state);
+        drop(removed);
+    }
+
+    /// Sees to it that the event loop calls when the next deadline passes.
+    pub fn arm_timer(run: &Bound<'_, Self>) -> PyResult<()> {
+        let py = run.py();
+        if !run.get().is_on_its_thread() {
+            return call_soon_threadsafe(run.get().event_loop.bind(py), (run.getattr(intern!(py, "_arm_timer"))?,));
+        }
+        let (deadline, replaced) = {
+            let mut state = run.get().state.lock();
+            let Some(deadline) = state.core.next_deadline() else { return Ok(()) };
+            if state.timer.as_ref().is_some_and(|(armed, _)| *armed <= deadline) {
+                return Ok(());
+            }
+            (deadline, state.timer.take())
+        };
+        if let Some((_, handle)) = replaced {
+            handle.call_method0(py, intern!(py, "cancel"))?;
+        }
+        let delay = deadline.saturating_sub(now()) as f64 / 1e6;
+        let on_timer = run.getattr(intern!(py, "_on_timer"))?;
+        let handle = run.get().event_loop.bind(py).call_method1(intern!(py, "call_later"), (delay, on_timer))?;
+        let lost = run.get().state.lock().timer.replace((deadline, handle.unbind()));
+        drop(lost);
+        Ok(())
+    }
+
+    /// Acts on every deadline that has passed.
+    pub fn expire(run: &Bound<'_, Self>) -> PyResult<()> {
+        let py = run.py();
+        loop {
+            let passed = run.get().state.lock().core.expire(now());
+            match passed {
+                None => return Ok(()),
+                Some(Deadline::Run) => Self::fail(run, error::workflow_timeout(run.get()))?,
+                Some(Deadline::Step(slot)) => {
+                    let lanes: Vec<_> = run.get().state.lock().lanes.values().map(|lane| lane.clone_ref(py)).collect();
+                    if let Some(lane) = lanes.iter().find(|lane| lane.get().runs(slot)) {
+                        Lane::stop(lane.bind(py), Stop::StepTimeout)?;
+                    }
+                }
+                Some(Deadline::Wait(id)) => {
+                    let waiter = run.get().state.lock().core.end_wait(id);
+                    if let Some(waiter) = waiter {
+                        let error = error::wait_timeout(py, &waiter, &run.get().id_text());
+                        waiter.waker.fail(py, error)?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn cancel_now(run: &Bound<'_, Self>) -> PyResult<()> {
+        let unstarted = !std::mem::replace(&mut run.get().state.lock().started, true);
+        if unstarted {
+            run.get().gate.get().forget_run(run);
+        }
+        Self::end(run, Outcome::Cancelled)
+    }
+}
+
+/// Whether an event is of a class and, if there is a matcher, matches.
+pub fn is_match(event: &Bound<'_, PyAny>, class: &Bound<'_, PyAny>, matcher: Option<&Py<PyAny>>) -> PyResult<bool> {
+    if !event.is_instance(class)? {
+        return Ok(false);
+    }
+    match matcher {
+        None => Ok(true),
+        Some(matcher) => matcher.bind(event.py()).call1((event,))?.is_truthy(),
+    }
+}
+
+#[pymethods]
+impl Run {
+    /// The run's UUID (version 7) as a string.
+    #[getter]
+    fn id(&self) -> String {
+        self.id_text()
+    }
+
+    /// "running", "completed", "failed" or "cancelled".
+    #[getter]
+    fn status(&self) -> &'static str {
+        let state = self.state.lock();
+        match (state.core.phase(), &state.outcome) {
+            (Phase::Running | Phase::Ending, _) => "running",
+            (Phase::Ended, Some(Outcome::Result(_))) => "completed",
+            (Phase::Ended, Some(Outcome::Failed(..))) => "failed",
+            (Phase::Ended, Some(Outcome::Cancelled) | None) => "cancelled",
+        }
+    }
+
+    fn __await__(slf: &Bound<'_, Self>) -> PyResult<Py<Lane>> {
+        Lane::for_awaiter(slf)
+    }
+
+    /// The events that the run publishes, from behind the one numbered `after`.
+    #[pyo3(signature = (after = 0))]
+    fn stream_events(slf: &Bound<'_, Self>, after: u64) -> StreamReader {
+        StreamReader::new(slf.clone().unbind(), after)
+    }
+
+    /// Sends an event into the run.
+    fn send_event(slf: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        if Self::offer(slf, event)? {
+            return Ok(());
+        }
+        match slf.get().plan.get().route(event) {
+            Route::Steps(kind) => slf.get().deliver(py, kind, event)?,
+            Route::Stop if slf.get().is_on_its_thread() => Self::stop(slf, event)?,
+            Route::Stop => {
+                let again = slf.getattr(intern!(py, "send_event"))?;
+                call_soon_threadsafe(slf.get().event_loop.bind(py), (again, event))?;
+            }
+            Route::Nowhere => {
+                let kept = slf.get().state.lock().core.keep(event.clone().unbind());
+                kept.map_err(|_| error::run_ended(&slf.get().id_text(), "send_event"))?;
+            }
+        }
+        Self::wake_lanes(slf)
+    }
+
+    /// Cancels the run: its steps get `CancelledError` and are awaited. Says whether it was still going on.
+    fn cancel(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = slf.py();
+        if slf.get().state.lock().core.phase() != Phase::Running {
+            return Ok(false);
+        }
+        if slf.get().is_on_its_thread() {
+            Self::cancel_now(slf)?;
+        } else {
+            let event_loop = slf.get().event_loop.bind(py);
+            if !is_closed(event_loop)? {
+                call_soon_threadsafe(event_loop, (slf.getattr(intern!(py, "_cancel_now"))?,))?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Unbinds the run from whoever awaits it and from the run that started it: neither's end cancels it.
+    fn detach(slf: &Bound<'_, Self>) -> PyResult<Py<Self>> {
+        let py = slf.py();
+        let parent = {
+            let mut state = slf.get().state.lock();
+            state.detached = true;
+            state.parent.take()
+        };
+        if let Some(parent) = parent {
+            Self::child_ended(parent.bind(py), slf)?;
+        }
+        Ok(slf.clone().unbind())
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> String {
+        let run = slf.get();
+        format!("<Run {} of workflow {:?}: {}>", run.id_text(), run.plan.get().name, run.status())
+    }
+
+    fn _wake_lanes(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::wake_lanes(slf)
+    }
+
+    fn _arm_timer(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::arm_timer(slf)
+    }
+
+    fn _cancel_now(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::cancel_now(slf)
+    }
+
+    fn _on_timer(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let fired = slf.get().state.lock().timer.take();
+        drop(fired);
+        Self::expire(slf)?;
+        Self::arm_timer(slf)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.plan)?;
+        visit.call(&self.event_loop)?;
+        visit.call(&self.gate)?;
+        // The collector may come while the lock is held; then the run is in use and nothing is lost.
+        let Some(state) = self.state.try_lock() else { return Ok(()) };
+        state.traverse(visit)
+    }
+
+    fn __clear__(&self) {
+        let cleared = self.state.lock().clear();
+        drop(cleared);
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        if state.retrieved {
+            return;
+        }
+        if let Some(Outcome::Failed(exception, traceback)) = state.outcome.take() {
+            // After the interpreter has gone there is nobody left to tell.
+            let _ = Python::try_attach(|py| error::log_unretrieved(py, self, &exception, traceback.as_ref()));
+        }
+    }
+}
+
+impl State {
+    fn new(plan: &Plan, id: RunId) -> Self {
+        let created = if plan.core.timeout.is_some() { now() } else { 0 };
+        Self {
+            core: CoreRun::new(id, plan.core.clone(), created),
+            started: false,
+            detached: false,
+            driving: false,
+            scheduled: 0,
+            lanes: HashMap::new(),
+            outcome: None,
+            retrieved: false,
+            base_context: None,
+            waiters: Vec::new(),
+            readers: Vec::new(),
+            children: HashMap::new(),
+            parent: None,
+            session: None,
+            timer: None,
+            collected: Vec::new(),
+            last_expected: None,
+        }
+    }
+
+    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.core.store().iter().try_for_each(|(_, value)| value.traverse(visit))?;
+        self.core.events().try_for_each(|event| visit.call(event))?;
+        for (_, waiter) in self.core.waiters() {
+            visit.call(&waiter.class)?;
+            visit.call(&waiter.matcher)?;
+            waiter.waker.traverse(visit)?;
+        }
+        self.lanes.values().try_for_each(|lane| visit.call(lane))?;
+        match &self.outcome {
+            Some(Outcome::Result(result)) => visit.call(result)?,
+            Some(Outcome::Failed(exception, traceback)) => {
+                visit.call(exception)?;
+                visit.call(traceback)?;
+            }
+            Some(Outcome::Cancelled) | None => {}
+        }
+        visit.call(&self.base_context)?;
+        self.waiters.iter().chain(&self.readers).try_for_each(|waker| waker.traverse(visit))?;
+        self.children.values().try_for_each(|child| visit.call(child))?;
+        visit.call(&self.parent)?;
+        visit.call(&self.session)?;
+        self.timer.as_ref().map_or(Ok(()), |(_, handle)| visit.call(handle))
+    }
+
+    // Breaks the cycles of a run that nobody can reach any more: one whose loop was closed under it.
+    fn clear(&mut self) -> impl Sized + use<> {
+        (
+            std::mem::take(&mut self.lanes),
+            self.base_context.take(),
+            std::mem::take(&mut self.waiters),
+            std::mem::take(&mut self.readers),
+            std::mem::take(&mut self.children),
+            self.parent.take(),
+            self.session.take(),
+            self.timer.take(),
+            self.core.begin_end(),
+        )
+    }
+}
+
+/// The time now, in microseconds since the Unix epoch. It never goes back while the process lives.
+pub fn now() -> Time {
+    static START: OnceLock<(Instant, Time)> = OnceLock::new();
+    let (start, epoch) = START.get_or_init(|| {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        (Instant::now(), since_epoch.as_micros() as Time)
+    });
+    epoch + start.elapsed().as_micros() as Time
+}
+
+/// A new run id. The random bits come from the operating system, some at a time.
+fn new_run_id() -> PyResult<RunId> {
+    const POOL: usize = 10 * 64;
+    static RANDOM: Mutex<(u32, [u8; POOL], usize)> = Mutex::new((0, [0; POOL], POOL));
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let mut pool = RANDOM.lock();
+    let (owner, bytes, used) = &mut *pool;
+    // A forked child has a copy of the pool, and must not give out the same ids as its parent.
+    let process = std::process::id();
+    if *used == POOL || *owner != process {
+        getrandom::fill(bytes).map_err(|error| pyo3::exceptions::PyOSError::new_err(error.to_string()))?;
+        *used = 0;
+        *owner = process;
+    }
+    let mut random = [0; 10];
+    random.copy_from_slice(&bytes[*used..*used + 10]);
+    *used += 10;
+    Ok(RunId::new(unix_ms, random))
+}

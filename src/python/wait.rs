@@ -1,0 +1,250 @@
+//! Waiting for an event, and collecting several.
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use super::context::Context;
+use super::convert::type_name;
+use super::error;
+use super::gate::yielded;
+use super::plan::micros;
+use super::run::{EventWaiter, Run, is_match, now};
+use super::wake::{self, Waker};
+use crate::{Error, WaitId};
+
+/// What `Context.wait_for_event` gives: awaitable once, for the event.
+#[pyclass(frozen, module = "treadle._treadle")]
+pub struct EventWait {
+    run: Py<Run>,
+    at: Mutex<At>,
+}
+
+enum At {
+    /// The event was there already.
+    Ready(Py<PyAny>),
+    Waiting(WaitId, Py<PyAny>),
+    Finished,
+}
+
+impl EventWait {
+    /// Takes a kept event that matches, or registers for the next one.
+    pub fn start(
+        context: &Bound<'_, Context>,
+        class: &Bound<'_, PyType>,
+        matcher: Option<&Bound<'_, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Py<Self>> {
+        let py = context.py();
+        let run = context.get().run.bind(py);
+        let event_loop = wake::running_loop(py).map_err(|_| {
+            PyRuntimeError::new_err(format!(
+                "step {:?}: wait_for_event needs an `async def` step",
+                context.get().step_name()
+            ))
+        })?;
+        let matcher = matcher.map(predicate).transpose()?;
+        let at = match take_kept(run, class, matcher.as_ref())? {
+            Some(event) => At::Ready(event),
+            None => {
+                let waker = Waker::new(&event_loop)?;
+                let future = waker.future.clone_ref(py);
+                let waiter = EventWaiter { class: class.clone().unbind().into_any(), matcher, waker, timeout };
+                let deadline = timeout.map(|timeout| now().saturating_add(micros(timeout)));
+                let id = context.get().state()?.core.wait(waiter, deadline);
+                let id = id.map_err(|_| error::run_ended(&run.get().id_text(), "wait_for_event"))?;
+                if deadline.is_some() {
+                    Run::arm_timer(run)?;
+                }
+                At::Waiting(id, future)
+            }
+        };
+        Py::new(py, Self { run: run.clone().unbind(), at: Mutex::new(at) })
+    }
+
+    fn resume(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let at = std::mem::replace(&mut *self.at.lock(), At::Finished);
+        match at {
+            At::Ready(event) => Err(PyStopIteration::new_err((event,))),
+            At::Waiting(id, future) => {
+                let bound = future.bind(py).clone();
+                if bound.call_method0(intern!(py, "done"))?.is_truthy()? {
+                    // Raises the timeout, or the cancellation.
+                    let event = bound.call_method0(intern!(py, "result"))?;
+                    return Err(PyStopIteration::new_err((event.unbind(),)));
+                }
+                *self.at.lock() = At::Waiting(id, future);
+                yielded(bound)
+            }
+            At::Finished => Err(PyRuntimeError::new_err("wait_for_event: cannot be awaited twice")),
+        }
+    }
+
+    fn give_up(&self) {
+        let at = std::mem::replace(&mut *self.at.lock(), At::Finished);
+        if let At::Waiting(id, _) = at {
+            let waiter = self.run.get().state.lock().core.end_wait(id);
+            drop(waiter);
+        }
+    }
+}
+
+#[pymethods]
+impl EventWait {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.resume(py)
+    }
+
+    #[pyo3(signature = (exception, value = None, traceback = None))]
+    fn throw(
+        &self,
+        exception: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let _ = traceback;
+        self.give_up();
+        Err(PyErr::from_value(value.filter(|value| !value.is_none()).unwrap_or(exception).clone()))
+    }
+
+    fn close(&self) {
+        self.give_up();
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.run)?;
+        let Some(at) = self.at.try_lock() else { return Ok(()) };
+        match &*at {
+            At::Ready(object) | At::Waiting(_, object) => visit.call(object),
+            At::Finished => Ok(()),
+        }
+    }
+}
+
+impl Drop for EventWait {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+/// A matcher: a function of the event, or a mapping of the fields that it must have.
+fn predicate(matcher: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    let py = matcher.py();
+    if let Ok(fields) = matcher.cast::<PyDict>() {
+        let has_fields = py.import(intern!(py, "treadle.events"))?.getattr(intern!(py, "has_fields"))?;
+        return Ok(has_fields.call1((fields.copy()?,))?.unbind());
+    }
+    if matcher.is_callable() {
+        return Ok(matcher.clone().unbind());
+    }
+    let name = type_name(&matcher.get_type());
+    Err(PyTypeError::new_err(format!("match: a function of the event or a dict of fields expected, not {name}")))
+}
+
+fn take_kept(
+    run: &Bound<'_, Run>,
+    class: &Bound<'_, PyType>,
+    matcher: Option<&Py<PyAny>>,
+) -> PyResult<Option<Py<PyAny>>> {
+    let py = run.py();
+    let kept: Vec<_> = {
+        let state = run.get().state.lock();
+        if state.core.kept().len() == 0 {
+            return Ok(None);
+        }
+        state.core.kept().map(|(number, event)| (number, event.clone_ref(py))).collect()
+    };
+    for (number, event) in kept {
+        if is_match(event.bind(py), class, matcher)? {
+            let taken = run.get().state.lock().core.take_kept(number);
+            if taken.is_some() {
+                return Ok(taken);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// `Context.collect_events`.
+pub fn collect(
+    context: &Context,
+    event: &Bound<'_, PyAny>,
+    expected: &Bound<'_, PyAny>,
+    key: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Option<Vec<Py<PyAny>>>> {
+    let py = event.py();
+    let list = match expected.cast_exact::<PyList>() {
+        Ok(list) => list.clone(),
+        Err(_) => expected.cast::<PyTuple>()?.to_list(),
+    };
+    if list.is_empty() {
+        return Err(PyValueError::new_err("collect_events: nothing is expected"));
+    }
+    let key = key.map(super::convert::key).transpose()?;
+    let addresses = |list: &Bound<'_, PyList>| list.iter().map(|class| class.as_ptr() as usize).collect::<Box<[_]>>();
+    let mut state = context.state()?;
+    let state_ref = &mut *state;
+    let known = state_ref
+        .last_expected
+        .as_ref()
+        .filter(|(last, _)| last.is(&list))
+        .map(|(_, group)| *group);
+    let mut group = 0;
+    let group_cell = std::cell::Cell::new(0);
+    let is_new = std::cell::Cell::new(false);
+    let same = |classes: &[usize]| {
+        let address = classes.as_ptr() as usize;
+        let same = classes.len() == list.len()
+            && (known == Some(address)
+                || classes.iter().enumerate().all(|(at, &class)| {
+                    list.get_item(at).is_ok_and(|item| item.as_ptr() as usize == class)
+                }));
+        if same {
+            group_cell.set(address);
+        }
+        same
+    };
+    let class_of = |expects: &dyn Fn(usize) -> bool| {
+        let class = event.get_type();
+        let exact = class.as_ptr() as usize;
+        if expects(exact) {
+            return Some(exact);
+        }
+        class.mro().iter().map(|base| base.as_ptr() as usize).find(|&base| expects(base))
+    };
+    let make = || {
+        is_new.set(true);
+        addresses(&list)
+    };
+    let collected =
+        state_ref.core.collect((context.step, key), event.clone().unbind(), same, class_of, make);
+    group += group_cell.get();
+    let replaced = if group != 0 && known != Some(group) {
+        state_ref.last_expected.replace((list.clone().unbind(), group))
+    } else {
+        None
+    };
+    if is_new.get() {
+        state_ref.collected.push(list.to_tuple().unbind());
+    }
+    drop(state);
+    drop(replaced);
+    let _ = py;
+    collected.map_err(|error| match error {
+        Error::NotExpected => PyValueError::new_err(format!(
+            "collect_events: {} is not among the expected classes",
+            error::shown(event)
+        )),
+        _ => error::run_ended(&context.run.get().id_text(), "collect_events"),
+    })
+}

@@ -1,0 +1,104 @@
+//! Waking somebody who waits on an event loop, from whatever thread.
+
+use std::thread::{self, ThreadId};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::gate::{new_future, set_result_unless_done};
+
+static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// The event loop that runs in this thread.
+///
+/// # Errors
+/// `RuntimeError`, as asyncio raises it, if there is none.
+#[inline]
+pub fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    GET_RUNNING_LOOP.import(py, "asyncio", "get_running_loop")?.call0()
+}
+
+/// Somebody who waits: a future, and the loop and thread where it lives.
+pub struct Waker {
+    event_loop: Py<PyAny>,
+    thread: ThreadId,
+    pub future: Py<PyAny>,
+}
+
+impl Waker {
+    /// A waker for the event loop that runs in this thread.
+    pub fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let future = new_future(event_loop)?.unbind();
+        Ok(Self { event_loop: event_loop.clone().unbind(), thread: thread::current().id(), future })
+    }
+
+    /// Resolves the future. A loop that is closed by now has nobody left to wake.
+    pub fn wake(&self, py: Python<'_>, result: Py<PyAny>) -> PyResult<()> {
+        let event_loop = self.event_loop.bind(py);
+        if is_closed(event_loop)? {
+            return Ok(());
+        }
+        if thread::current().id() == self.thread {
+            return set_result_unless_done(self.future.bind(py), result);
+        }
+        let function = py.import(intern!(py, "treadle._treadle"))?.getattr(intern!(py, "_set_result_unless_done"))?;
+        call_soon_threadsafe(event_loop, (function, &self.future, result))
+    }
+
+    /// Has the future raise.
+    pub fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
+        let event_loop = self.event_loop.bind(py);
+        if is_closed(event_loop)? {
+            return Ok(());
+        }
+        if thread::current().id() == self.thread {
+            return set_exception_unless_done(self.future.bind(py), error.into_value(py).into_any());
+        }
+        let function = py.import(intern!(py, "treadle._treadle"))?.getattr(intern!(py, "_set_exception_unless_done"))?;
+        call_soon_threadsafe(event_loop, (function, &self.future, error.into_value(py)))
+    }
+
+    /// Cancels the future.
+    pub fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        let event_loop = self.event_loop.bind(py);
+        let cancel = self.future.bind(py).getattr(intern!(py, "cancel"))?;
+        if thread::current().id() == self.thread {
+            cancel.call0()?;
+        } else if !is_closed(event_loop)? {
+            call_soon_threadsafe(event_loop, (cancel,))?;
+        }
+        Ok(())
+    }
+
+    pub fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        visit.call(&self.future)
+    }
+}
+
+/// Has a future raise, unless it has been resolved or cancelled already.
+#[pyfunction]
+#[pyo3(name = "_set_exception_unless_done")]
+pub fn set_exception_unless_done(future: &Bound<'_, PyAny>, exception: Py<PyAny>) -> PyResult<()> {
+    let py = future.py();
+    if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+        future.call_method1(intern!(py, "set_exception"), (exception,))?;
+    }
+    Ok(())
+}
+
+/// Whether an event loop has been closed.
+pub fn is_closed(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+    event_loop.call_method0(intern!(event_loop.py(), "is_closed"))?.is_truthy()
+}
+
+/// Has an event loop of another thread call something.
+pub fn call_soon_threadsafe<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    call: impl pyo3::call::PyCallArgs<'py>,
+) -> PyResult<()> {
+    event_loop.call_method1(intern!(event_loop.py(), "call_soon_threadsafe"), call)?;
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! Events of one run that wait: for a step to be free, to be collected, or to be asked for.
+
+use std::collections::VecDeque;
+use std::hash::Hash;
+
+use hashbrown::HashMap;
+
+use crate::error::Error;
+use crate::event::{Delivery, StepId};
+
+/// Deliveries that wait for their step, first in, first out, within each step's concurrency.
+#[derive(Debug)]
+pub struct Queue<E> {
+    ready: VecDeque<Delivery<E>>,
+    // Only for workflows with a limited step, one entry for each step.
+    loads: Box<[Load<E>]>,
+}
+
+#[derive(Debug)]
+struct Load<E> {
+    limit: u32,
+    // How many deliveries of the step are ready or running: never more than `limit`.
+    admitted: u32,
+    backlog: VecDeque<Delivery<E>>,
+}
+
+impl<E> Queue<E> {
+    /// A queue for steps with these concurrency limits (`None`: no limit).
+    pub fn new(limits: impl ExactSizeIterator<Item = Option<u32>> + Clone) -> Self {
+        let loads = if limits.clone().any(|limit| limit.is_some()) {
+            limits.map(Load::new).collect()
+        } else {
+            Box::default()
+        };
+        Self { ready: VecDeque::new(), loads }
+    }
+
+    /// Adds a delivery; it is ready once its step has a place free.
+    #[inline]
+    pub fn push(&mut self, delivery: Delivery<E>) {
+        if let Some(load) = self.loads.get_mut(delivery.step.0 as usize) {
+            if load.admitted == load.limit {
+                return load.backlog.push_back(delivery);
+            }
+            load.admitted += 1;
+        }
+        self.ready.push_back(delivery);
+    }
+
+    /// Takes the next ready delivery. Its place in the step is taken until [`Queue::release`].
+    #[inline]
+    pub fn pop(&mut self) -> Option<Delivery<E>> {
+        self.ready.pop_front()
+    }
+
+    /// Frees the place that a delivery had in its step.
+    #[inline]
+    pub fn release(&mut self, step: StepId) {
+        let Some(load) = self.loads.get_mut(step.0 as usize) else { return };
+        match load.backlog.pop_front() {
+            Some(next) => self.ready.push_back(next),
+            None => load.admitted -= 1,
+        }
+    }
+
+    /// How many deliveries could start now.
+    #[inline]
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// All deliveries that wait: the ready ones, then those that wait for a place.
+    pub fn waiting(&self) -> impl Iterator<Item = &Delivery<E>> {
+        self.ready.iter().chain(self.loads.iter().flat_map(|load| &load.backlog))
+    }
+}
+
+impl<E> Load<E> {
+    fn new(limit: Option<u32>) -> Self {
+        Self { limit: limit.unwrap_or(u32::MAX), admitted: 0, backlog: VecDeque::new() }
+    }
+}
+
+/// Events that a step gathers until one of each expected class is there.
+///
+/// Adding an event costs the same however many are expected and however many came before.
+#[derive(Debug)]
+pub struct Collected<C, E> {
+    expected: Box<[C]>,
+    needed: HashMap<C, usize>,
+    events: HashMap<C, VecDeque<E>>,
+    missing: usize,
+}
+
+impl<C: Copy + Eq + Hash, E> Collected<C, E> {
+    /// Starts to gather events of these classes; a class may stand in the list several times.
+    pub fn new(expected: impl Into<Box<[C]>>) -> Self {
+        let expected = expected.into();
+        let mut needed = HashMap::new();
+        for &class in &expected {
+            *needed.entry(class).or_insert(0) += 1;
+        }
+        Self { missing: expected.len(), expected, needed, events: HashMap::new() }
+    }
+
+    /// The classes it was made with, in that order.
+    pub fn expected(&self) -> &[C] {
+        &self.expected
+    }
+
+    /// Whether a class is among the expected ones.
+    pub fn expects(&self, class: C) -> bool {
+        self.needed.contains_key(&class)
+    }
+
+    /// Adds an event. Once all are there, gives them in the order of the expected classes, first
+    /// come first, and goes on with those that were too many.
+    ///
+    /// # Errors
+    /// [`Error::NotExpected`] for any other class; nothing is added then.
+    pub fn add(&mut self, class: C, event: E) -> Result<Option<Vec<E>>, Error> {
+        let needed = *self.needed.get(&class).ok_or(Error::NotExpected)?;
+        let events = self.events.entry(class).or_default();
+        events.push_back(event);
+        if events.len() <= needed {
+            self.missing -= 1;
+        }
+        if self.missing > 0 {
+            return Ok(None);
+        }
+        let events = &mut self.events;
+        let complete = self.expected.iter().filter_map(|class| events.get_mut(class)?.pop_front()).collect();
+        self.missing =
+            self.needed.iter().map(|(class, needed)| needed.saturating_sub(self.events[class].len())).sum();
+        Ok(Some(complete))
+    }
+
+    /// The events that were added and not yet given, in no particular order of classes.
+    pub fn pending(&self) -> impl Iterator<Item = &E> {
+        self.events.values().flatten()
+    }
+}

@@ -1,0 +1,226 @@
+//! What a key holds: bytes with a tag beside them, and the JSON text that the `Json` tag stands for.
+//!
+//! The tag is never part of the bytes, so no user data can be mistaken for a tag.
+
+use std::sync::Arc;
+
+/// How the bytes of a value are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tag {
+    /// Raw bytes, given back as they are.
+    Binary,
+    /// Raw bytes that came from, and go back to, a mutable buffer (`bytearray` in Python).
+    MutableBinary,
+    /// JSON text (RFC 8259), at most [`MAX_DEPTH`] containers deep.
+    Json,
+    /// A serialised object that only the host language can read, and only from a trusted source.
+    Opaque,
+}
+
+/// The deepest nesting of lists and dicts that is kept as JSON.
+pub const MAX_DEPTH: usize = 128;
+
+/// A stored value: its tag, and its bytes without any marker of ours in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// How to read `bytes`.
+    pub tag: Tag,
+    /// The encoded value; shared, never changed.
+    pub bytes: Arc<[u8]>,
+}
+
+/// What a [`Store`](crate::Store) holds: anything that knows its tag.
+///
+/// The Python binding stores references to immutable Python objects through this trait, so that
+/// `set` and `get` of `bytes` copy nothing.
+pub trait Stored {
+    /// The tag the value was given when it was set.
+    fn tag(&self) -> Tag;
+}
+
+impl Stored for Value {
+    fn tag(&self) -> Tag {
+        self.tag
+    }
+}
+
+/// Writes JSON text (RFC 8259), compact, in one pass and without an intermediate tree.
+///
+/// The caller gives well-formed sequences; the writer puts the commas.
+///
+/// ```
+/// use treadle::JsonWriter;
+/// let mut json = JsonWriter::default();
+/// json.begin_dict();
+/// json.key("pages");
+/// json.begin_list();
+/// json.int(1);
+/// json.float(-0.0);
+/// json.end_list();
+/// json.end_dict();
+/// assert_eq!(json.as_bytes(), br#"{"pages":[1,-0.0]}"#);
+/// ```
+#[derive(Debug, Default)]
+pub struct JsonWriter {
+    out: Vec<u8>,
+}
+
+impl JsonWriter {
+    /// The text so far. It is whole once every list and dict has been ended.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self.out.last() {
+            Some(b',') => &self.out[..self.out.len() - 1],
+            _ => &self.out,
+        }
+    }
+
+    /// Forgets the text and keeps the allocation, unless it is larger than `keep` bytes.
+    pub fn reset(&mut self, keep: usize) {
+        if self.out.capacity() > keep {
+            self.out = Vec::new();
+        } else {
+            self.out.clear();
+        }
+    }
+
+    /// The number of bytes written so far.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether nothing was written yet.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// `null`
+    #[inline]
+    pub fn null(&mut self) {
+        self.out.extend_from_slice(b"null,");
+    }
+
+    /// `true` or `false`
+    #[inline]
+    pub fn bool(&mut self, value: bool) {
+        self.out.extend_from_slice(if value { b"true," } else { b"false," });
+    }
+
+    /// An integer, in decimal.
+    #[inline]
+    pub fn int(&mut self, value: i64) {
+        self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        self.out.push(b',');
+    }
+
+    /// A finite float, as the shortest text that reads back to the same bits, always with a point
+    /// or an exponent so that it reads back as a float.
+    #[inline]
+    pub fn float(&mut self, value: f64) {
+        debug_assert!(value.is_finite());
+        self.out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+        self.out.push(b',');
+    }
+
+    /// A string.
+    #[inline]
+    pub fn str(&mut self, value: &str) {
+        self.quoted(value);
+        self.out.push(b',');
+    }
+
+    /// The key of the next value in a dict.
+    #[inline]
+    pub fn key(&mut self, key: &str) {
+        self.quoted(key);
+        self.out.push(b':');
+    }
+
+    /// Opens a list.
+    #[inline]
+    pub fn begin_list(&mut self) {
+        self.out.push(b'[');
+    }
+
+    /// Closes a list.
+    #[inline]
+    pub fn end_list(&mut self) {
+        self.close(b']');
+    }
+
+    /// Opens a dict.
+    #[inline]
+    pub fn begin_dict(&mut self) {
+        self.out.push(b'{');
+    }
+
+    /// Closes a dict.
+    #[inline]
+    pub fn end_dict(&mut self) {
+        self.close(b'}');
+    }
+
+    // Every value ends with a comma; the one before a closing bracket becomes the bracket.
+    #[inline]
+    fn close(&mut self, bracket: u8) {
+        match self.out.last_mut() {
+            Some(last) if *last == b',' => *last = bracket,
+            _ => self.out.push(bracket),
+        }
+        self.out.push(b',');
+    }
+
+    #[inline]
+    fn quoted(&mut self, text: &str) {
+        let bytes = text.as_bytes();
+        self.out.reserve(bytes.len() + 3);
+        self.out.push(b'"');
+        let mut rest = bytes;
+        while let Some(at) = first_escaped(rest) {
+            self.out.extend_from_slice(&rest[..at]);
+            self.escape(rest[at]);
+            rest = &rest[at + 1..];
+        }
+        self.out.extend_from_slice(rest);
+        self.out.push(b'"');
+    }
+
+    #[cold]
+    fn escape(&mut self, byte: u8) {
+        let short = match byte {
+            b'"' => b'"',
+            b'\\' => b'\\',
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            _ => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+                self.out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+                return;
+            }
+        };
+        self.out.extend_from_slice(&[b'\\', short]);
+    }
+}
+
+#[inline]
+fn needs_escape(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+// Whole chunks are tested without a branch per byte, which the compiler turns into vector code.
+#[inline]
+fn first_escaped(bytes: &[u8]) -> Option<usize> {
+    const CHUNK: usize = 16;
+    let mut at = 0;
+    for chunk in bytes.chunks_exact(CHUNK) {
+        if chunk.iter().fold(false, |any, &b| any | needs_escape(b)) {
+            break;
+        }
+        at += CHUNK;
+    }
+    bytes[at..].iter().position(|&b| needs_escape(b)).map(|found| at + found)
+}
