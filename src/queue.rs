@@ -27,11 +27,8 @@ struct Load<E> {
 impl<E> Queue<E> {
     /// A queue for steps with these concurrency limits (`None`: no limit).
     pub fn new(limits: impl ExactSizeIterator<Item = Option<u32>> + Clone) -> Self {
-        let loads = if limits.clone().any(|limit| limit.is_some()) {
-            limits.map(Load::new).collect()
-        } else {
-            Box::default()
-        };
+        let loads =
+            if limits.clone().any(|limit| limit.is_some()) { limits.map(Load::new).collect() } else { Box::default() };
         Self { ready: VecDeque::new(), loads }
     }
 
@@ -130,8 +127,7 @@ impl<C: Copy + Eq + Hash, E> Collected<C, E> {
         }
         let events = &mut self.events;
         let complete = self.expected.iter().filter_map(|class| events.get_mut(class)?.pop_front()).collect();
-        self.missing =
-            self.needed.iter().map(|(class, needed)| needed.saturating_sub(self.events[class].len())).sum();
+        self.missing = self.needed.iter().map(|(class, needed)| needed.saturating_sub(self.events[class].len())).sum();
         Ok(Some(complete))
     }
 

@@ -339,9 +339,10 @@ impl<H: Host> Run<H> {
         if self.phase != Phase::Running {
             return Err(Error::RunEnded);
         }
-        let found = self.groups.iter().position(|group| {
-            group.step == step && group.key.as_deref() == key && same(group.collected.expected())
-        });
+        let found = self
+            .groups
+            .iter()
+            .position(|group| group.step == step && group.key.as_deref() == key && same(group.collected.expected()));
         let at = found.unwrap_or_else(|| {
             let collected = Collected::new(expected());
             self.groups.push(Group { step, key: key.map(Into::into), collected });

@@ -64,11 +64,7 @@ impl<V> Store<V> {
     /// # Errors
     /// The value that was not set, if somebody wrote the key in between.
     pub fn compare_and_set(&mut self, key: &str, version: Option<u64>, value: V) -> Result<Option<V>, V> {
-        if self.find(key).map(|entry| entry.version) == version {
-            Ok(self.set(key, value))
-        } else {
-            Err(value)
-        }
+        if self.find(key).map(|entry| entry.version) == version { Ok(self.set(key, value)) } else { Err(value) }
     }
 
     /// Removes a key and gives back its value.

@@ -58,27 +58,24 @@ impl Stored for Value {
 /// json.float(-0.0);
 /// json.end_list();
 /// json.end_dict();
-/// assert_eq!(json.as_bytes(), br#"{"pages":[1,-0.0]}"#);
+/// assert_eq!(json.as_str(), r#"{"pages":[1,-0.0]}"#);
 /// ```
 #[derive(Debug, Default)]
 pub struct JsonWriter {
-    out: Vec<u8>,
+    out: String,
 }
 
 impl JsonWriter {
     /// The text so far. It is whole once every list and dict has been ended.
     #[inline]
-    pub fn as_bytes(&self) -> &[u8] {
-        match self.out.last() {
-            Some(b',') => &self.out[..self.out.len() - 1],
-            _ => &self.out,
-        }
+    pub fn as_str(&self) -> &str {
+        self.out.strip_suffix(',').unwrap_or(&self.out)
     }
 
     /// Forgets the text and keeps the allocation, unless it is larger than `keep` bytes.
     pub fn reset(&mut self, keep: usize) {
         if self.out.capacity() > keep {
-            self.out = Vec::new();
+            self.out = String::new();
         } else {
             self.out.clear();
         }
@@ -99,20 +96,20 @@ impl JsonWriter {
     /// `null`
     #[inline]
     pub fn null(&mut self) {
-        self.out.extend_from_slice(b"null,");
+        self.out.push_str("null,");
     }
 
     /// `true` or `false`
     #[inline]
     pub fn bool(&mut self, value: bool) {
-        self.out.extend_from_slice(if value { b"true," } else { b"false," });
+        self.out.push_str(if value { "true," } else { "false," });
     }
 
     /// An integer, in decimal.
     #[inline]
     pub fn int(&mut self, value: i64) {
-        self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-        self.out.push(b',');
+        self.out.push_str(itoa::Buffer::new().format(value));
+        self.out.push(',');
     }
 
     /// A finite float, as the shortest text that reads back to the same bits, always with a point
@@ -120,89 +117,87 @@ impl JsonWriter {
     #[inline]
     pub fn float(&mut self, value: f64) {
         debug_assert!(value.is_finite());
-        self.out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
-        self.out.push(b',');
+        self.out.push_str(zmij::Buffer::new().format_finite(value));
+        self.out.push(',');
     }
 
     /// A string.
     #[inline]
     pub fn str(&mut self, value: &str) {
         self.quoted(value);
-        self.out.push(b',');
+        self.out.push(',');
     }
 
     /// The key of the next value in a dict.
     #[inline]
     pub fn key(&mut self, key: &str) {
         self.quoted(key);
-        self.out.push(b':');
+        self.out.push(':');
     }
 
     /// Opens a list.
     #[inline]
     pub fn begin_list(&mut self) {
-        self.out.push(b'[');
+        self.out.push('[');
     }
 
     /// Closes a list.
     #[inline]
     pub fn end_list(&mut self) {
-        self.close(b']');
+        self.close("],");
     }
 
     /// Opens a dict.
     #[inline]
     pub fn begin_dict(&mut self) {
-        self.out.push(b'{');
+        self.out.push('{');
     }
 
     /// Closes a dict.
     #[inline]
     pub fn end_dict(&mut self) {
-        self.close(b'}');
+        self.close("},");
     }
 
-    // Every value ends with a comma; the one before a closing bracket becomes the bracket.
+    // Every value ends with a comma; the one before a closing bracket goes.
     #[inline]
-    fn close(&mut self, bracket: u8) {
-        match self.out.last_mut() {
-            Some(last) if *last == b',' => *last = bracket,
-            _ => self.out.push(bracket),
+    fn close(&mut self, bracket: &str) {
+        if self.out.ends_with(',') {
+            self.out.pop();
         }
-        self.out.push(b',');
+        self.out.push_str(bracket);
     }
 
     #[inline]
     fn quoted(&mut self, text: &str) {
-        let bytes = text.as_bytes();
-        self.out.reserve(bytes.len() + 3);
-        self.out.push(b'"');
-        let mut rest = bytes;
-        while let Some(at) = first_escaped(rest) {
-            self.out.extend_from_slice(&rest[..at]);
-            self.escape(rest[at]);
+        self.out.reserve(text.len() + 3);
+        self.out.push('"');
+        let mut rest = text;
+        while let Some(at) = first_escaped(rest.as_bytes()) {
+            self.out.push_str(&rest[..at]);
+            self.escape(rest.as_bytes()[at]);
             rest = &rest[at + 1..];
         }
-        self.out.extend_from_slice(rest);
-        self.out.push(b'"');
+        self.out.push_str(rest);
+        self.out.push('"');
     }
 
     #[cold]
     fn escape(&mut self, byte: u8) {
-        let short = match byte {
-            b'"' => b'"',
-            b'\\' => b'\\',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\t' => b't',
+        self.out.push_str(match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
             _ => {
                 const HEX: &[u8; 16] = b"0123456789abcdef";
-                let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
-                self.out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+                self.out.push_str("\\u00");
+                self.out.push(char::from(HEX[usize::from(byte >> 4)]));
+                self.out.push(char::from(HEX[usize::from(byte & 15)]));
                 return;
             }
-        };
-        self.out.extend_from_slice(&[b'\\', short]);
+        });
     }
 }
 

@@ -208,11 +208,7 @@ impl Context {
 
     /// Atomically adds to a number, which is 0 if the key is missing, and returns the sum.
     #[pyo3(signature = (key, by = None))]
-    fn increment<'py>(
-        &self,
-        key: &Bound<'py, PyAny>,
-        by: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn increment<'py>(&self, key: &Bound<'py, PyAny>, by: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let py = key.py();
         let key = convert::key(key)?;
         let one = PyInt::new(py, 1).into_any();
@@ -389,4 +385,3 @@ impl CurrentRun {
         }
     }
 }
-

@@ -9,7 +9,7 @@ use std::os::raw::c_int;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use jiter::{PythonParse, StringCacheMode};
+use jiter::PythonParse;
 use pyo3::exceptions::{PyException, PyMemoryError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -18,6 +18,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use super::error;
+use super::parse::parse;
 use crate::value::{JsonWriter, MAX_DEPTH, Stored, Tag};
 
 /// A value as a run of this process holds it.
@@ -29,7 +30,7 @@ pub enum PyValue {
     /// What was in a `bytearray`.
     ByteArray(Arc<[u8]>),
     /// JSON text of a list or a dict.
-    Json(Arc<[u8]>),
+    Json(Arc<str>),
     /// A pickle.
     Opaque(Py<PyBytes>),
 }
@@ -119,9 +120,13 @@ pub fn decode<'py>(py: Python<'py>, key: &str, value: &PyValue) -> PyResult<Boun
     }
 }
 
-fn parse_json<'py>(py: Python<'py>, key: &str, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let parse = PythonParse { cache_mode: StringCacheMode::Keys, ..PythonParse::default() };
-    parse.python_parse(py, text).map_err(|e| error::unreadable_value(py, key, &jiter::map_json_error(text, &e)))
+fn parse_json<'py>(py: Python<'py>, key: &str, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(value) = parse(py, text)? {
+        return Ok(value);
+    }
+    let json = text.as_bytes();
+    let parsed = PythonParse::default().python_parse(py, json);
+    parsed.map_err(|e| error::unreadable_value(py, key, &jiter::map_json_error(json, &e)))
 }
 
 enum Kind {
@@ -204,14 +209,14 @@ thread_local! {
 }
 
 #[inline]
-fn json(value: &Bound<'_, PyAny>) -> Option<Arc<[u8]>> {
+fn json(value: &Bound<'_, PyAny>) -> Option<Arc<str>> {
     BUFFER.with_borrow_mut(|buffer| {
         buffer.reset(KEEP_BUFFER);
         let mut encoder = JsonEncoder { out: buffer, shared: HashSet::new(), repeated: false };
         // SAFETY: `value` is a live list or dict, and the interpreter is attached: nothing that the
         // encoder calls runs Python code or lets another thread in, so nothing changes under it.
         unsafe { encoder.container(value.as_ptr(), 1) }.ok()?;
-        Some(buffer.as_bytes().into())
+        Some(buffer.as_str().into())
     })
 }
 

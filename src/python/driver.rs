@@ -9,14 +9,15 @@
 //! takes that one request back (`uncancel`) when its step has unwound; any further request is somebody
 //! else's, and goes on to whoever awaits.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::asyncio::CancelledError;
-use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration, PyValueError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyTraceback};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
 use super::context::Context;
@@ -89,8 +90,7 @@ static CURRENT_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 impl Lane {
     fn new(run: Py<Run>, is_awaiter: bool) -> Self {
-        let state =
-            LaneState { at: At::Fresh, task: None, cancelling_before: 0, is_registered: false, stop: None };
+        let state = LaneState { at: At::Fresh, task: None, cancelling_before: 0, is_registered: false, stop: None };
         Self { run, is_awaiter, running: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
@@ -109,6 +109,15 @@ impl Lane {
             state.task = Some(task.unbind());
         }
         Ok(())
+    }
+
+    /// Refuses to go on in another task than the one in which the lane was suspended.
+    pub fn check_task(lane: &Bound<'_, Self>) -> PyResult<()> {
+        let py = lane.py();
+        let task = lane.get().state.lock().task.as_ref().map(|task| task.clone_ref(py));
+        let Some(task) = task else { return Ok(()) };
+        let current = CURRENT_TASK.import(py, "asyncio", "current_task")?.call0()?;
+        if current.is(&task) { Ok(()) } else { Err(PyRuntimeError::new_err("the run is a task's coroutine already")) }
     }
 
     /// Whether the lane runs this step now.
@@ -143,7 +152,7 @@ impl Lane {
         Ok(())
     }
 
-    fn resume(lane: &Bound<'_, Self>, thrown: Option<PyErr>) -> PyResult<Option<Py<PyAny>>> {
+    pub fn resume(lane: &Bound<'_, Self>, thrown: Option<PyErr>) -> PyResult<Option<Py<PyAny>>> {
         let at = {
             let mut state = lane.get().state.lock();
             match state.at {
@@ -153,7 +162,10 @@ impl Lane {
             }
         };
         let run = lane.get().run.bind(lane.py()).clone();
-        let result = Self::go_on(lane, &run, at, thrown);
+        let result = guarded(|| Self::go_on(lane, &run, at, thrown)).unwrap_or_else(|panic| {
+            Run::fail(&run, panic.clone_ref(lane.py()))?;
+            Err(panic)
+        });
         if !matches!(result, Ok(Some(_))) {
             Self::finish(lane, &run)?;
         }
@@ -254,10 +266,12 @@ impl Lane {
         loop {
             run.get().state.lock().driving = true;
             lane.get().running.store(active.started.seq, Ordering::Relaxed);
-            let sent = match thrown.take() {
+            let error = thrown.take();
+            let sent = guarded(|| match error {
                 None => active.send(lane.py()),
                 Some(error) => active.throw(lane.py(), error),
-            };
+            });
+            let sent = sent.unwrap_or_else(Sent::Raised);
             run.get().state.lock().driving = false;
             let finished = match sent {
                 Sent::Yielded(object) => return Self::suspend(lane, run, active, object).map(Some),
@@ -278,21 +292,16 @@ impl Lane {
     }
 
     /// The step waits for something: the lane's task is its own from now on.
-    fn suspend(
-        lane: &Bound<'_, Self>,
-        run: &Bound<'_, Run>,
-        active: Active,
-        object: Py<PyAny>,
-    ) -> PyResult<Py<PyAny>> {
-        let has_deadline = {
+    fn suspend(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, active: Active, object: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        let is_registered = {
             let mut state = lane.get().state.lock();
             state.at = At::InStep(active);
-            if !state.is_registered {
-                drop(state);
-                Self::register(lane, run)?;
-            }
-            run.get().state.lock().core.has_deadline()
+            state.is_registered
         };
+        if !is_registered {
+            Self::register(lane, run)?;
+        }
+        let has_deadline = run.get().state.lock().core.has_deadline();
         if has_deadline {
             Run::arm_timer(run)?;
         }
@@ -306,11 +315,7 @@ impl Lane {
     fn register(lane: &Bound<'_, Self>, run: &Bound<'_, Run>) -> PyResult<()> {
         let py = lane.py();
         let task = CURRENT_TASK.import(py, "asyncio", "current_task")?.call0()?;
-        let cancelling = if task.is_none() {
-            0
-        } else {
-            task.call_method0(intern!(py, "cancelling"))?.extract()?
-        };
+        let cancelling = if task.is_none() { 0 } else { task.call_method0(intern!(py, "cancelling"))?.extract()? };
         let mut state = lane.get().state.lock();
         state.is_registered = true;
         state.cancelling_before = cancelling;
@@ -395,6 +400,9 @@ impl Lane {
         let py = lane.py();
         let body = &run.get().plan.get().bodies[started.step.0 as usize];
         let function = body.function.bind(py);
+        run.get().log(py, || {
+            format!("starts step {:?}, attempt {}", run.get().plan.get().step_name(started.step), started.attempt)
+        })?;
         lane.get().running.store(started.seq, Ordering::Relaxed);
         // SAFETY: `base` is a context object; a null result is an error that is fetched.
         let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(base.as_ptr())) }?;
@@ -403,11 +411,12 @@ impl Lane {
             if !body.awaitable {
                 run.get().state.lock().driving = true;
             }
-            let called = match body.arguments {
+            let called = guarded(|| match body.arguments {
                 Arguments::Event => function.call1((event,)),
                 Arguments::ContextEvent => function.call1((Context::new(run, &started)?, event)),
                 Arguments::EventContext => function.call1((event, Context::new(run, &started)?)),
-            };
+            });
+            let called = called.unwrap_or_else(Err);
             if !body.awaitable {
                 run.get().state.lock().driving = false;
             }
@@ -496,8 +505,7 @@ impl Lane {
         error: PyErr,
     ) -> PyResult<Option<Next>> {
         let py = lane.py();
-        let (stop, requests) =
-            if active.interrupted { Self::settle_cancellation(lane)? } else { (None, 0) };
+        let (stop, requests) = if active.interrupted { Self::settle_cancellation(lane)? } else { (None, 0) };
         let is_external = active.interrupted && requests > lane.get().state.lock().cancelling_before;
         let is_cancellation = error.is_instance_of::<CancelledError>(py);
         let event = run.get().state.lock().core.event(active.started.slot).map(|event| event.clone_ref(py));
@@ -645,6 +653,24 @@ impl Active {
     }
 }
 
+/// Checks what is sent to a coroutine of ours.
+pub fn check_sent(value: &Bound<'_, PyAny>) -> PyResult<()> {
+    if value.is_none() { Ok(()) } else { Err(PyTypeError::new_err("only None can be sent to a run")) }
+}
+
+/// The exception that the arguments of a coroutine's `throw` stand for.
+pub fn thrown(
+    exception: &Bound<'_, PyAny>,
+    value: Option<&Bound<'_, PyAny>>,
+    traceback: Option<&Bound<'_, PyAny>>,
+) -> PyErr {
+    let error = PyErr::from_value(value.filter(|value| !value.is_none()).unwrap_or(exception).clone());
+    if let Some(traceback) = traceback.and_then(|traceback| traceback.cast::<PyTraceback>().ok()) {
+        error.set_traceback(exception.py(), Some(traceback.clone()));
+    }
+    error
+}
+
 /// A context that is current until it is dropped.
 struct Entered<'a, 'py>(&'a Bound<'py, PyAny>);
 
@@ -669,6 +695,12 @@ impl Drop for Entered<'_, '_> {
             }
         }
     }
+}
+
+/// Turns a panic, of ours or of one that a `PanicException` carried through Python code, into an error.
+#[inline]
+fn guarded<T>(call: impl FnOnce() -> T) -> PyResult<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| error::internal(&*payload))
 }
 
 /// What to send to for an awaitable: a coroutine itself, else the iterator of its `__await__`.
@@ -697,9 +729,7 @@ impl Lane {
 
     /// As of a coroutine.
     fn send(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        if !value.is_none() {
-            return Err(pyo3::exceptions::PyTypeError::new_err("only None can be sent to a run"));
-        }
+        check_sent(value)?;
         Self::resume(slf, None)?.ok_or_else(|| PyStopIteration::new_err(()))
     }
 
@@ -711,16 +741,12 @@ impl Lane {
         value: Option<&Bound<'_, PyAny>>,
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let _ = traceback;
-        let thrown = match value {
-            Some(value) if !value.is_none() => PyErr::from_value(value.clone()),
-            _ => PyErr::from_value(exception.clone()),
-        };
+        let thrown = thrown(exception, value, traceback);
         Self::resume(slf, Some(thrown))?.ok_or_else(|| PyStopIteration::new_err(()))
     }
 
     /// As of a coroutine: the step is closed and the run is cancelled.
-    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let at = {
             let mut state = slf.get().state.lock();

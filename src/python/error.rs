@@ -4,10 +4,10 @@
 
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::exceptions::{PyBaseException, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTraceback, PyType};
-use pyo3::intern;
 
 use super::convert::type_name;
 use super::plan::Plan;
@@ -39,6 +39,21 @@ impl From<Error> for PyErr {
             Error::RunEnded => classes::RunEnded::new_err(text),
         }
     }
+}
+
+/// A panic, as an exception.
+#[cold]
+pub fn internal(payload: &(dyn std::any::Any + Send)) -> PyErr {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message");
+    classes::InternalError::new_err(format!("the engine failed, please report it: {text}"))
+}
+
+/// Panics. For the tests of what a panic becomes.
+#[pyfunction]
+#[pyo3(name = "_panic")]
+pub fn panic(message: String) {
+    panic!("{message}");
 }
 
 #[cold]
@@ -178,6 +193,24 @@ pub fn log_unretrieved(py: Python<'_>, run: &Run, error: &Py<PyBaseException>, t
     let with_traceback = PyErr::from_value(error.clone().into_any());
     with_traceback.set_traceback(py, traceback.map(|traceback| traceback.bind(py).clone()));
     log(py, &text, error);
+}
+
+/// Whether somebody listens to what happens to runs: the logger `treadle` at the level DEBUG.
+pub fn is_debug_logged(py: Python<'_>) -> PyResult<bool> {
+    static IS_DEBUG_LOGGED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let is_enabled_for = IS_DEBUG_LOGGED.get_or_try_init(py, || {
+        py.import("logging")?.call_method1("getLogger", ("treadle",))?.getattr("isEnabledFor").map(Bound::unbind)
+    })?;
+    const DEBUG: u8 = 10;
+    is_enabled_for.bind(py).call1((DEBUG,))?.is_truthy()
+}
+
+/// Logs what happens to a run, at the level DEBUG.
+#[cold]
+pub fn log_debug(py: Python<'_>, run: &Run, what: &str) -> PyResult<()> {
+    let text = format!("run {} of workflow {:?} {what}", run.id_text(), run.plan.get().name);
+    let logger = py.import("logging")?.call_method1("getLogger", ("treadle",))?;
+    logger.call_method1("debug", ("%s", text)).map(|_| ())
 }
 
 fn log(py: Python<'_>, text: &str, error: &Bound<'_, PyBaseException>) {

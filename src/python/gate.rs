@@ -15,7 +15,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::run::Run;
 
 // How long the runs of a loop may keep it from its other work.
-const SLICE: Duration = Duration::from_millis(1);
+const SLICE: Duration = Duration::from_millis(4);
 const MOST_AT_ONCE: usize = 1024;
 
 /// The gate of one event loop; an attribute of the loop object, so that it lives as long as the loop.
@@ -34,6 +34,8 @@ struct State {
     // How many lanes are let through at once, and how many of the last ones came too late to run.
     at_once: usize,
     late: usize,
+    // Doubles until it was too many for the first time, then feels its way.
+    was_too_many: bool,
     // Whether a lane that was let through has run since: the first of them always may, so that a lane
     // is never parked for good by others that keep using up the slice.
     passed: bool,
@@ -87,7 +89,11 @@ impl Gate {
         let tick = {
             let mut state = slf.get().state.lock();
             let parked = future.clone().unbind();
-            if was_parked { state.parked.push_front(parked) } else { state.parked.push_back(parked) }
+            if was_parked {
+                state.parked.push_front(parked)
+            } else {
+                state.parked.push_back(parked)
+            }
             !std::mem::replace(&mut state.ticking, true)
         };
         if tick {
@@ -134,8 +140,12 @@ impl Gate {
             state.slice = None;
             state.passed = false;
             state.at_once = match std::mem::take(&mut state.late) {
+                0 if state.was_too_many => (state.at_once + state.at_once / 8 + 1).min(MOST_AT_ONCE),
                 0 => (state.at_once * 2).min(MOST_AT_ONCE),
-                late => state.at_once.saturating_sub(late).max(1),
+                late => {
+                    state.was_too_many = true;
+                    state.at_once.saturating_sub(late).max(1)
+                }
             };
             let count = state.at_once.min(state.parked.len());
             let let_through: Vec<_> = state.parked.drain(..count).collect();

@@ -3,13 +3,14 @@
 //! - `plan`: a compiled workflow, its step functions and the route of each class of events.
 //! - `run`: a run with its event loop; `driver`: the lanes that run its steps; `gate`: fairness between runs.
 //! - `context`, `wait`, `reader`: what steps and callers use.
-//! - `convert`: values; `wake`: waking waiters from any thread; `error`: every exception.
+//! - `convert`: values; `parse`: their JSON text back to objects; `wake`: waking waiters from any thread; `error`: every exception.
 
 mod context;
 mod convert;
 mod driver;
 mod error;
 mod gate;
+mod parse;
 mod plan;
 mod reader;
 mod run;
@@ -17,6 +18,7 @@ mod wait;
 mod wake;
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 /// The compiled part of the package `treadle`.
 #[pymodule(gil_used = true)]
@@ -28,7 +30,12 @@ fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<reader::StreamReader>()?;
     module.add_class::<run::Run>()?;
     module.add_class::<wait::EventWait>()?;
+    module.add_function(wrap_pyfunction!(error::panic, module)?)?;
     module.add_function(wrap_pyfunction!(gate::set_result_unless_done, module)?)?;
     module.add_function(wrap_pyfunction!(wake::set_exception_unless_done, module)?)?;
+    let after_fork = wrap_pyfunction!(run::after_fork_in_child, module)?;
+    let hook = PyDict::new(module.py());
+    hook.set_item("after_in_child", after_fork)?;
+    module.py().import("os")?.getattr("register_at_fork")?.call((), Some(&hook))?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

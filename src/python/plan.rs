@@ -102,10 +102,8 @@ impl Plan {
             });
         }
         let mut routes = Routes::default();
-        let accepted = takers
-            .into_iter()
-            .map(|(class, steps)| (class.as_ptr() as usize, (class, routes.add(steps))))
-            .collect();
+        let accepted =
+            takers.into_iter().map(|(class, steps)| (class.as_ptr() as usize, (class, routes.add(steps)))).collect();
         plan.routes = routes;
         Ok(Self { name, core: Arc::new(plan), bodies, accepted, stop_event, routes: Mutex::default() })
     }

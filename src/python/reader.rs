@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::driver::thrown;
 use super::gate::yielded;
 use super::run::Run;
 use super::wake::{self, Waker};
@@ -119,9 +120,8 @@ impl StreamReader {
         value: Option<&Bound<'_, PyAny>>,
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let _ = traceback;
         self.forget_waiting();
-        Err(PyErr::from_value(value.filter(|value| !value.is_none()).unwrap_or(exception).clone()))
+        Err(thrown(exception, value, traceback))
     }
 
     fn close(&self) {

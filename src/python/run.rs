@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use pyo3::exceptions::PyBaseException;
+use pyo3::exceptions::{PyBaseException, PyOSError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTraceback, PyTuple};
@@ -17,7 +17,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::context::CurrentRun;
 use super::convert::PyValue;
-use super::driver::{Lane, Stop};
+use super::driver::{Lane, Stop, check_sent, thrown};
 use super::error;
 use super::gate::Gate;
 use super::plan::{Plan, Route};
@@ -59,6 +59,7 @@ pub struct Run {
     pub event_loop: Py<PyAny>,
     pub gate: Py<Gate>,
     thread: ThreadId,
+    is_debug_logged: bool,
     pub state: Mutex<State>,
 }
 
@@ -72,6 +73,8 @@ pub struct State {
     pub driving: bool,
     /// How many lanes were made that have not begun.
     pub scheduled: usize,
+    /// The lane of the task that was made of the run itself, as of a coroutine.
+    task_lane: Option<Py<Lane>>,
     /// Lanes that were suspended inside of a step.
     pub lanes: HashMap<usize, Py<Lane>>,
     pub outcome: Option<Outcome>,
@@ -106,6 +109,7 @@ impl Run {
             event_loop: event_loop.clone().unbind(),
             gate: gate.clone().unbind(),
             thread: thread::current().id(),
+            is_debug_logged: error::is_debug_logged(py)?,
             state: Mutex::new(State::new(plan.get(), id)),
         };
         let run = Bound::new(py, run)?;
@@ -119,6 +123,7 @@ impl Run {
             Self::adopt(&parent, &run);
         }
         Gate::add_run(&gate, &event_loop, run.clone().unbind())?;
+        run.get().log(py, || "was started".to_owned())?;
         Ok(run.unbind())
     }
 
@@ -168,6 +173,12 @@ impl Run {
         }
         let most = (state.core.in_flight() as usize).max(1);
         state.core.ready().min(most).saturating_sub(state.scheduled)
+    }
+
+    /// Logs what happens, if somebody listens.
+    #[inline]
+    pub fn log(&self, py: Python<'_>, what: impl FnOnce() -> String) -> PyResult<()> {
+        if self.is_debug_logged { error::log_debug(py, self, &what()) } else { Ok(()) }
     }
 
     pub fn is_on_its_thread(&self) -> bool {
@@ -285,6 +296,7 @@ impl Run {
             )
         };
         drop(base);
+        run.get().log(py, || run.get().status().to_owned())?;
         if let Some((_, handle)) = timer {
             handle.call_method0(py, intern!(py, "cancel"))?;
         }
@@ -384,6 +396,26 @@ impl Run {
         }
     }
 
+    fn task_lane<'py>(run: &Bound<'py, Self>) -> PyResult<Bound<'py, Lane>> {
+        let py = run.py();
+        let lane = run.get().state.lock().task_lane.as_ref().map(|lane| lane.clone_ref(py));
+        if let Some(lane) = lane {
+            let lane = lane.into_bound(py);
+            return Lane::check_task(&lane).map(|()| lane);
+        }
+        let lane = Lane::for_awaiter(run)?;
+        run.get().state.lock().task_lane = Some(lane.clone_ref(py));
+        Ok(lane.into_bound(py))
+    }
+
+    fn task_lane_resumed(run: &Bound<'_, Self>, result: PyResult<Option<Py<PyAny>>>) -> PyResult<Option<Py<PyAny>>> {
+        if !matches!(result, Ok(Some(_))) {
+            let lane = run.get().state.lock().task_lane.take();
+            drop(lane);
+        }
+        result
+    }
+
     fn cancel_now(run: &Bound<'_, Self>) -> PyResult<()> {
         let unstarted = !std::mem::replace(&mut run.get().state.lock().started, true);
         if unstarted {
@@ -426,6 +458,38 @@ impl Run {
 
     fn __await__(slf: &Bound<'_, Self>) -> PyResult<Py<Lane>> {
         Lane::for_awaiter(slf)
+    }
+
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        let result = Lane::resume(&Self::task_lane(slf)?, None);
+        Self::task_lane_resumed(slf, result)
+    }
+
+    /// As of a coroutine, so that a task can be made of the run.
+    fn send(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        check_sent(value)?;
+        Self::__next__(slf)?.ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    /// As of a coroutine.
+    #[pyo3(signature = (exception, value = None, traceback = None))]
+    fn throw(
+        slf: &Bound<'_, Self>,
+        exception: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let result = Lane::resume(&Self::task_lane(slf)?, Some(thrown(exception, value, traceback)));
+        Self::task_lane_resumed(slf, result)?.ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    /// As of a coroutine: cancels the run.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let lane = slf.get().state.lock().task_lane.take();
+        match lane {
+            Some(lane) => Lane::close(lane.bind(slf.py())),
+            None => Self::cancel(slf).map(|_| ()),
+        }
     }
 
     /// The events that the run publishes, from behind the one numbered `after`.
@@ -547,6 +611,7 @@ impl State {
             detached: false,
             driving: false,
             scheduled: 0,
+            task_lane: None,
             lanes: HashMap::new(),
             outcome: None,
             retrieved: false,
@@ -570,6 +635,7 @@ impl State {
             visit.call(&waiter.matcher)?;
             waiter.waker.traverse(visit)?;
         }
+        visit.call(&self.task_lane)?;
         self.lanes.values().try_for_each(|lane| visit.call(lane))?;
         match &self.outcome {
             Some(Outcome::Result(result)) => visit.call(result)?,
@@ -591,6 +657,7 @@ impl State {
     fn clear(&mut self) -> impl Sized + use<> {
         (
             std::mem::take(&mut self.lanes),
+            self.task_lane.take(),
             self.base_context.take(),
             std::mem::take(&mut self.waiters),
             std::mem::take(&mut self.readers),
@@ -613,22 +680,30 @@ pub fn now() -> Time {
     epoch + start.elapsed().as_micros() as Time
 }
 
+const RANDOM_POOL: usize = 10 * 64;
+
+// The bytes, and how many of them were used.
+static RANDOM: Mutex<([u8; RANDOM_POOL], usize)> = Mutex::new(([0; RANDOM_POOL], RANDOM_POOL));
+
 /// A new run id. The random bits come from the operating system, some at a time.
 fn new_run_id() -> PyResult<RunId> {
-    const POOL: usize = 10 * 64;
-    static RANDOM: Mutex<(u32, [u8; POOL], usize)> = Mutex::new((0, [0; POOL], POOL));
     let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
     let mut pool = RANDOM.lock();
-    let (owner, bytes, used) = &mut *pool;
-    // A forked child has a copy of the pool, and must not give out the same ids as its parent.
-    let process = std::process::id();
-    if *used == POOL || *owner != process {
-        getrandom::fill(bytes).map_err(|error| pyo3::exceptions::PyOSError::new_err(error.to_string()))?;
+    let (bytes, used) = &mut *pool;
+    if *used == RANDOM_POOL {
+        getrandom::fill(bytes).map_err(|error| PyOSError::new_err(error.to_string()))?;
         *used = 0;
-        *owner = process;
     }
     let mut random = [0; 10];
     random.copy_from_slice(&bytes[*used..*used + 10]);
     *used += 10;
     Ok(RunId::new(unix_ms, random))
+}
+
+/// Forgets the random bytes at hand. A forked child has a copy of them, and must not give out the ids
+/// that its parent gives out.
+#[pyfunction]
+#[pyo3(name = "_after_fork_in_child")]
+pub fn after_fork_in_child() {
+    RANDOM.lock().1 = RANDOM_POOL;
 }

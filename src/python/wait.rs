@@ -8,6 +8,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::context::Context;
 use super::convert::type_name;
+use super::driver::thrown;
 use super::error;
 use super::gate::yielded;
 use super::plan::micros;
@@ -112,9 +113,8 @@ impl EventWait {
         value: Option<&Bound<'_, PyAny>>,
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let _ = traceback;
         self.give_up();
-        Err(PyErr::from_value(value.filter(|value| !value.is_none()).unwrap_or(exception).clone()))
+        Err(thrown(exception, value, traceback))
     }
 
     fn close(&self) {
@@ -194,11 +194,7 @@ pub fn collect(
     let addresses = |list: &Bound<'_, PyList>| list.iter().map(|class| class.as_ptr() as usize).collect::<Box<[_]>>();
     let mut state = context.state()?;
     let state_ref = &mut *state;
-    let known = state_ref
-        .last_expected
-        .as_ref()
-        .filter(|(last, _)| last.is(&list))
-        .map(|(_, group)| *group);
+    let known = state_ref.last_expected.as_ref().filter(|(last, _)| last.is(&list)).map(|(_, group)| *group);
     let mut group = 0;
     let group_cell = std::cell::Cell::new(0);
     let is_new = std::cell::Cell::new(false);
@@ -206,9 +202,10 @@ pub fn collect(
         let address = classes.as_ptr() as usize;
         let same = classes.len() == list.len()
             && (known == Some(address)
-                || classes.iter().enumerate().all(|(at, &class)| {
-                    list.get_item(at).is_ok_and(|item| item.as_ptr() as usize == class)
-                }));
+                || classes
+                    .iter()
+                    .enumerate()
+                    .all(|(at, &class)| list.get_item(at).is_ok_and(|item| item.as_ptr() as usize == class)));
         if same {
             group_cell.set(address);
         }
@@ -226,8 +223,7 @@ pub fn collect(
         is_new.set(true);
         addresses(&list)
     };
-    let collected =
-        state_ref.core.collect((context.step, key), event.clone().unbind(), same, class_of, make);
+    let collected = state_ref.core.collect((context.step, key), event.clone().unbind(), same, class_of, make);
     group += group_cell.get();
     let replaced = if group != 0 && known != Some(group) {
         state_ref.last_expected.replace((list.clone().unbind(), group))
@@ -241,10 +237,9 @@ pub fn collect(
     drop(replaced);
     let _ = py;
     collected.map_err(|error| match error {
-        Error::NotExpected => PyValueError::new_err(format!(
-            "collect_events: {} is not among the expected classes",
-            error::shown(event)
-        )),
+        Error::NotExpected => {
+            PyValueError::new_err(format!("collect_events: {} is not among the expected classes", error::shown(event)))
+        }
         _ => error::run_ended(&context.run.get().id_text(), "collect_events"),
     })
 }

@@ -56,7 +56,8 @@ impl Waker {
         if thread::current().id() == self.thread {
             return set_exception_unless_done(self.future.bind(py), error.into_value(py).into_any());
         }
-        let function = py.import(intern!(py, "treadle._treadle"))?.getattr(intern!(py, "_set_exception_unless_done"))?;
+        let function =
+            py.import(intern!(py, "treadle._treadle"))?.getattr(intern!(py, "_set_exception_unless_done"))?;
         call_soon_threadsafe(event_loop, (function, &self.future, error.into_value(py)))
     }
 
