@@ -2,9 +2,6 @@
 
 use std::fmt;
 
-/// The result of a core call.
-pub type Result<T> = std::result::Result<T, Error>;
-
 /// Every error of the core. The Python binding maps each to one exception class, in one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -15,6 +12,21 @@ pub enum Error {
     RunEnded,
     /// An event reached `collect` whose class is not among the expected ones.
     NotExpected,
+}
+
+/// A refused call: why, and what it was to take, for the caller to drop where foreign code may run.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused<T> {
+    /// Why.
+    pub error: Error,
+    /// What was not taken.
+    pub value: T,
+}
+
+impl<T> Refused<T> {
+    pub(crate) fn new(error: Error, value: T) -> Self {
+        Self { error, value }
+    }
 }
 
 impl fmt::Display for Error {

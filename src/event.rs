@@ -14,9 +14,14 @@ pub struct Routes(Vec<Box<[StepId]>>);
 
 impl Routes {
     /// Adds a kind with the steps that take it, in the order in which they are to get it.
+    ///
+    /// # Panics
+    /// If there is no step.
     pub fn add(&mut self, steps: impl Into<Box<[StepId]>>) -> EventKind {
+        let steps = steps.into();
+        assert!(!steps.is_empty(), "a kind of events that no step takes has no route");
         let kind = EventKind(u32::try_from(self.0.len()).expect("fewer than 2^32 kinds of events"));
-        self.0.push(steps.into());
+        self.0.push(steps);
         kind
     }
 

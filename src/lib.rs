@@ -25,10 +25,10 @@ pub mod value;
 #[cfg(feature = "python")]
 mod python;
 
-pub use error::{Error, Result};
+pub use error::{Error, Refused};
 pub use event::{Delivery, EventKind, Routes, StepId};
 pub use queue::{Collected, Queue};
-pub use run::{Deadline, Host, Phase, Plan, Remains, Run, Slot, Started, StepPlan, WaitId};
+pub use run::{Complete, Deadline, Host, Phase, Plan, Remains, Run, Slot, Started, StepPlan, WaitId};
 pub use run_id::RunId;
 pub use store::Store;
 pub use stream::{Read, Stream};

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::hash::Hash;
+use std::num::NonZeroU32;
 
 use hashbrown::HashMap;
 
-use crate::error::Error;
+use crate::error::{Error, Refused};
 use crate::event::{Delivery, StepId};
 
 /// Deliveries that wait for their step, first in, first out, within each step's concurrency.
@@ -26,7 +27,7 @@ struct Load<E> {
 
 impl<E> Queue<E> {
     /// A queue for steps with these concurrency limits (`None`: no limit).
-    pub fn new(limits: impl ExactSizeIterator<Item = Option<u32>> + Clone) -> Self {
+    pub fn new(limits: impl ExactSizeIterator<Item = Option<NonZeroU32>> + Clone) -> Self {
         let loads =
             if limits.clone().any(|limit| limit.is_some()) { limits.map(Load::new).collect() } else { Box::default() };
         Self { ready: VecDeque::new(), loads }
@@ -35,13 +36,34 @@ impl<E> Queue<E> {
     /// Adds a delivery; it is ready once its step has a place free.
     #[inline]
     pub fn push(&mut self, delivery: Delivery<E>) {
-        if let Some(load) = self.loads.get_mut(delivery.step.0 as usize) {
-            if load.admitted == load.limit {
-                return load.backlog.push_back(delivery);
+        match self.load_if_full(delivery.step) {
+            Some(load) => load.backlog.push_back(delivery),
+            None => {
+                if self.ready.capacity() == 0 {
+                    self.ready.reserve_exact(1);
+                }
+                self.ready.push_back(delivery);
             }
-            load.admitted += 1;
         }
-        self.ready.push_back(delivery);
+    }
+
+    /// Puts a delivery that was taken and released back, ahead of all that wait.
+    pub fn put_back(&mut self, delivery: Delivery<E>) {
+        match self.load_if_full(delivery.step) {
+            Some(load) => load.backlog.push_front(delivery),
+            None => self.ready.push_front(delivery),
+        }
+    }
+
+    /// Takes a place in a step, unless it has none free.
+    #[inline]
+    fn load_if_full(&mut self, step: StepId) -> Option<&mut Load<E>> {
+        let load = self.loads.get_mut(step.0 as usize)?;
+        if load.admitted == load.limit {
+            return Some(load);
+        }
+        load.admitted += 1;
+        None
     }
 
     /// Takes the next ready delivery. Its place in the step is taken until [`Queue::release`].
@@ -56,7 +78,7 @@ impl<E> Queue<E> {
         let Some(load) = self.loads.get_mut(step.0 as usize) else { return };
         match load.backlog.pop_front() {
             Some(next) => self.ready.push_back(next),
-            None => load.admitted -= 1,
+            None => load.admitted = load.admitted.saturating_sub(1),
         }
     }
 
@@ -73,8 +95,8 @@ impl<E> Queue<E> {
 }
 
 impl<E> Load<E> {
-    fn new(limit: Option<u32>) -> Self {
-        Self { limit: limit.unwrap_or(u32::MAX), admitted: 0, backlog: VecDeque::new() }
+    fn new(limit: Option<NonZeroU32>) -> Self {
+        Self { limit: limit.map_or(u32::MAX, NonZeroU32::get), admitted: 0, backlog: VecDeque::new() }
     }
 }
 
@@ -115,8 +137,8 @@ impl<C: Copy + Eq + Hash, E> Collected<C, E> {
     ///
     /// # Errors
     /// [`Error::NotExpected`] for any other class; nothing is added then.
-    pub fn add(&mut self, class: C, event: E) -> Result<Option<Vec<E>>, Error> {
-        let needed = *self.needed.get(&class).ok_or(Error::NotExpected)?;
+    pub fn add(&mut self, class: C, event: E) -> Result<Option<Vec<E>>, Refused<E>> {
+        let Some(&needed) = self.needed.get(&class) else { return Err(Refused::new(Error::NotExpected, event)) };
         let events = self.events.entry(class).or_default();
         events.push_back(event);
         if events.len() <= needed {

@@ -4,8 +4,11 @@
 //! passed) and does what the answer says. Whatever the run lets go of is given back to the host, never
 //! dropped here: a host's value may run foreign code when it is dropped, and must not do so under a lock.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::sync::Arc;
+
+use hashbrown::{Equivalent, HashMap};
 
 use crate::event::{Delivery, Routes, StepId};
 use crate::queue::{Collected, Queue};
@@ -14,7 +17,7 @@ use crate::store::Store;
 use crate::stream::Stream;
 use crate::timers::{Time, Timers};
 use crate::value::Stored;
-use crate::{Error, EventKind, Result};
+use crate::{Error, EventKind, Refused};
 
 /// The types that a host brings along.
 pub trait Host {
@@ -26,6 +29,8 @@ pub trait Host {
     type Class: Copy + Eq + std::hash::Hash;
     /// Somebody who waits for an event: whom to wake, and what the event must match.
     type Waiter;
+    /// Keeps the classes of a group of collected events alive.
+    type Expected;
 }
 
 /// What does not change while a workflow runs; shared by all of its runs.
@@ -47,7 +52,7 @@ pub struct StepPlan {
     /// The name, unique in its workflow.
     pub name: Box<str>,
     /// How many of its bodies may run at once in one run.
-    pub concurrency: Option<u32>,
+    pub concurrency: Option<NonZeroU32>,
     /// How long one attempt may take, in microseconds.
     pub timeout: Option<Time>,
     /// Whether its events come from outside of the run.
@@ -65,9 +70,12 @@ pub enum Phase {
     Ended,
 }
 
-/// Names one step in flight.
+/// Names one step in flight: a place, and the number of the delivery that has it, since another may have it next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Slot(u32);
+pub struct Slot {
+    place: u32,
+    seq: u64,
+}
 
 /// A delivery that has been taken to be run.
 #[derive(Clone, Copy, Debug)]
@@ -108,15 +116,45 @@ enum Place<E> {
 }
 
 struct Wait<W> {
+    id: WaitId,
     waiter: W,
     timer: Option<u64>,
 }
 
+/// Events that were collected whole.
+#[derive(Debug)]
+pub struct Complete<E, X> {
+    /// The events, in the order of the expected classes.
+    pub events: Vec<E>,
+    /// What kept the classes alive, once the group has no events left.
+    pub expected: Option<X>,
+}
+
 struct Group<H: Host> {
+    collected: Collected<H::Class, H::Event>,
+    expected: H::Expected,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct GroupKey {
     step: StepId,
     key: Option<Box<str>>,
-    collected: Collected<H::Class, H::Event>,
 }
+
+#[derive(Hash)]
+struct GroupName<'a> {
+    step: StepId,
+    key: Option<&'a str>,
+}
+
+impl Equivalent<GroupKey> for GroupName<'_> {
+    fn equivalent(&self, key: &GroupKey) -> bool {
+        self.step == key.step && self.key == key.key.as_deref()
+    }
+}
+
+// Leaves room below, for events that are kept again ahead of others.
+const KEPT_FROM: u64 = 1 << 62;
 
 /// One run.
 pub struct Run<H: Host> {
@@ -130,10 +168,13 @@ pub struct Run<H: Host> {
     free: Option<u32>,
     in_flight: u32,
     delivered: u64,
-    groups: Vec<Group<H>>,
-    waits: BTreeMap<WaitId, Wait<H::Waiter>>,
+    // Several for one key if they expect different classes.
+    groups: HashMap<GroupKey, Vec<Group<H>>>,
+    // In the order of their ids.
+    waits: VecDeque<Wait<H::Waiter>>,
     waited: u64,
-    kept: BTreeMap<u64, H::Event>,
+    kept: VecDeque<(u64, H::Event)>,
+    kept_ever: u64,
     timers: Timers<Deadline>,
 }
 
@@ -145,7 +186,7 @@ pub struct Remains<H: Host> {
     pub kept: Vec<H::Event>,
     /// Those who still waited for an event.
     pub waiters: Vec<H::Waiter>,
-    _groups: Vec<Group<H>>,
+    _groups: HashMap<GroupKey, Vec<Group<H>>>,
 }
 
 impl<H: Host> Run<H> {
@@ -168,10 +209,11 @@ impl<H: Host> Run<H> {
             free: None,
             in_flight: 0,
             delivered: 0,
-            groups: Vec::new(),
-            waits: BTreeMap::new(),
+            groups: HashMap::new(),
+            waits: VecDeque::new(),
             waited: 0,
-            kept: BTreeMap::new(),
+            kept: VecDeque::new(),
+            kept_ever: KEPT_FROM,
             timers,
         }
     }
@@ -203,7 +245,7 @@ impl<H: Host> Run<H> {
     /// # Errors
     /// [`Error::RunEnded`] once the run is over.
     #[inline]
-    pub fn store_mut(&mut self) -> Result<&mut Store<H::Value>> {
+    pub fn store_mut(&mut self) -> Result<&mut Store<H::Value>, Error> {
         if self.phase == Phase::Ended { Err(Error::RunEnded) } else { Ok(&mut self.store) }
     }
 
@@ -217,8 +259,12 @@ impl<H: Host> Run<H> {
     ///
     /// # Errors
     /// [`Error::RunEnded`] once the run is over.
-    pub fn publish(&mut self, event: H::Event) -> Result<Option<H::Event>> {
-        if self.phase == Phase::Ended { Err(Error::RunEnded) } else { Ok(self.stream.publish(event)) }
+    pub fn publish(&mut self, event: H::Event) -> Result<Option<H::Event>, Refused<H::Event>> {
+        if self.phase == Phase::Ended {
+            Err(Refused::new(Error::RunEnded, event))
+        } else {
+            Ok(self.stream.publish(event))
+        }
     }
 
     /// Routes an event: one delivery for each step that takes its kind. `copy` makes one more reference
@@ -227,12 +273,17 @@ impl<H: Host> Run<H> {
     /// # Errors
     /// [`Error::RunEnded`] once the outcome is known.
     #[inline]
-    pub fn deliver(&mut self, kind: EventKind, event: H::Event, copy: impl Fn(&H::Event) -> H::Event) -> Result<()> {
+    pub fn deliver(
+        &mut self,
+        kind: EventKind,
+        event: H::Event,
+        copy: impl Fn(&H::Event) -> H::Event,
+    ) -> Result<(), Refused<H::Event>> {
         if self.phase != Phase::Running {
-            return Err(Error::RunEnded);
+            return Err(Refused::new(Error::RunEnded, event));
         }
         let steps = self.plan.routes.steps(kind);
-        let Some((&last, others)) = steps.split_last() else { return Ok(()) };
+        let (&last, others) = steps.split_last().expect("routes have at least one step");
         for &step in others {
             let event = copy(&event);
             self.delivered += 1;
@@ -252,6 +303,9 @@ impl<H: Host> Run<H> {
     /// Takes the next ready delivery to be run; the host reads its event with [`Run::event`].
     #[inline]
     pub fn start_next(&mut self, now: impl FnOnce() -> Time) -> Option<Started> {
+        if self.phase != Phase::Running {
+            return None;
+        }
         let delivery = self.queue.pop()?;
         let (step, seq, attempt) = (delivery.step, delivery.seq, delivery.attempt);
         let slot = self.occupy(Flight { delivery, timer: None });
@@ -271,15 +325,15 @@ impl<H: Host> Run<H> {
             Place::Free(_) => None,
         });
         let queued = self.queue.waiting().map(|delivery| &delivery.event);
-        let collected = self.groups.iter().flat_map(|group| group.collected.pending());
-        in_flight.chain(queued).chain(collected).chain(self.kept.values())
+        let collected = self.groups.values().flatten().flat_map(|group| group.collected.pending());
+        in_flight.chain(queued).chain(collected).chain(self.kept.iter().map(|(_, event)| event))
     }
 
     /// The event of a step in flight.
     #[inline]
     pub fn event(&self, slot: Slot) -> Option<&H::Event> {
-        match self.flights.get(slot.0 as usize) {
-            Some(Place::Taken(flight)) => Some(&flight.delivery.event),
+        match self.flights.get(slot.place as usize) {
+            Some(Place::Taken(flight)) if flight.delivery.seq == slot.seq => Some(&flight.delivery.event),
             _ => None,
         }
     }
@@ -287,12 +341,12 @@ impl<H: Host> Run<H> {
     /// A step in flight has finished, one way or another. Gives back its delivery.
     #[inline]
     pub fn finish_step(&mut self, slot: Slot) -> Option<Delivery<H::Event>> {
-        let place = self.flights.get_mut(slot.0 as usize)?;
-        if matches!(place, Place::Free(_)) {
+        let place = self.flights.get_mut(slot.place as usize)?;
+        if !matches!(place, Place::Taken(flight) if flight.delivery.seq == slot.seq) {
             return None;
         }
         let Place::Taken(flight) = std::mem::replace(place, Place::Free(self.free)) else { return None };
-        self.free = Some(slot.0);
+        self.free = Some(slot.place);
         self.in_flight -= 1;
         if let Some(timer) = flight.timer {
             self.timers.cancel(timer);
@@ -307,9 +361,16 @@ impl<H: Host> Run<H> {
         self.in_flight
     }
 
-    /// Puts the delivery of a stopped step back, to be run again by somebody else.
-    pub fn requeue(&mut self, delivery: Delivery<H::Event>) {
-        self.queue.push(delivery);
+    /// Puts the delivery of a stopped step back, to be run again before all others.
+    ///
+    /// # Errors
+    /// [`Error::RunEnded`] once the outcome is known.
+    pub fn requeue(&mut self, delivery: Delivery<H::Event>) -> Result<(), Refused<Delivery<H::Event>>> {
+        if self.phase != Phase::Running {
+            return Err(Refused::new(Error::RunEnded, delivery));
+        }
+        self.queue.put_back(delivery);
+        Ok(())
     }
 
     /// Whether nothing can ever happen any more: nothing is queued, running or waited for.
@@ -328,54 +389,76 @@ impl<H: Host> Run<H> {
     ///
     /// # Errors
     /// [`Error::NotExpected`] for an event of another class, [`Error::RunEnded`] once the outcome is known.
+    #[allow(clippy::type_complexity)]
     pub fn collect(
         &mut self,
         (step, key): (StepId, Option<&str>),
         event: H::Event,
         same: impl Fn(&[H::Class]) -> bool,
         class_of: impl Fn(&dyn Fn(H::Class) -> bool) -> Option<H::Class>,
-        expected: impl FnOnce() -> Box<[H::Class]>,
-    ) -> Result<Option<Vec<H::Event>>> {
+        expected: impl FnOnce() -> (Box<[H::Class]>, H::Expected),
+    ) -> Result<Option<Complete<H::Event, H::Expected>>, Refused<H::Event>> {
         if self.phase != Phase::Running {
-            return Err(Error::RunEnded);
+            return Err(Refused::new(Error::RunEnded, event));
         }
-        let found = self
-            .groups
-            .iter()
-            .position(|group| group.step == step && group.key.as_deref() == key && same(group.collected.expected()));
-        let at = found.unwrap_or_else(|| {
-            let collected = Collected::new(expected());
-            self.groups.push(Group { step, key: key.map(Into::into), collected });
-            self.groups.len() - 1
+        if !self.groups.contains_key(&GroupName { step, key }) {
+            self.groups.insert(GroupKey { step, key: key.map(Into::into) }, Vec::new());
+        }
+        let groups = self.groups.get_mut(&GroupName { step, key }).expect("was inserted if it was missing");
+        let at = groups.iter().position(|group| same(group.collected.expected())).unwrap_or_else(|| {
+            let (classes, expected) = expected();
+            groups.push(Group { collected: Collected::new(classes), expected });
+            groups.len() - 1
         });
-        let collected = &mut self.groups[at].collected;
-        let class = class_of(&|class| collected.expects(class)).ok_or(Error::NotExpected)?;
-        collected.add(class, event)
+        let collected = &mut groups[at].collected;
+        let Some(class) = class_of(&|class| collected.expects(class)) else {
+            return Err(Refused::new(Error::NotExpected, event));
+        };
+        let Some(events) = collected.add(class, event)? else { return Ok(None) };
+        // A key that is used once must not be remembered for good.
+        let mut expected = None;
+        if collected.pending().next().is_none() {
+            expected = Some(groups.swap_remove(at).expected);
+            if groups.is_empty() {
+                self.groups.remove(&GroupName { step, key });
+            }
+        }
+        Ok(Some(Complete { events, expected }))
     }
 
     /// Somebody waits for an event, at most until `deadline`.
     ///
     /// # Errors
     /// [`Error::RunEnded`] once the outcome is known.
-    pub fn wait(&mut self, waiter: H::Waiter, deadline: Option<Time>) -> Result<WaitId> {
+    pub fn wait(&mut self, waiter: H::Waiter, deadline: Option<Time>) -> Result<WaitId, Refused<H::Waiter>> {
         if self.phase != Phase::Running {
-            return Err(Error::RunEnded);
+            return Err(Refused::new(Error::RunEnded, waiter));
         }
         self.waited += 1;
         let id = WaitId(self.waited);
         let timer = deadline.map(|at| self.timers.add(at, Deadline::Wait(id)));
-        self.waits.insert(id, Wait { waiter, timer });
+        if self.waits.is_empty() {
+            self.waits.reserve_exact(1);
+        }
+        self.waits.push_back(Wait { id, waiter, timer });
         Ok(id)
     }
 
     /// Those who wait for an event, in the order in which they came.
     pub fn waiters(&self) -> impl ExactSizeIterator<Item = (WaitId, &H::Waiter)> {
-        self.waits.iter().map(|(&id, wait)| (id, &wait.waiter))
+        self.waits.iter().map(|wait| (wait.id, &wait.waiter))
+    }
+
+    /// The next one who waits for an event behind `after`; the first for `None`.
+    pub fn next_waiter(&self, after: Option<WaitId>) -> Option<(WaitId, &H::Waiter)> {
+        let at = after.map_or(0, |after| self.waits.partition_point(|wait| wait.id <= after));
+        self.waits.get(at).map(|wait| (wait.id, &wait.waiter))
     }
 
     /// Ends a wait: its event is there, its time is over, or it was given up.
     pub fn end_wait(&mut self, id: WaitId) -> Option<H::Waiter> {
-        let wait = self.waits.remove(&id)?;
+        let at = self.waits.binary_search_by_key(&id, |wait| wait.id).ok()?;
+        let wait = self.waits.remove(at)?;
         if let Some(timer) = wait.timer {
             self.timers.cancel(timer);
         }
@@ -386,23 +469,24 @@ impl<H: Host> Run<H> {
     ///
     /// # Errors
     /// [`Error::RunEnded`] once the outcome is known.
-    pub fn keep(&mut self, event: H::Event) -> Result<()> {
+    pub fn keep(&mut self, event: H::Event) -> Result<(), Refused<H::Event>> {
         if self.phase != Phase::Running {
-            return Err(Error::RunEnded);
+            return Err(Refused::new(Error::RunEnded, event));
         }
-        self.delivered += 1;
-        self.kept.insert(self.delivered, event);
+        self.kept_ever += 1;
+        self.kept.push_back((self.kept_ever, event));
         Ok(())
     }
 
     /// The events kept for somebody who will ask for them, oldest first, each with its number.
     pub fn kept(&self) -> impl ExactSizeIterator<Item = (u64, &H::Event)> {
-        self.kept.iter().map(|(&number, event)| (number, event))
+        self.kept.iter().map(|(number, event)| (*number, event))
     }
 
     /// Takes out a kept event.
     pub fn take_kept(&mut self, number: u64) -> Option<H::Event> {
-        self.kept.remove(&number)
+        let at = self.kept.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        self.kept.remove(at).map(|(_, event)| event)
     }
 
     /// The next deadline.
@@ -428,11 +512,11 @@ impl<H: Host> Run<H> {
         }
         self.phase = Phase::Ending;
         self.timers.clear();
-        let none: [Option<u32>; 0] = [];
+        let none: [Option<NonZeroU32>; 0] = [];
         Some(Remains {
             queue: std::mem::replace(&mut self.queue, Queue::new(none.into_iter())),
-            kept: std::mem::take(&mut self.kept).into_values().collect(),
-            waiters: std::mem::take(&mut self.waits).into_values().map(|wait| wait.waiter).collect(),
+            kept: std::mem::take(&mut self.kept).into_iter().map(|(_, event)| event).collect(),
+            waiters: std::mem::take(&mut self.waits).into_iter().map(|wait| wait.waiter).collect(),
             _groups: std::mem::take(&mut self.groups),
         })
     }
@@ -448,22 +532,60 @@ impl<H: Host> Run<H> {
         now
     }
 
+    /// Ends the run although steps are in flight: nothing can drive them any more. Gives back their
+    /// deliveries.
+    pub fn abandon(&mut self) -> Vec<Delivery<H::Event>> {
+        let flights = std::mem::take(&mut self.flights).into_iter();
+        let deliveries = flights.filter_map(|place| match place {
+            Place::Taken(flight) => Some(flight.delivery),
+            Place::Free(_) => None,
+        });
+        let deliveries = deliveries.collect();
+        self.in_flight = 0;
+        self.try_end();
+        deliveries
+    }
+
+    /// Gives back all values and published events: nobody can reach the run any more.
+    pub fn clear(&mut self) -> (Store<H::Value>, Stream<H::Event>) {
+        let stream = Stream::new(self.plan.stream_limit);
+        (std::mem::take(&mut self.store), std::mem::replace(&mut self.stream, stream))
+    }
+
+    /// Keeps an event ahead of the others: it was taken out, but whoever asked for it went away.
+    ///
+    /// # Errors
+    /// [`Error::RunEnded`] once the outcome is known.
+    pub fn keep_again(&mut self, event: H::Event) -> Result<(), Refused<H::Event>> {
+        if self.phase != Phase::Running {
+            return Err(Refused::new(Error::RunEnded, event));
+        }
+        let first = self.kept.front().map_or(self.kept_ever, |(number, _)| number - 1);
+        self.kept.push_front((first, event));
+        Ok(())
+    }
+
     #[inline]
     fn occupy(&mut self, flight: Flight<H::Event>) -> Slot {
+        let seq = flight.delivery.seq;
         self.in_flight += 1;
-        let Some(at) = self.free else {
-            let at = u32::try_from(self.flights.len()).expect("fewer than 2^32 steps in flight");
+        let Some(place) = self.free else {
+            let place = u32::try_from(self.flights.len()).expect("fewer than 2^32 steps in flight");
+            if place == 0 {
+                // Most runs never have more than one step in flight.
+                self.flights.reserve_exact(1);
+            }
             self.flights.push(Place::Taken(flight));
-            return Slot(at);
+            return Slot { place, seq };
         };
-        if let Place::Free(next) = std::mem::replace(&mut self.flights[at as usize], Place::Taken(flight)) {
+        if let Place::Free(next) = std::mem::replace(&mut self.flights[place as usize], Place::Taken(flight)) {
             self.free = next;
         }
-        Slot(at)
+        Slot { place, seq }
     }
 
     fn flight_mut(&mut self, slot: Slot) -> Option<&mut Flight<H::Event>> {
-        match self.flights.get_mut(slot.0 as usize) {
+        match self.flights.get_mut(slot.place as usize) {
             Some(Place::Taken(flight)) => Some(flight),
             _ => None,
         }

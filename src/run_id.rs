@@ -19,7 +19,8 @@ pub struct RunId([u8; 16]);
 pub const TEXT_LEN: usize = 36;
 
 impl RunId {
-    /// Makes an id from a time, in milliseconds since the Unix epoch, and 74 of the given random bits.
+    /// Makes an id from a time, in milliseconds since the Unix epoch (its low 48 bits), and 74 of the given
+    /// random bits.
     pub fn new(unix_ms: u64, random: [u8; 10]) -> Self {
         let mut bytes = [0; 16];
         bytes[..6].copy_from_slice(&unix_ms.to_be_bytes()[2..]);
@@ -66,7 +67,7 @@ impl fmt::Debug for RunId {
 impl FromStr for RunId {
     type Err = Error;
 
-    /// Reads the text form, upper or lower case.
+    /// Reads the text form of any UUID, upper or lower case.
     fn from_str(text: &str) -> Result<Self, Error> {
         let invalid = || Error::InvalidRunId(text.chars().take(64).collect());
         let digits: Vec<u8> = match text.len() {

@@ -59,7 +59,7 @@ impl<V> Store<V> {
         None
     }
 
-    /// Sets a key only if nobody wrote it since it had `version` (`None`: since it was missing).
+    /// Sets a key only if nobody wrote it since it had `version` (`None`: only if it is missing).
     ///
     /// # Errors
     /// The value that was not set, if somebody wrote the key in between.

@@ -72,6 +72,17 @@ impl JsonWriter {
         self.out.strip_suffix(',').unwrap_or(&self.out)
     }
 
+    /// A writer that has written nothing.
+    pub const fn new() -> Self {
+        Self { out: String::new() }
+    }
+
+    /// Whether memory can be had for a text, even if every character needs the longest escape.
+    pub fn has_room_for(&mut self, text: &str) -> bool {
+        const LONGEST_ESCAPE: usize = 6;
+        self.out.try_reserve(text.len().saturating_mul(LONGEST_ESCAPE).saturating_add(8)).is_ok()
+    }
+
     /// Forgets the text and keeps the allocation, unless it is larger than `keep` bytes.
     pub fn reset(&mut self, keep: usize) {
         if self.out.capacity() > keep {
@@ -81,7 +92,7 @@ impl JsonWriter {
         }
     }
 
-    /// The number of bytes written so far.
+    /// The number of bytes written so far, with the comma behind the last value.
     #[inline]
     pub fn len(&self) -> usize {
         self.out.len()
@@ -124,15 +135,13 @@ impl JsonWriter {
     /// A string.
     #[inline]
     pub fn str(&mut self, value: &str) {
-        self.quoted(value);
-        self.out.push(',');
+        self.quoted(value, "\",");
     }
 
     /// The key of the next value in a dict.
     #[inline]
     pub fn key(&mut self, key: &str) {
-        self.quoted(key);
-        self.out.push(':');
+        self.quoted(key, "\":");
     }
 
     /// Opens a list.
@@ -169,7 +178,7 @@ impl JsonWriter {
     }
 
     #[inline]
-    fn quoted(&mut self, text: &str) {
+    fn quoted(&mut self, text: &str, end: &str) {
         self.out.reserve(text.len() + 3);
         self.out.push('"');
         let mut rest = text;
@@ -179,7 +188,7 @@ impl JsonWriter {
             rest = &rest[at + 1..];
         }
         self.out.push_str(rest);
-        self.out.push('"');
+        self.out.push_str(end);
     }
 
     #[cold]
@@ -206,16 +215,32 @@ fn needs_escape(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-// Whole chunks are tested without a branch per byte, which the compiler turns into vector code.
+// Whole chunks are tested without a branch per byte: sixteen bytes by vector code, eight as one word.
 #[inline]
 fn first_escaped(bytes: &[u8]) -> Option<usize> {
-    const CHUNK: usize = 16;
     let mut at = 0;
-    for chunk in bytes.chunks_exact(CHUNK) {
+    while let Some(chunk) = bytes.get(at..at + 16) {
         if chunk.iter().fold(false, |any, &b| any | needs_escape(b)) {
             break;
         }
-        at += CHUNK;
+        at += 16;
+    }
+    if let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>())
+        && !any_needs_escape(u64::from_le_bytes(*chunk))
+    {
+        at += 8;
     }
     bytes[at..].iter().position(|&b| needs_escape(b)).map(|found| at + found)
+}
+
+// Tests all bytes of a word at once ("Determine if a word has a byte less than n", Sean Eron Anderson,
+// Bit Twiddling Hacks).
+#[inline]
+fn any_needs_escape(word: u64) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    let has_less = |word: u64, than: u64| word.wrapping_sub(ONES * than) & !word & HIGH;
+    let quote = has_less(word ^ (ONES * u64::from(b'"')), 1);
+    let backslash = has_less(word ^ (ONES * u64::from(b'\\')), 1);
+    has_less(word, 0x20) | quote | backslash != 0
 }

@@ -10,15 +10,14 @@ The measure is `task`: a dispatch loop in plain asyncio that makes a task for ev
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from comparison import machine, plot, report, startup
-from comparison.parent import Cell, Settings, compare
+from comparison.figures import Cell, Figures
+from comparison.parent import Settings, compare
 from comparison.workloads import WORKLOADS
 from peers import ENGINES
 
@@ -27,6 +26,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--write", type=Path, metavar="PAGE", help="Markdown page to write")
     parser.add_argument("--raw", type=Path, metavar="FILE", help="also write every figure as JSON")
+    parser.add_argument(
+        "--read", type=Path, metavar="FILE", help="show a --raw file, measure nothing"
+    )
     parser.add_argument("--quick", action="store_true", help="a smoke run: small sizes, one round")
     parser.add_argument("--rounds", type=int, default=5, help="rounds; figures are medians (5)")
     parser.add_argument("--limit", type=float, default=90, help="seconds for one measure (90)")
@@ -35,8 +37,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    asked = arguments()
+def measure(asked: argparse.Namespace) -> Figures:
     settings = (
         Settings(rounds=1, budget=0.02, limit=min(asked.limit, 20), quick=True)
         if asked.quick
@@ -45,20 +46,24 @@ def main() -> None:
     results: dict[str, dict[str, Cell]] = {}
     for name in asked.workloads:
         workload = WORKLOADS[name]
-        if asked.quick and not workload.quick:
+        if not (workload.quick if asked.quick else workload.full):
             continue
         wanted = [*asked.engines, "floor"]
         engines = [e for e in workload.engines or ENGINES if e in wanted]
-        print(f"{workload.title}", flush=True)
+        print(workload.title, flush=True)
         results[name] = compare(name, engines, settings, lambda line: print(line, flush=True))
     imports = startup.measure(asked.engines, 3 if asked.quick else 15)
+    return Figures(results, imports, machine.describe(asked.engines), settings.rounds)
+
+
+def main() -> None:
+    asked = arguments()
+    figures = Figures.read(asked.read) if asked.read else measure(asked)
     if asked.raw:
-        raw = {name: {e: asdict(c) for e, c in row.items()} for name, row in results.items()}
-        asked.raw.write_text(json.dumps({"workloads": raw, "imports": imports}, indent=1))
-    page = report.page(results, imports, machine.describe(asked.engines), settings)
+        figures.write(asked.raw)
+    page = report.page(figures)
     if asked.write:
-        picture = asked.write.with_suffix(".svg")
-        picture.write_text(plot.draw(results))
+        asked.write.with_suffix(".svg").write_text(plot.draw(figures.results))
         report.write(asked.write, page)
     else:
         print(page)

@@ -38,7 +38,9 @@ def store(request: pytest.FixtureRequest) -> ModuleType:
 def time_runs(benchmark: Any, runner: asyncio.Runner) -> Timer:
     """Measures `runs` runs, one after another; the time shown is that of all of them."""
 
-    def measure(run: Run, result: object, runs: int = 1) -> None:
+    def measure(group: str, run: Run, result: object, runs: int = 1) -> None:
+        benchmark.group = group
+
         async def all_of_them() -> object:
             found: object = None
             for _ in repeat(None, runs):
@@ -46,6 +48,5 @@ def time_runs(benchmark: Any, runner: asyncio.Runner) -> Timer:
             return found
 
         assert benchmark(lambda: runner.run(all_of_them())) == result
-        benchmark.extra_info["runs"] = runs
 
     return measure

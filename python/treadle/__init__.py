@@ -1,7 +1,5 @@
 """treadle: a workflow engine for async Python with its core in Rust."""
 
-import logging as _logging
-
 from ._treadle import Context, Run, StreamReader, __version__
 from .events import Event, Lagged, StartEvent, StopEvent
 from .exceptions import (
@@ -19,6 +17,7 @@ from .exceptions import (
     WorkflowDefinitionError,
     WorkflowTimeout,
 )
+from .log import logger as _logger  # noqa: F401  (adds the NullHandler)
 from .steps import step
 from .workflow import Workflow
 
@@ -48,4 +47,8 @@ __all__ = [
     "step",
 ]
 
-_logging.getLogger("treadle").addHandler(_logging.NullHandler())
+# Users meet these classes under the name by which they import them.
+for _name in __all__:
+    if isinstance(_public := globals()[_name], type) and _public.__module__.startswith("treadle."):
+        _public.__module__ = "treadle"
+del _name, _public

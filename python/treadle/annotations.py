@@ -36,7 +36,7 @@ class StepInfo:
 
     def _resolve(self) -> dict[str, Any]:
         inner = _inner(self.function)
-        names = dict(local_names(sys._getframe(1)))
+        names = dict(local_names(inner, sys._getframe(1)))
         names.update(self.options.namespace)
         closure = getattr(inner, "__closure__", None) or ()
         for name, cell in zip(inner.__code__.co_freevars, closure, strict=False):
@@ -52,9 +52,12 @@ class StepInfo:
                 f"where the step or the workflow is made?"
             ) from None
         except Exception as error:
-            raise Problem(f"step {self.name!r}: its annotations cannot be resolved: {error}") from error
+            raise Problem(
+                f"step {self.name!r}: its annotations cannot be resolved: {error}"
+            ) from error
 
     def _parameters(self) -> tuple[bool, bool, inspect.Parameter]:
+        self._check_self()
         parameters = [
             parameter
             for parameter in inspect.signature(self.function).parameters.values()
@@ -71,20 +74,30 @@ class StepInfo:
         events = [p for p in parameters if p not in contexts]
         if len(events) != 1 or len(contexts) > 1:
             raise Problem(
-                f"step {self.name!r}: one parameter for the event expected, and at most one for the "
-                f"Context; it has {_listed([p.name for p in parameters])}"
+                f"step {self.name!r}: one parameter for the event expected, and at most one for "
+                f"the Context; it has {_listed([p.name for p in parameters])}"
             )
         self._by_keyword = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
         context_first = bool(contexts) and parameters.index(contexts[0]) == 0
         self._names = [p.name for p in parameters]
         return context_first, bool(contexts), events[0]
 
+    def _check_self(self) -> None:
+        if not isinstance(self.function, types.MethodType):
+            return
+        first = next(iter(inspect.signature(self.function.__func__).parameters.values()), None)
+        if first is not None and first.name in self._hints:
+            raise Problem(
+                f"step {self.name!r}: its first parameter {first.name!r} gets the workflow itself; a "
+                f"method takes self first"
+            )
+
     def _accepted(self, parameter: inspect.Parameter) -> list[type]:
         classes = _classes(self._hints[parameter.name])
         if classes is None:
             raise Problem(
-                f"step {self.name!r}: the annotation of {parameter.name!r} is not a class or a union "
-                f"of classes: {self._hints[parameter.name]!r}"
+                f"step {self.name!r}: the annotation of {parameter.name!r} is not a class or a "
+                f"union of classes: {self._hints[parameter.name]!r}"
             )
         classes = [cls for cls in classes if cls is not types.NoneType]
         if not classes:
@@ -169,17 +182,17 @@ def _inner(function: Any) -> Any:
             function = function.__wrapped__
         elif isinstance(function, types.FunctionType):
             return function
-        elif hasattr(type(function), "__call__") and isinstance(
-            type(function).__call__, types.FunctionType
-        ):
-            return type(function).__call__
+        elif isinstance(call := getattr(type(function), "__call__", None), types.FunctionType):  # noqa: B004
+            return call
         else:
             raise Problem(f"{function!r} is not a function, and has no annotations to read")
 
 
 def _name(function: Any) -> str:
-    name = getattr(function, "__name__", None) or getattr(_inner(function), "__name__", None)
-    return str(name)
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = getattr(function, "__name__", None)
+    return str(name if name is not None else type(function).__name__)
 
 
 def _kind(function: Any) -> str:
@@ -224,8 +237,11 @@ def _classes(annotation: Any) -> list[type] | None:
         return [cls for member in members if member is not None for cls in member]
     if isinstance(annotation, typing.TypeVar):
         if annotation.__constraints__:
-            return _classes(typing.Union[annotation.__constraints__])
+            return _classes(typing.Union[annotation.__constraints__])  # noqa: UP007
         return _classes(annotation.__bound__) if annotation.__bound__ is not None else [object]
+    if isinstance(origin, type) and origin not in _SEVERAL:
+        # A generic class of events: instances do not know their arguments.
+        return [origin]
     return [annotation] if isinstance(annotation, type) and origin is None else None
 
 
@@ -246,8 +262,11 @@ def _emitted(annotation: Any) -> list[type] | None:
     if annotation in (typing.NoReturn, typing.Never):
         return []
     origin = typing.get_origin(annotation)
+    if annotation in _SEVERAL:
+        return None
     if origin in _SEVERAL:
-        return _emitted(typing.get_args(annotation)[0])
+        arguments = typing.get_args(annotation)
+        return _emitted(arguments[0]) if arguments else None
     if origin is typing.Union or origin is types.UnionType:
         members = [_emitted(member) for member in typing.get_args(annotation)]
         if any(member is None for member in members):

@@ -20,7 +20,8 @@ def in_thread(call: Call) -> Body:
 
     async def body(context: Context, event: Any) -> Any:
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(None, copy_context().run, call, context, event)
+        inside = copy_context()
+        future = loop.run_in_executor(None, lambda: inside.run(_call, call, context, event))
         try:
             result = await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -30,6 +31,14 @@ def in_thread(call: Call) -> Body:
         return await result if asyncio.iscoroutine(result) else result
 
     return body
+
+
+def _call(call: Call, context: Context, event: Any) -> Any:
+    try:
+        return call(context, event)
+    except StopIteration as error:
+        # A future cannot hold one (PEP 479).
+        raise RuntimeError(f"a step raised {error!r}") from error
 
 
 async def _settled(future: "asyncio.Future[Any]") -> None:
@@ -51,7 +60,8 @@ def from_async_generator(call: Callable[[Context, Any], AsyncIterator[Any]]) -> 
         events = call(context, event)
         try:
             async for emitted in events:
-                context.send_event(emitted)
+                if emitted is not None:
+                    context.send_event(emitted)
         finally:
             aclose = getattr(events, "aclose", None)
             if aclose is not None:
@@ -65,6 +75,7 @@ def from_generator(call: Callable[[Context, Any], Iterator[Any]]) -> Body:
 
     def send_all(context: Context, event: Any) -> None:
         for emitted in call(context, event):
-            context.send_event(emitted)
+            if emitted is not None:
+                context.send_event(emitted)
 
     return in_thread(send_all)

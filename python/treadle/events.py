@@ -29,7 +29,7 @@ class Event:
     def __init_subclass__(cls, **options: "Any") -> None:
         super().__init_subclass__(**options)
         # A class without fields of its own needs nothing made for it.
-        if cls.__dict__.get("__annotations__"):
+        if cls.__dict__.get("__annotations__"):  # noqa: RUF063
             from dataclasses import dataclass
 
             dataclass(kw_only=True, init="__init__" not in cls.__dict__)(cls)
@@ -60,7 +60,7 @@ class StartEvent(Event):
         def __getattr__(self, name: str) -> Any: ...
     else:
 
-        def __init__(self, **fields):
+        def __init__(self, /, **fields):
             self.__dict__.update(fields)
 
 
@@ -71,7 +71,10 @@ class StopEvent(Event):
     """
 
     if TYPE_CHECKING:
-        result: Any = None
+        # Not a field, so that subclasses do not take it.
+        result: Any = field(init=False)
+
+        def __init__(self, *, result: Any = None) -> None: ...
     else:
 
         def __init__(self, *, result=None):
@@ -87,6 +90,14 @@ class Lagged(Event):
 
         def __init__(self, *, missed):
             self.missed = missed
+
+
+def _has_annotations(cls: type) -> bool:
+    try:
+        return bool(cls.__annotations__)
+    except NameError:
+        # Python 3.14 evaluates annotations here; one of them names what is defined later.
+        return True
 
 
 def has_fields(fields: "dict[str, Any]") -> "Callable[[object], bool]":

@@ -65,10 +65,3 @@ class EventLoopError(TreadleError, RuntimeError):
 
 class InternalError(TreadleError, RuntimeError):
     """The engine itself failed. The run is over, the process goes on; please report it."""
-
-
-def log_exception(text: str, error: BaseException) -> None:
-    """Log, under the logger `treadle`, an exception that nobody else will see."""
-    import logging
-
-    logging.getLogger("treadle").error(text, exc_info=error)

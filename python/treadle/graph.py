@@ -5,15 +5,16 @@ from typing import Any
 
 from .annotations import Problem, StepInfo
 from .events import StartEvent, StopEvent
+from .steps import MARK
 
 
 class Graph:
-    """The steps of a workflow, and everything that is wrong with them and with their connections."""
+    """The steps of a workflow, and everything that is wrong with them and their connections."""
 
-    def __init__(self, name: str, functions: Iterable[Any]) -> None:
+    def __init__(self, name: str, functions: Iterable[Any], problems: Iterable[str] = ()) -> None:
         self.name = name
         self.steps: list[StepInfo] = []
-        self.problems: list[str] = []
+        self.problems = list(problems)
         for function in functions:
             try:
                 self.steps.append(StepInfo(function))
@@ -26,7 +27,7 @@ class Graph:
 
     def _check_names(self) -> None:
         if not self.steps and not self.problems:
-            self.problems.append("it has no steps")
+            self.problems.append("it has no steps; is anything decorated with @step?")
         seen: set[str] = set()
         for step in self.steps:
             if step.name in seen:
@@ -62,12 +63,14 @@ class Graph:
         for step in self.steps:
             if step.options.external or any(_meet(cls, StartEvent) for cls in step.accepts):
                 continue
-            emitters = [s for s in self.steps if any(step in self._takers(c) for c in s.emits or ())]
+            emitters = [
+                s for s in self.steps if any(step in self._takers(c) for c in s.emits or ())
+            ]
             if not emitters:
                 names = " | ".join(cls.__name__ for cls in step.accepts)
                 self.problems.append(
-                    f"nothing reaches step {step.name!r}: no step returns {names} (if it is sent from "
-                    f"outside, say @step(external=True))"
+                    f"nothing reaches step {step.name!r}: no step returns {names} (if it is sent "
+                    f"from outside, say @step(external=True))"
                 )
 
     def _takers(self, emitted: type) -> list[StepInfo]:
@@ -121,6 +124,24 @@ class Graph:
                 for taker in [] if issubclass(cls, StopEvent) else self._takers(cls):
                     lines.append(f"    {ids[step.name]} -->|{cls.__name__}| {ids[taker.name]}")
         return "\n".join(dict.fromkeys(lines)) + "\n"
+
+
+def methods_of(workflow: object) -> tuple[list[Any], list[str]]:
+    """Find the methods of a workflow's class that are steps, and what is wrong with them."""
+    problems = []
+    methods = []
+    names: dict[str, bool] = {}
+    for cls in reversed(type(workflow).__mro__):
+        for name, value in vars(cls).items():
+            is_step = hasattr(getattr(value, "__func__", value), MARK)
+            if names.get(name) and not is_step and callable(value):
+                problems.append(f"{cls.__qualname__}.{name} overrides a step, but is not one; add @step")
+            if is_step or name in names:
+                names[name] = is_step
+    for name, is_step in names.items():
+        if is_step:
+            methods.append(getattr(workflow, name))
+    return methods, problems
 
 
 def _meet(accepted: type, other: type) -> bool:

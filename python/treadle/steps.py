@@ -85,6 +85,9 @@ def step(
     def mark(function: "Any") -> "Any":
         if not callable(function):
             raise TypeError(f"@step: a function expected, not {function!r}")
+        if isinstance(function, (staticmethod, classmethod)):
+            mark(function.__func__)
+            return function
         options = StepOptions(
             name=name,
             timeout=timeout,
@@ -136,14 +139,23 @@ def _names_in_annotations(function: "Any", frame: "FrameType") -> "dict[str, Any
                 continue
     if not names:
         return {}
-    return {name: value for name, value in local_names(frame) if name in names}
+    return {
+        name: value for name, value in local_names(function, frame) if name in names
+    }
 
 
-def local_names(frame: "FrameType | None") -> "Iterator[tuple[str, Any]]":
-    """Yield the local variables of a frame's callers and then its own, module scopes left out."""
+def local_names(function: "Any", frame: "FrameType | None") -> "Iterator[tuple[str, Any]]":
+    """Yield the variables of the functions and classes inside of which a function is defined.
+
+    Those are on the stack while the function is defined, and often while its workflow is made. The
+    innermost comes last.
+    """
+    scopes = getattr(function, "__qualname__", "").split(".")[:-1]
+    enclosing = {name for name in scopes if name != "<locals>"}
+    module = getattr(function, "__globals__", None)
     frames = []
-    while frame is not None:
-        if frame.f_locals is not frame.f_globals:
+    while frame is not None and "<locals>" in scopes:
+        if frame.f_globals is module and frame.f_code.co_name in enclosing:
             frames.append(frame)
         frame = frame.f_back
     for scope in reversed(frames):

@@ -3,7 +3,7 @@
 from ._treadle import Plan, Run
 from .events import StopEvent
 from .exceptions import WorkflowDefinitionError
-from .steps import MARK, check_seconds
+from .steps import check_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,18 +46,23 @@ class Workflow:
         timeout: float | None = None,
         stream_limit: int = 65_536,
     ) -> None:
-        from .graph import Graph
+        from .graph import Graph, methods_of
 
         if name is not None and not isinstance(name, str):
-            raise TypeError(f"name: a str expected, not {name!r}")
+            raise TypeError(f"name: a str expected, not {name!r}; the steps are the second argument")
+        if callable(steps) or isinstance(steps, str):
+            raise TypeError(f"steps: a list of functions expected, not {steps!r}")
         if timeout is not None:
             check_seconds("timeout", timeout)
         if isinstance(stream_limit, bool) or not isinstance(stream_limit, int):
             raise TypeError(f"stream_limit: an int expected, not {stream_limit!r}")
         if stream_limit < 1:
             raise ValueError(f"stream_limit: at least 1 expected, not {stream_limit!r}")
+        if stream_limit >= 2**63:
+            raise ValueError(f"stream_limit: less than 2**63 expected, not {stream_limit!r}")
         self.name = type(self).__name__ if name is None else name
-        self._graph = Graph(self.name, [*self._methods(), *steps])
+        methods, problems = methods_of(self)
+        self._graph = Graph(self.name, [*methods, *steps], problems)
         if self._graph.problems:
             raise WorkflowDefinitionError(self.name, self._graph.problems)
         self._start_class = self._graph.start_class()
@@ -69,16 +74,6 @@ class Workflow:
             stream_limit=stream_limit,
         )
 
-    def _methods(self) -> "list[Callable[..., Any]]":
-        names = dict.fromkeys(
-            name
-            for cls in reversed(type(self).__mro__)
-            for name, value in vars(cls).items()
-            if hasattr(value, MARK)
-        )
-        methods = [getattr(self, name) for name in names]
-        return [method for method in methods if hasattr(method, MARK)]
-
     def run(self, event: object = None, /, **fields: "Any") -> Run:
         """Start a run and return it at once; await it for the result.
 
@@ -89,6 +84,8 @@ class Workflow:
             UnroutedEvent: no step accepts the event.
             EventLoopError: no event loop is running.
         """
+        if not hasattr(self, "_plan"):
+            raise TypeError(f"{type(self).__name__}.__init__() did not call super().__init__()")
         if event is None:
             if self._start_class is None:
                 raise TypeError(

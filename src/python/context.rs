@@ -6,7 +6,7 @@ use parking_lot::MutexGuard;
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyFloat, PyInt, PyType};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyIterator, PyList};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use super::convert::{self, PyValue, decode, encode};
@@ -15,7 +15,7 @@ use super::run::{Run, State};
 use crate::{Started, StepId};
 
 /// The state and the events of a run, as one step sees them. Every call is synchronous.
-#[pyclass(frozen, weakref, freelist = 64, module = "treadle")]
+#[pyclass(frozen, weakref, module = "treadle")]
 pub struct Context {
     pub run: Py<Run>,
     pub step: StepId,
@@ -130,7 +130,7 @@ impl Context {
         let key = convert::key(key)?;
         match convert::binary(value)? {
             Some(binary) => self.store(key, binary),
-            None => Err(error::not_binary(key, &value.get_type())),
+            None => Err(error::not_binary(key, &convert::type_name(&value.get_type()))),
         }
     }
 
@@ -145,7 +145,8 @@ impl Context {
         let key = convert::key(key)?;
         match self.stored(py, key)? {
             Some(value @ (PyValue::Bytes(_) | PyValue::ByteArray(_))) => decode(py, key, &value),
-            Some(value) => Err(error::not_binary(key, &decode(py, key, &value)?.get_type())),
+            Some(PyValue::Opaque(_)) => Err(error::not_binary(key, "an opaque value")),
+            Some(value) => Err(error::not_binary(key, &convert::type_name(&decode(py, key, &value)?.get_type()))),
             None => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
         }
     }
@@ -169,6 +170,10 @@ impl Context {
 
     fn __len__(&self) -> PyResult<usize> {
         Ok(self.state()?.core.store().len())
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        PyList::new(py, self.keys()?)?.try_iter()
     }
 
     /// The keys, in the order in which they were first set.
@@ -260,8 +265,9 @@ impl Context {
     fn write_event_to_stream(&self, event: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = event.py();
         let mut state = self.state()?;
-        let Ok(forgotten) = state.core.publish(event.clone().unbind()) else {
-            return Err(self.ended(state, "write_event_to_stream"));
+        let forgotten = match state.core.publish(event.clone().unbind()) {
+            Ok(forgotten) => forgotten,
+            Err(_refused) => return Err(self.ended(state, "write_event_to_stream")),
         };
         let readers = std::mem::take(&mut state.readers);
         drop(state);
@@ -275,17 +281,19 @@ impl Context {
     }
 
     /// The step was cancelled, but goes on in its thread: nothing that it does from now on counts.
-    fn _revoke(&self) {
+    fn _revoke(&self, py: Python<'_>) -> PyResult<()> {
         self.is_revoked.store(true, Ordering::Relaxed);
+        // The thread may be waiting for a run that it started on an event loop of its own.
+        Run::cancel_children_elsewhere(self.run.bind(py))
     }
 
     /// Waits for an event of a class that matches; it may have been sent already.
     #[pyo3(signature = (event_type, *, r#match = None, timeout = None))]
     fn wait_for_event<'py>(
         slf: &Bound<'py, Self>,
-        event_type: &Bound<'py, PyType>,
+        event_type: &Bound<'py, PyAny>,
         r#match: Option<&Bound<'py, PyAny>>,
-        timeout: Option<f64>,
+        timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Py<super::wait::EventWait>> {
         super::wait::EventWait::start(slf, event_type, r#match, timeout)
     }

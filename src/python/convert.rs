@@ -4,13 +4,14 @@
 //! `None`) is kept by reference; lists and dicts become JSON text in one pass over the objects, with no
 //! Python code run on the way; everything else is pickled whole.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::os::raw::c_int;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use hashbrown::HashSet;
 use jiter::PythonParse;
-use pyo3::exceptions::{PyException, PyMemoryError};
+use pyo3::exceptions::{PyException, PyMemoryError, PyRecursionError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -201,23 +202,32 @@ struct NotJson;
 const REMEMBER_SHARED_FROM: usize = 1 << 20;
 // A value whose text would be larger than this only because its parts are shared is pickled, which
 // writes each part once: otherwise a hundred nested `[x, x]` would fill all memory.
-const LARGEST_WITH_SHARED: usize = 64 << 20;
+const LARGEST_WITH_SHARED: usize = 2 << 20;
+// A reference takes 8 bytes: sharing a shorter string cannot make the text much larger than the value.
+const SHORT_STRING: ffi::Py_ssize_t = 64;
 const KEEP_BUFFER: usize = 1 << 20;
 
 thread_local! {
-    static BUFFER: RefCell<JsonWriter> = RefCell::default();
+    static BUFFER: Cell<JsonWriter> = const { Cell::new(JsonWriter::new()) };
 }
 
 #[inline]
 fn json(value: &Bound<'_, PyAny>) -> Option<Arc<str>> {
-    BUFFER.with_borrow_mut(|buffer| {
-        buffer.reset(KEEP_BUFFER);
-        let mut encoder = JsonEncoder { out: buffer, shared: HashSet::new(), repeated: false };
-        // SAFETY: `value` is a live list or dict, and the interpreter is attached: nothing that the
-        // encoder calls runs Python code or lets another thread in, so nothing changes under it.
-        unsafe { encoder.container(value.as_ptr(), 1) }.ok()?;
-        Some(buffer.as_str().into())
-    })
+    let mut buffer = BUFFER.take();
+    buffer.reset(KEEP_BUFFER);
+    let mut encoder = JsonEncoder { out: &mut buffer, shared: HashSet::new(), repeated: false };
+    // SAFETY: `value` is a live list or dict, and the interpreter is attached: nothing that the encoder
+    // calls runs Python code or lets another thread in, so nothing changes under it.
+    let encoded = unsafe { encoder.container(value.as_ptr(), 1) };
+    // Without memory for a copy the value is pickled, which raises a `MemoryError` if it must.
+    let text = (encoded.is_ok() && has_memory_for(buffer.len())).then(|| buffer.as_str().into());
+    BUFFER.set(buffer);
+    text
+}
+
+/// Whether this much memory can be had. Small amounts are not worth the question.
+fn has_memory_for(bytes: usize) -> bool {
+    bytes < REMEMBER_SHARED_FROM || Vec::<u8>::new().try_reserve_exact(bytes).is_ok()
 }
 
 struct JsonEncoder<'a> {
@@ -234,7 +244,8 @@ impl JsonEncoder<'_> {
         unsafe {
             let class = ffi::Py_TYPE(object);
             if class == &raw mut ffi::PyUnicode_Type {
-                self.out.str(utf8(object)?);
+                let text = self.text(object)?;
+                self.out.str(text);
             } else if class == &raw mut ffi::PyLong_Type {
                 self.out.int(as_i64(object).ok_or(NotJson)?);
             } else if class == &raw mut ffi::PyDict_Type || class == &raw mut ffi::PyList_Type {
@@ -254,6 +265,25 @@ impl JsonEncoder<'_> {
             }
         }
         Ok(())
+    }
+
+    /// # Safety
+    /// As for [`JsonEncoder::value`]; `object` must be a `str` that outlives the result.
+    #[inline]
+    unsafe fn text<'t>(&mut self, object: *mut ffi::PyObject) -> Result<&'t str, NotJson> {
+        // SAFETY: by the caller's contract.
+        unsafe {
+            let text = utf8(object).ok_or(NotJson)?;
+            if self.out.len() + text.len() > REMEMBER_SHARED_FROM {
+                if !self.out.has_room_for(text) {
+                    return Err(NotJson);
+                }
+                if ffi::PyUnicode_GET_LENGTH(object) > SHORT_STRING {
+                    self.bound_shared(object)?;
+                }
+            }
+            Ok(text)
+        }
     }
 
     /// # Safety
@@ -311,7 +341,8 @@ impl JsonEncoder<'_> {
                 if ffi::Py_TYPE(key) != &raw mut ffi::PyUnicode_Type {
                     return Err(NotJson);
                 }
-                self.out.key(utf8(key)?);
+                let text = self.text(key)?;
+                self.out.key(text);
                 self.value(value, depth)?;
             }
         }
@@ -320,19 +351,30 @@ impl JsonEncoder<'_> {
     }
 }
 
+/// The text of a `str`, unless it has a lone surrogate or memory is short.
+///
 /// # Safety
 /// `object` must be a live `str` that outlives the result.
 #[inline]
-unsafe fn utf8<'a>(object: *mut ffi::PyObject) -> Result<&'a str, NotJson> {
-    let mut size = 0;
-    // SAFETY: by the caller's contract; the bytes live as long as the `str` does.
+unsafe fn utf8<'a>(object: *mut ffi::PyObject) -> Option<&'a str> {
+    // SAFETY: by the caller's contract; the bytes live as long as the `str` does. The check comes first
+    // because a failure makes an exception, and with it perhaps a collection of garbage.
     unsafe {
+        if ffi::PyUnicode_IS_COMPACT_ASCII(object) != 0 {
+            let length = ffi::PyUnicode_GET_LENGTH(object) as usize;
+            let data = ffi::PyUnicode_DATA(object).cast();
+            return Some(std::str::from_utf8_unchecked(std::slice::from_raw_parts(data, length)));
+        }
+        if !is_valid_unicode(object) {
+            return None;
+        }
+        let mut size = 0;
         let data = ffi::PyUnicode_AsUTF8AndSize(object, &raw mut size);
         if data.is_null() {
             ffi::PyErr_Clear();
-            return Err(NotJson);
+            return None;
         }
-        Ok(std::str::from_utf8_unchecked(std::slice::from_raw_parts(data.cast(), size as usize)))
+        Some(std::str::from_utf8_unchecked(std::slice::from_raw_parts(data.cast(), size as usize)))
     }
 }
 
@@ -351,14 +393,14 @@ fn pickle_error(key: &str, value: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
 
 fn pickle(key: &str, value: &Bound<'_, PyAny>) -> PyResult<PyValue> {
     let dumps = DUMPS.import(value.py(), "_pickle", "dumps")?;
-    let pickle = with_stack_for_recursion(|| dumps.call1((value, PROTOCOL)));
+    let pickle = with_stack_for_recursion(value.py(), || dumps.call1((value, PROTOCOL)));
     let pickle = pickle.map_err(|error| pickle_error(key, value, error))?;
     Ok(PyValue::Opaque(pickle.cast_into::<PyBytes>()?.unbind()))
 }
 
 fn unpickle<'py>(py: Python<'py>, key: &str, pickle: &Py<PyBytes>) -> PyResult<Bound<'py, PyAny>> {
     let loads = LOADS.import(py, "_pickle", "loads")?;
-    with_stack_for_recursion(|| loads.call1((pickle,))).map_err(|error| {
+    with_stack_for_recursion(py, || loads.call1((pickle,))).map_err(|error| {
         if error.is_instance_of::<PyException>(py) { error::unreadable_value(py, key, &error) } else { error }
     })
 }
@@ -366,13 +408,54 @@ fn unpickle<'py>(py: Python<'py>, key: &str, pickle: &Py<PyBytes>) -> PyResult<B
 /// Runs `call` with as much stack as the pickler can use before the interpreter's recursion limit
 /// stops it: the pickler recurses in C, and a thread may have a stack of a few hundred KiB.
 #[inline]
-fn with_stack_for_recursion<T>(call: impl FnOnce() -> T) -> T {
-    const BYTES_PER_LEVEL: usize = 2048;
-    const MOST: usize = 1 << 30;
+fn with_stack_for_recursion<T>(py: Python<'_>, call: impl Fn() -> PyResult<T>) -> PyResult<T> {
+    // A raised recursion limit costs a large stack only if a value is that deep.
+    const USUALLY: c_int = 1 << 16;
+    const DEEPEST: c_int = 1 << 19;
     // SAFETY: reads one number of the attached interpreter.
     let limit = unsafe { ffi::Py_GetRecursionLimit() };
-    let need = (usize::try_from(limit).unwrap_or(0) * BYTES_PER_LEVEL).min(MOST);
-    stacker::maybe_grow(need, need + (64 << 10), call)
+    let result = with_recursion_limit(limit.min(USUALLY), limit, &call);
+    match result {
+        Err(error) if limit > USUALLY && error.is_instance_of::<PyRecursionError>(py) => {
+            with_recursion_limit(limit.min(DEEPEST), limit, &call)
+        }
+        result => result,
+    }
+}
+
+fn with_recursion_limit<T>(levels: c_int, limit: c_int, call: impl Fn() -> PyResult<T>) -> PyResult<T> {
+    const BYTES_PER_LEVEL: usize = 2048;
+    let lowered = (levels < limit).then(|| LoweredRecursionLimit::new(limit, levels));
+    let need = usize::try_from(levels).unwrap_or(0) * BYTES_PER_LEVEL;
+    // A panic says that there is no memory for the stack.
+    let called = catch_unwind(AssertUnwindSafe(|| stacker::maybe_grow(need, need + (64 << 10), call)));
+    drop(lowered);
+    called.unwrap_or_else(|_| Err(PyMemoryError::new_err("no memory for a stack as deep as the recursion limit")))
+}
+
+/// A recursion limit that a stack can bear, until it is dropped.
+struct LoweredRecursionLimit {
+    before: c_int,
+    lowered: c_int,
+}
+
+impl LoweredRecursionLimit {
+    fn new(before: c_int, lowered: c_int) -> Self {
+        // SAFETY: sets one number of the attached interpreter.
+        unsafe { ffi::Py_SetRecursionLimit(lowered) };
+        Self { before, lowered }
+    }
+}
+
+impl Drop for LoweredRecursionLimit {
+    fn drop(&mut self) {
+        // SAFETY: as above. What the called code has set itself stays.
+        unsafe {
+            if ffi::Py_GetRecursionLimit() == self.lowered {
+                ffi::Py_SetRecursionLimit(self.before);
+            }
+        }
+    }
 }
 
 /// A key: a `str` without lone surrogates.
@@ -384,7 +467,7 @@ pub fn key<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     // SAFETY: the check of the type comes first, and the text is borrowed for as long as `key` is.
     unsafe {
         if ffi::PyUnicode_Check(key.as_ptr()) != 0
-            && let Ok(text) = utf8(key.as_ptr())
+            && let Some(text) = utf8(key.as_ptr())
         {
             return Ok(text);
         }

@@ -10,7 +10,6 @@
 //! else's, and goes on to whoever awaits.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::asyncio::CancelledError;
@@ -20,9 +19,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyTraceback};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
-use super::context::Context;
+use super::context::{Context, CurrentRun};
 use super::error;
-use super::gate::{Gate, yielded};
+use super::gate::{Entry, Gate, yielded};
 use super::plan::{Arguments, Route};
 use super::run::{Outcome, Run, now};
 use super::wake::{self, Waker, is_closed};
@@ -40,15 +39,15 @@ pub enum Stop {
 pub struct Lane {
     run: Py<Run>,
     is_awaiter: bool,
-    // The number of the delivery that is being run; 0 if none is.
-    running: AtomicU64,
+    // The run in whose step the awaiter stands: it waits for this lane's run.
+    awaiting_run: Option<Py<Run>>,
     state: Mutex<LaneState>,
 }
 
 struct LaneState {
     at: At,
     task: Option<Py<PyAny>>,
-    // How many requests to cancel its task had when it was first suspended here.
+    // How many requests to cancel its task had before the engine made one.
     cancelling_before: usize,
     is_registered: bool,
     stop: Option<Stop>,
@@ -88,21 +87,38 @@ enum Next {
 
 static CURRENT_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
+/// The asyncio task that runs now; `None` in Python if there is none.
+pub fn current_task(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    CURRENT_TASK.import(py, "asyncio", "current_task")?.call0()
+}
+
 impl Lane {
-    fn new(run: Py<Run>, is_awaiter: bool) -> Self {
+    fn new(run: Py<Run>, is_awaiter: bool, awaiting_run: Option<Py<Run>>) -> Self {
         let state = LaneState { at: At::Fresh, task: None, cancelling_before: 0, is_registered: false, stop: None };
-        Self { run, is_awaiter, running: AtomicU64::new(0), state: Mutex::new(state) }
+        Self { run, is_awaiter, awaiting_run, state: Mutex::new(state) }
     }
 
     /// The iterator of an `await` of the run.
     pub fn for_awaiter(run: &Bound<'_, Run>) -> PyResult<Py<Self>> {
-        Py::new(run.py(), Self::new(run.clone().unbind(), true))
+        let py = run.py();
+        // A step on the stack is what awaits; a task that a step left behind is nobody's concern.
+        let awaiting = CurrentRun::get(py)?.filter(|current| current.get().is_on_stack());
+        if let Some(awaiting) = &awaiting
+            && run.get().state.lock().core.phase() != Phase::Ended
+        {
+            if run.is(awaiting) || Run::waits_for(run, awaiting) {
+                return Err(error::awaits_itself(&run.get().id_text()));
+            }
+            let known = awaiting.get().state.lock().awaits.insert(run.as_ptr() as usize, run.clone().unbind());
+            drop(known);
+        }
+        Py::new(py, Self::new(run.clone().unbind(), true, awaiting.map(Bound::unbind)))
     }
 
     /// A lane with a task of its own.
     pub fn spawn(run: &Bound<'_, Run>) -> PyResult<()> {
         let py = run.py();
-        let lane = Bound::new(py, Self::new(run.clone().unbind(), false))?;
+        let lane = Bound::new(py, Self::new(run.clone().unbind(), false, None))?;
         let task = run.get().event_loop.bind(py).call_method1(intern!(py, "create_task"), (&lane,))?;
         let mut state = lane.get().state.lock();
         if !matches!(state.at, At::Finished) {
@@ -111,21 +127,13 @@ impl Lane {
         Ok(())
     }
 
-    /// Refuses to go on in another task than the one in which the lane was suspended.
-    pub fn check_task(lane: &Bound<'_, Self>) -> PyResult<()> {
-        let py = lane.py();
-        let task = lane.get().state.lock().task.as_ref().map(|task| task.clone_ref(py));
-        let Some(task) = task else { return Ok(()) };
-        let current = CURRENT_TASK.import(py, "asyncio", "current_task")?.call0()?;
-        if current.is(&task) { Ok(()) } else { Err(PyRuntimeError::new_err("the run is a task's coroutine already")) }
-    }
-
     /// Whether the lane runs this step now.
     pub fn runs(&self, slot: Slot) -> bool {
         matches!(&self.state.lock().at, At::InStep(active) if active.started.slot == slot)
     }
 
-    /// Cancels the step of a lane. A lane that is on the stack is cancelled once it is suspended.
+    /// Cancels the step of a suspended lane. A lane on the stack sees by itself, when its step is suspended,
+    /// that its run is ending.
     pub fn stop(lane: &Bound<'_, Self>, why: Stop) -> PyResult<()> {
         let py = lane.py();
         let task = {
@@ -135,20 +143,13 @@ impl Lane {
                     state.stop = Some(why);
                     state.task.as_ref().map(|task| task.clone_ref(py))
                 }
-                At::OnStack => {
-                    drop(state);
-                    let seq = lane.get().running.load(Ordering::Relaxed);
-                    let again = lane.getattr(intern!(py, "_stop"))?;
-                    let event_loop = lane.get().run.get().event_loop.bind(py);
-                    event_loop.call_method1(intern!(py, "call_soon"), (again, seq))?;
-                    return Ok(());
-                }
                 _ => return Ok(()),
             }
         };
-        if let Some(task) = task {
-            task.call_method0(py, intern!(py, "cancel"))?;
-        }
+        let Some(task) = task.filter(|task| !task.is_none(py)) else { return Ok(()) };
+        let before = task.call_method0(py, intern!(py, "cancelling"))?.extract(py)?;
+        lane.get().state.lock().cancelling_before = before;
+        task.call_method0(py, intern!(py, "cancel"))?;
         Ok(())
     }
 
@@ -178,34 +179,34 @@ impl Lane {
         at: At,
         thrown: Option<PyErr>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        let mut was_parked = false;
+        let mut entry = Entry::Step;
         let mut next = match at {
             At::InStep(active) => return Self::drive(lane, run, active, thrown),
-            At::Fresh => Self::begin(lane, run, thrown)?,
+            At::Fresh => {
+                let begun = Self::begin(lane, run, thrown)?;
+                if begun.is_none() && run.get().is_new() {
+                    entry = Entry::NewRun;
+                }
+                begun
+            }
             At::Parked => {
-                was_parked = true;
+                entry = Entry::LetThrough;
                 match thrown {
                     Some(error) => Some(Self::interrupted(lane, run, error)?),
                     None => None,
                 }
             }
-            At::WaitingForEnd(future, pending) => {
-                let error = match thrown {
-                    Some(error) => {
-                        run.get().remove_waiter(&future);
-                        match Self::interrupted(lane, run, error)? {
-                            Next::Finish(Err(error)) => Some(error),
-                            other => return Self::perform(lane, run, other),
-                        }
-                    }
-                    None => pending,
-                };
-                Some(Self::at_end(lane, run, error)?)
-            }
+            At::WaitingForEnd(future, pending) => match thrown {
+                Some(error) => {
+                    run.get().remove_waiter(&future);
+                    Some(Self::interrupted(lane, run, error)?)
+                }
+                None => Some(Self::at_end(lane, run, pending)?),
+            },
             At::OnStack | At::Finished => None,
         };
         if next.is_none() {
-            next = Some(Self::next(lane, run, was_parked)?);
+            next = Some(Self::next(lane, run, entry)?);
         }
         match next {
             Some(next) => Self::perform(lane, run, next),
@@ -250,9 +251,6 @@ impl Lane {
         if !is_its_loop && is_closed(run.get().event_loop.bind(py))? {
             return Ok(Some(Next::Finish(Err(error::loop_closed(&run.get().id_text())))));
         }
-        if super::context::CurrentRun::get(py)?.is_some_and(|current| current.is(run)) {
-            return Ok(Some(Next::Finish(Err(error::awaits_itself(&run.get().id_text())))));
-        }
         Self::at_end(lane, run, None).map(Some)
     }
 
@@ -265,7 +263,6 @@ impl Lane {
     ) -> PyResult<Option<Py<PyAny>>> {
         loop {
             run.get().state.lock().driving = true;
-            lane.get().running.store(active.started.seq, Ordering::Relaxed);
             let error = thrown.take();
             let sent = guarded(|| match error {
                 None => active.send(lane.py()),
@@ -278,10 +275,9 @@ impl Lane {
                 Sent::Returned(value) => Self::step_returned(lane, run, active, value.into_bound(lane.py()))?,
                 Sent::Raised(error) => Self::step_raised(lane, run, active, error)?,
             };
-            lane.get().running.store(0, Ordering::Relaxed);
             let next = match finished {
                 Some(next) => next,
-                None => Self::next(lane, run, false)?,
+                None => Self::next(lane, run, Entry::Step)?,
             };
             match next {
                 Next::Step(step) => active = step,
@@ -301,7 +297,15 @@ impl Lane {
         if !is_registered {
             Self::register(lane, run)?;
         }
-        let has_deadline = run.get().state.lock().core.has_deadline();
+        let (phase, has_deadline) = {
+            let state = run.get().state.lock();
+            (state.core.phase(), state.core.has_deadline())
+        };
+        if phase != Phase::Running {
+            // The run ended while the step was on the stack, perhaps by the step itself.
+            Self::stop(lane, Stop::RunEnding)?;
+            return Ok(object);
+        }
         if has_deadline {
             Run::arm_timer(run)?;
         }
@@ -314,11 +318,9 @@ impl Lane {
 
     fn register(lane: &Bound<'_, Self>, run: &Bound<'_, Run>) -> PyResult<()> {
         let py = lane.py();
-        let task = CURRENT_TASK.import(py, "asyncio", "current_task")?.call0()?;
-        let cancelling = if task.is_none() { 0 } else { task.call_method0(intern!(py, "cancelling"))?.extract()? };
+        let task = current_task(py)?;
         let mut state = lane.get().state.lock();
         state.is_registered = true;
-        state.cancelling_before = cancelling;
         let replaced = state.task.replace(task.unbind());
         drop(state);
         drop(replaced);
@@ -333,6 +335,10 @@ impl Lane {
             (state.task.take(), std::mem::take(&mut state.is_registered))
         };
         drop(task);
+        if let Some(awaiting) = &lane.get().awaiting_run {
+            let known = awaiting.get().state.lock().awaits.remove(&(run.as_ptr() as usize));
+            drop(known);
+        }
         if was_registered {
             let removed = run.get().state.lock().lanes.remove(&(lane.as_ptr() as usize));
             drop(removed);
@@ -341,7 +347,7 @@ impl Lane {
     }
 
     /// What to do at the boundary between two steps.
-    fn next(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, mut was_parked: bool) -> PyResult<Next> {
+    fn next(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, mut entry: Entry) -> PyResult<Next> {
         let py = lane.py();
         loop {
             let (phase, has_deadline) = {
@@ -357,12 +363,12 @@ impl Lane {
             }
             let event_loop = run.get().event_loop.bind(py);
             let gate = run.get().gate.bind(py);
-            if !Gate::may_run(gate, event_loop, was_parked)? {
-                let future = Gate::park(gate, event_loop, was_parked)?;
+            if !Gate::may_run(gate, event_loop, entry)? {
+                let future = Gate::park(gate, event_loop, entry)?;
                 lane.get().state.lock().at = At::Parked;
                 return yielded(future).map(Next::Yield);
             }
-            was_parked = false;
+            entry = Entry::Step;
             let started = {
                 let mut state = run.get().state.lock();
                 let started = state.core.start_next(now);
@@ -403,7 +409,6 @@ impl Lane {
         run.get().log(py, || {
             format!("starts step {:?}, attempt {}", run.get().plan.get().step_name(started.step), started.attempt)
         })?;
-        lane.get().running.store(started.seq, Ordering::Relaxed);
         // SAFETY: `base` is a context object; a null result is an error that is fetched.
         let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(base.as_ptr())) }?;
         let called = {
@@ -430,7 +435,7 @@ impl Lane {
                 Err(error) => Self::step_raised(lane, run, active(value.unbind()), error),
             },
             Ok(value) => Self::step_returned(lane, run, active(py.None()), value),
-            Err(error) => Self::step_raised(lane, run, active(py.None()), error),
+            Err(error) => Self::step_raised(lane, run, active(py.None()), not_stop_iteration(py, error)),
         }
     }
 
@@ -443,12 +448,8 @@ impl Lane {
     ) -> PyResult<Option<Next>> {
         let py = lane.py();
         if active.interrupted {
-            let (stop, requests) = Self::settle_cancellation(lane)?;
-            if stop != Some(Stop::RunEnding) && requests > lane.get().state.lock().cancelling_before {
-                // The step caught somebody's cancellation and finished all the same: it is obeyed now.
-                let cancelled = error::cancelled(py, &run.get().id_text());
-                return Self::step_raised(lane, run, Active { interrupted: false, ..active }, cancelled);
-            }
+            // A step that finishes in spite of a cancellation has decided so, as a coroutine may in a task.
+            Self::settle_cancellation(lane)?;
         }
         let started = active.started;
         drop(active);
@@ -466,7 +467,7 @@ impl Lane {
                 let finished = state.core.finish_step(started.slot);
                 drop(state);
                 drop(finished);
-                delivered?;
+                drop(delivered);
                 return Ok(None);
             }
         }
@@ -505,8 +506,7 @@ impl Lane {
         error: PyErr,
     ) -> PyResult<Option<Next>> {
         let py = lane.py();
-        let (stop, requests) = if active.interrupted { Self::settle_cancellation(lane)? } else { (None, 0) };
-        let is_external = active.interrupted && requests > lane.get().state.lock().cancelling_before;
+        let (stop, is_external) = if active.interrupted { Self::settle_cancellation(lane)? } else { (None, false) };
         let is_cancellation = error.is_instance_of::<CancelledError>(py);
         let event = run.get().state.lock().core.event(active.started.slot).map(|event| event.clone_ref(py));
         let started = active.started;
@@ -520,11 +520,11 @@ impl Lane {
             }
             None if is_cancellation && lane.get().is_awaiter && run.get().state.lock().detached => {
                 // The awaiter is gone, the run is not bound to it: the step runs again elsewhere.
-                let mut state = run.get().state.lock();
-                if let (Phase::Running, Some(delivery)) = (state.core.phase(), finished) {
-                    state.core.requeue(delivery);
-                    drop(state);
-                    Run::spawn_lanes(run, 1)?;
+                if let Some(delivery) = finished {
+                    let requeued = run.get().state.lock().core.requeue(delivery);
+                    if requeued.is_ok() {
+                        Run::spawn_lanes(run, 1)?;
+                    }
                 }
                 return Ok(Some(Next::Finish(Err(error))));
             }
@@ -546,23 +546,23 @@ impl Lane {
         drop(event);
         if is_external && raised_here.is_none() {
             Run::end(run, Outcome::Cancelled)?;
-            raised_here = Some(error::cancelled(py, &run.get().id_text()));
+            raised_here = Some(error::cancelled(&run.get().id_text()));
         }
         Run::try_finish(run)?;
         Self::at_end(lane, run, raised_here).map(Some)
     }
 
-    /// Takes back the engine's own request to cancel the task. Gives why the engine stopped the step, if it
-    /// did, and how many requests of others there are.
-    fn settle_cancellation(lane: &Bound<'_, Self>) -> PyResult<(Option<Stop>, usize)> {
+    /// Takes back the engine's own request to cancel the task, if there is one. Gives why the engine made
+    /// it, and whether somebody else has asked for the same meanwhile.
+    fn settle_cancellation(lane: &Bound<'_, Self>) -> PyResult<(Option<Stop>, bool)> {
         let py = lane.py();
-        let (stop, task) = {
+        let (stop, task, before) = {
             let mut state = lane.get().state.lock();
-            (state.stop.take(), state.task.as_ref().map(|task| task.clone_ref(py)))
+            (state.stop.take(), state.task.as_ref().map(|task| task.clone_ref(py)), state.cancelling_before)
         };
-        let Some(task) = task.filter(|task| !task.is_none(py)) else { return Ok((stop, 0)) };
-        let method = if stop.is_some() { intern!(py, "uncancel") } else { intern!(py, "cancelling") };
-        Ok((stop, task.call_method0(py, method)?.extract(py)?))
+        let (Some(_), Some(task)) = (stop, task.filter(|task| !task.is_none(py))) else { return Ok((stop, false)) };
+        let requests: usize = task.call_method0(py, intern!(py, "uncancel"))?.extract(py)?;
+        Ok((stop, requests > before))
     }
 
     /// Something was thrown into a lane that runs no step.
@@ -589,7 +589,13 @@ impl Lane {
     /// Whoever awaits waits until the run is over; any other lane is done.
     fn at_end(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, pending: Option<PyErr>) -> PyResult<Next> {
         let py = lane.py();
-        let phase = run.get().state.lock().core.phase();
+        let (phase, has_deadline) = {
+            let state = run.get().state.lock();
+            (state.core.phase(), state.core.has_deadline())
+        };
+        if has_deadline {
+            Run::arm_timer(run)?;
+        }
         if !lane.get().is_awaiter {
             return Ok(Next::Finish(pending.map_or(Ok(None), Err)));
         }
@@ -703,6 +709,16 @@ fn guarded<T>(call: impl FnOnce() -> T) -> PyResult<T> {
     std::panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| error::internal(&*payload))
 }
 
+/// A `StopIteration` would end the coroutine that awaits the run, as if it were the result (PEP 479).
+fn not_stop_iteration(py: Python<'_>, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<PyStopIteration>(py) {
+        return error;
+    }
+    let instead = PyRuntimeError::new_err(format!("a step raised {}", error::shown(error.value(py))));
+    instead.set_cause(py, Some(error));
+    instead
+}
+
 /// What to send to for an awaitable: a coroutine itself, else the iterator of its `__await__`.
 #[inline]
 fn awaited<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -721,6 +737,16 @@ impl Lane {
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {
         slf
+    }
+
+    #[getter]
+    fn __name__(&self) -> String {
+        format!("run of {}", self.run.get().plan.get().name)
+    }
+
+    #[getter]
+    fn __qualname__(&self) -> String {
+        self.__name__()
     }
 
     fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
@@ -757,19 +783,22 @@ impl Lane {
         };
         let run = slf.get().run.bind(py).clone();
         Self::finish(slf, &run)?;
-        if let At::InStep(active) = at {
-            let closed = active.coroutine.call_method0(py, intern!(py, "close"));
-            let finished = run.get().state.lock().core.finish_step(active.started.slot);
-            drop(finished);
-            Run::end(&run, Outcome::Cancelled)?;
-            Run::try_finish(&run)?;
-            closed?;
+        match at {
+            At::InStep(active) => {
+                let closed = active.coroutine.call_method0(py, intern!(py, "close"));
+                let finished = run.get().state.lock().core.finish_step(active.started.slot);
+                drop(finished);
+                Run::end(&run, Outcome::Cancelled)?;
+                Run::try_finish(&run)?;
+                closed.map(|_| ())
+            }
+            At::Parked => Run::end(&run, Outcome::Cancelled),
+            At::WaitingForEnd(future, _) => {
+                run.get().remove_waiter(&future);
+                Ok(())
+            }
+            At::Fresh | At::OnStack | At::Finished => Ok(()),
         }
-        Ok(())
-    }
-
-    fn _stop(slf: &Bound<'_, Self>, seq: u64) -> PyResult<()> {
-        if slf.get().running.load(Ordering::Relaxed) == seq { Self::stop(slf, Stop::RunEnding) } else { Ok(()) }
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
@@ -778,6 +807,7 @@ impl Lane {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.run)?;
+        visit.call(&self.awaiting_run)?;
         let Some(state) = self.state.try_lock() else { return Ok(()) };
         visit.call(&state.task)?;
         match &state.at {

@@ -7,7 +7,7 @@ use pyo3::exceptions::{PyBaseException, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyTraceback, PyType};
+use pyo3::types::{PyInt, PyString, PyTuple, PyType};
 
 use super::convert::type_name;
 use super::plan::Plan;
@@ -80,7 +80,7 @@ pub fn awaits_itself(run: &str) -> PyErr {
 }
 
 #[cold]
-pub fn cancelled(_py: Python<'_>, run: &str) -> PyErr {
+pub fn cancelled(run: &str) -> PyErr {
     CancelledError::new_err(format!("run {run} was cancelled"))
 }
 
@@ -97,12 +97,25 @@ pub fn unrouted_start(plan: &Plan, event: &Bound<'_, PyAny>) -> PyErr {
 /// `from` says who emitted the event.
 #[cold]
 pub fn unrouted(plan: &Plan, event: &Bound<'_, PyAny>, from: &str) -> PyErr {
+    let hint = if event.is_instance_of::<PyTuple>() {
+        " (several events are returned as a list)"
+    } else if event.is_instance_of::<PyType>() {
+        " (it is a class: return an instance of it)"
+    } else {
+        ""
+    };
     classes::UnroutedEvent::new_err(format!(
-        "{from} {}, which no step of workflow {:?} accepts; accepted: {}",
+        "{from} {}, which no step of workflow {:?} accepts{hint}; accepted: {}",
         shown(event),
         plan.name,
         plan.accepted_names(event.py())
     ))
+}
+
+#[cold]
+pub fn not_a_position(after: &Bound<'_, PyAny>) -> PyErr {
+    let text = format!("after: the number of an event, 0 or more, expected, not {}", shown(after));
+    if after.is_instance_of::<PyInt>() { PyValueError::new_err(text) } else { PyTypeError::new_err(text) }
 }
 
 #[cold]
@@ -185,22 +198,20 @@ pub fn log_while_ending(py: Python<'_>, run: &Run, started: &Started, error: &Py
     log(py, &text, error.value(py));
 }
 
-/// A run failed, and nobody will ever know unless it is logged.
+/// Something that reports the failure of a run when it is dropped: nobody else will ever know.
 #[cold]
-pub fn log_unretrieved(py: Python<'_>, run: &Run, error: &Py<PyBaseException>, traceback: Option<&Py<PyTraceback>>) {
+pub fn unretrieved(py: Python<'_>, run: &Run, error: &PyErr) -> PyResult<Py<PyAny>> {
+    static UNRETRIEVED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let text = format!("run {} of workflow {:?} failed and was never awaited", run.id_text(), run.plan.get().name);
-    let error = error.bind(py);
-    let with_traceback = PyErr::from_value(error.clone().into_any());
-    with_traceback.set_traceback(py, traceback.map(|traceback| traceback.bind(py).clone()));
-    log(py, &text, error);
+    let class = UNRETRIEVED.import(py, "treadle.log", "Unretrieved")?;
+    Ok(class.call1((text, error.value(py), run.event_loop.bind(py)))?.unbind())
 }
 
 /// Whether somebody listens to what happens to runs: the logger `treadle` at the level DEBUG.
 pub fn is_debug_logged(py: Python<'_>) -> PyResult<bool> {
     static IS_DEBUG_LOGGED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let is_enabled_for = IS_DEBUG_LOGGED.get_or_try_init(py, || {
-        py.import("logging")?.call_method1("getLogger", ("treadle",))?.getattr("isEnabledFor").map(Bound::unbind)
-    })?;
+    let is_enabled_for =
+        IS_DEBUG_LOGGED.get_or_try_init(py, || logger(py)?.getattr(intern!(py, "isEnabledFor")).map(Bound::unbind))?;
     const DEBUG: u8 = 10;
     is_enabled_for.bind(py).call1((DEBUG,))?.is_truthy()
 }
@@ -209,13 +220,16 @@ pub fn is_debug_logged(py: Python<'_>) -> PyResult<bool> {
 #[cold]
 pub fn log_debug(py: Python<'_>, run: &Run, what: &str) -> PyResult<()> {
     let text = format!("run {} of workflow {:?} {what}", run.id_text(), run.plan.get().name);
-    let logger = py.import("logging")?.call_method1("getLogger", ("treadle",))?;
-    logger.call_method1("debug", ("%s", text)).map(|_| ())
+    logger(py)?.call_method1(intern!(py, "debug"), ("%s", text)).map(|_| ())
+}
+
+fn logger(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import(intern!(py, "treadle.log"))?.call_method0(intern!(py, "logger"))
 }
 
 fn log(py: Python<'_>, text: &str, error: &Bound<'_, PyBaseException>) {
     static LOG: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let logged = LOG.import(py, "treadle.exceptions", "log_exception").and_then(|log| log.call1((text, error)));
+    let logged = LOG.import(py, "treadle.log", "log_exception").and_then(|log| log.call1((text, error)));
     if let Err(failure) = logged {
         failure.write_unraisable(py, None);
     }
@@ -228,7 +242,7 @@ pub fn unstorable_value(py: Python<'_>, key: &str, class: &Bound<'_, PyType>, ca
          An object that lives in this process only (a connection, a model) belongs into ctx.session",
         shown_key(key),
         type_name(class),
-        cause.value(py),
+        text_of(cause.value(py)),
     ));
     error.set_cause(py, Some(cause.clone_ref(py)));
     error
@@ -240,7 +254,7 @@ pub fn unreadable_value(py: Python<'_>, key: &str, cause: &PyErr) -> PyErr {
         "{}: the stored value cannot be read back ({}: {})",
         shown_key(key),
         type_name(&cause.get_type(py)),
-        cause.value(py),
+        text_of(cause.value(py)),
     ));
     error.set_cause(py, Some(cause.clone_ref(py)));
     error
@@ -255,13 +269,10 @@ pub fn invalid_key(key: &Bound<'_, PyAny>) -> PyErr {
     }
 }
 
+/// `what` was given, or is stored.
 #[cold]
-pub fn not_binary(key: &str, class: &Bound<'_, PyType>) -> PyErr {
-    PyTypeError::new_err(format!(
-        "{}: bytes, bytearray or memoryview expected, not {}",
-        shown_key(key),
-        type_name(class)
-    ))
+pub fn not_binary(key: &str, what: &str) -> PyErr {
+    PyTypeError::new_err(format!("{}: bytes, bytearray or memoryview expected, not {what}", shown_key(key)))
 }
 
 /// A key as errors show it: cut, if it is long.
@@ -270,6 +281,14 @@ pub fn shown_key(key: &str) -> String {
     match key.char_indices().nth(MOST) {
         None => format!("key {key:?}"),
         Some((at, _)) => format!("key {:?}… ({} bytes)", &key[..at], key.len()),
+    }
+}
+
+/// The text of an exception; its type alone if `str` fails.
+fn text_of(exception: &Bound<'_, PyBaseException>) -> String {
+    match exception.str() {
+        Ok(text) => text.to_string_lossy().into_owned(),
+        Err(_) => format!("<{}>", type_name(&exception.get_type())),
     }
 }
 

@@ -12,11 +12,22 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::run::Run;
+use super::run::{Outcome, Run};
 
 // How long the runs of a loop may keep it from its other work.
 const SLICE: Duration = Duration::from_millis(4);
 const MOST_AT_ONCE: usize = 1024;
+
+/// How a lane comes to its next step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// To the first step of a run that was not started by another run.
+    NewRun,
+    /// From another step.
+    Step,
+    /// It was parked and let through.
+    LetThrough,
+}
 
 /// The gate of one event loop; an attribute of the loop object, so that it lives as long as the loop.
 #[pyclass(frozen, module = "treadle._treadle")]
@@ -36,12 +47,16 @@ struct State {
     late: usize,
     // Doubles until it was too many for the first time, then feels its way.
     was_too_many: bool,
+    // How many of those that were let through still have to come: runs that are new wait behind them.
+    coming: usize,
     // Whether a lane that was let through has run since: the first of them always may, so that a lane
     // is never parked for good by others that keep using up the slice.
     passed: bool,
-    // Runs made since the last tick, and in the one before it: those that nobody awaits by then get a task.
+    // Runs made since the last tick, and in the two before it: those that nobody awaits by then get a task.
+    // One pass is for whoever awaits them in a task that was made at the same time; the other is for
+    // asyncio.run(), which says only a pass later that it is shutting down.
     fresh: Vec<Py<Run>>,
-    aged: Vec<Py<Run>>,
+    aged: [Vec<Py<Run>>; 2],
 }
 
 impl Gate {
@@ -58,13 +73,18 @@ impl Gate {
         Ok(gate)
     }
 
-    /// Whether a lane may run its next step now; `was_parked` if it was let through for that.
+    /// Whether a lane may run its next step now.
     #[inline]
-    pub fn may_run(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>, was_parked: bool) -> PyResult<bool> {
+    pub fn may_run(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>, entry: Entry) -> PyResult<bool> {
         let now = Instant::now();
         let tick = {
             let mut state = slf.get().state.lock();
+            let was_parked = entry == Entry::LetThrough;
+            state.coming -= usize::from(was_parked && state.coming > 0);
             let first_let_through = was_parked && !std::mem::replace(&mut state.passed, true);
+            if entry == Entry::NewRun && (state.coming > 0 || !state.parked.is_empty()) {
+                return Ok(false);
+            }
             match state.slice {
                 Some(_) if first_let_through => return Ok(true),
                 Some(since) => {
@@ -79,17 +99,17 @@ impl Gate {
         if tick { Self::tick_soon(slf, event_loop).map(|()| true) } else { Ok(true) }
     }
 
-    /// A future that is done when the lane may go on. A lane that `was_parked` waits before the others.
+    /// A future that is done when the lane may go on. A lane that was let through before waits ahead of others.
     pub fn park<'py>(
         slf: &Bound<'py, Self>,
         event_loop: &Bound<'py, PyAny>,
-        was_parked: bool,
+        entry: Entry,
     ) -> PyResult<Bound<'py, PyAny>> {
         let future = new_future(event_loop)?;
         let tick = {
             let mut state = slf.get().state.lock();
             let parked = future.clone().unbind();
-            if was_parked {
+            if entry == Entry::LetThrough {
                 state.parked.push_front(parked)
             } else {
                 state.parked.push_back(parked)
@@ -132,7 +152,7 @@ impl Gate {
 #[pymethods]
 impl Gate {
     /// Called once in a pass of the loop: ends the slice, lets the next parked lanes through, and starts
-    /// the runs that nobody awaited for a whole pass.
+    /// the runs that nobody has awaited.
     fn _tick(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let (let_through, due, again) = {
@@ -150,8 +170,12 @@ impl Gate {
             let count = state.at_once.min(state.parked.len());
             let let_through: Vec<_> = state.parked.drain(..count).collect();
             let fresh = std::mem::take(&mut state.fresh);
-            let due = std::mem::replace(&mut state.aged, fresh);
-            state.ticking = !state.aged.is_empty() || !state.parked.is_empty();
+            let [younger, older] = std::mem::take(&mut state.aged);
+            state.aged = [fresh, younger];
+            let due = older;
+            state.coming = let_through.len();
+            let has_aged = state.aged.iter().any(|runs| !runs.is_empty());
+            state.ticking = state.coming > 0 || has_aged || !state.parked.is_empty();
             (let_through, due, state.ticking)
         };
         for future in let_through {
@@ -160,13 +184,29 @@ impl Gate {
         if again {
             Self::tick_soon(slf, event_loop)?;
         }
-        due.into_iter().try_for_each(|run| Run::start_in_task(run.bind(py)))
+        if due.is_empty() {
+            return Ok(());
+        }
+        // asyncio.run() has cancelled all tasks by now: a new one would be destroyed while it is pending.
+        let is_shutting_down = match event_loop.getattr_opt(intern!(py, "_asyncgens_shutdown_called"))? {
+            Some(is_shutting_down) => is_shutting_down.is_truthy()?,
+            None => false,
+        };
+        for run in due {
+            let run = run.bind(py);
+            if is_shutting_down {
+                Run::end(run, Outcome::Cancelled)?;
+            } else if let Err(error) = Run::start_in_task(run) {
+                Run::fail(run, error)?;
+            }
+        }
+        Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let Some(state) = self.state.try_lock() else { return Ok(()) };
         state.parked.iter().try_for_each(|future| visit.call(future))?;
-        state.fresh.iter().chain(&state.aged).try_for_each(|run| visit.call(run))
+        state.fresh.iter().chain(state.aged.iter().flatten()).try_for_each(|run| visit.call(run))
     }
 
     fn __clear__(&self) {

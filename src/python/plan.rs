@@ -1,5 +1,6 @@
 //! A workflow as the binding runs it: the bodies of its steps, and which class of events goes where.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -60,7 +61,7 @@ struct StepDescription {
     arguments: String,
     awaitable: bool,
     accepts: Vec<Py<PyType>>,
-    concurrency: Option<u32>,
+    concurrency: Option<NonZeroU32>,
     timeout: Option<f64>,
     external: bool,
 }

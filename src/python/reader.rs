@@ -1,43 +1,59 @@
 //! Reading what a run publishes.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::driver::thrown;
+use super::error;
 use super::gate::yielded;
 use super::run::Run;
-use super::wake::{self, Waker};
+use super::wake::{self, Waker, is_closed};
 use crate::{Phase, Read};
 
 /// An asynchronous iterator over the published events of a run.
 #[pyclass(frozen, module = "treadle")]
 pub struct StreamReader {
     run: Py<Run>,
-    position: Mutex<Position>,
+    // The number of the last event that was read or missed.
+    after: AtomicU64,
 }
 
-struct Position {
-    // The number of the last event that was read or missed.
-    after: u64,
-    waiting: Option<Py<PyAny>>,
+enum Item {
+    Event(Py<PyAny>),
+    Missed(u64),
+    Nothing,
+    End,
 }
 
 impl StreamReader {
     pub fn new(run: Py<Run>, after: u64) -> Self {
-        Self { run, position: Mutex::new(Position { after, waiting: None }) }
+        Self { run, after: AtomicU64::new(after) }
     }
 
-    fn forget_waiting(&self) {
-        let waiting = self.position.lock().waiting.take();
-        let Some(future) = waiting else { return };
+    /// Takes the next item; registers the waker instead, if there is one and nothing to take.
+    fn take(&self, py: Python<'_>, waker: Option<Waker>) -> (Item, Option<Waker>) {
         let mut state = self.run.get().state.lock();
-        let found = state.readers.iter().position(|waker| waker.future.is(&future));
-        let removed = found.map(|at| state.readers.swap_remove(at));
-        drop(state);
-        drop(removed);
+        let after = self.after.load(Ordering::Relaxed);
+        let (item, read) = match state.core.stream().read(after) {
+            Read::Event(event) => (Item::Event(event.clone_ref(py)), 1),
+            Read::Lagged(missed) => (Item::Missed(missed), missed),
+            Read::Pending if state.core.phase() == Phase::Ended => (Item::End, 0),
+            Read::Pending => (Item::Nothing, 0),
+        };
+        self.after.store(after + read, Ordering::Relaxed);
+        match (&item, waker) {
+            (Item::Nothing, Some(waker)) => {
+                state.readers.push(waker);
+                (item, None)
+            }
+            (_, waker) => (item, waker),
+        }
     }
 }
 
@@ -46,17 +62,58 @@ impl StreamReader {
     /// The number of the last event that this reader was given; give it as `after` to go on from there.
     #[getter]
     fn position(&self) -> u64 {
-        self.position.lock().after
+        self.after.load(Ordering::Relaxed)
     }
 
     fn __aiter__(slf: Py<Self>) -> Py<Self> {
         slf
     }
 
-    fn __anext__(slf: Py<Self>) -> Py<Self> {
-        slf
+    fn __anext__(slf: Py<Self>) -> StreamRead {
+        StreamRead { reader: slf, waiting: Mutex::new(None) }
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.run)
+    }
+}
+
+/// One read of the next event: awaitable.
+#[pyclass(frozen, module = "treadle._treadle")]
+pub struct StreamRead {
+    reader: Py<StreamReader>,
+    waiting: Mutex<Option<Py<PyAny>>>,
+}
+
+impl StreamRead {
+    fn finish(&self, py: Python<'_>, item: Item) -> PyResult<Option<PyErr>> {
+        static LAGGED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        Ok(Some(match item {
+            Item::Event(event) => PyStopIteration::new_err((event,)),
+            Item::Missed(missed) => {
+                let keywords = PyDict::new(py);
+                keywords.set_item(intern!(py, "missed"), missed)?;
+                let lagged = LAGGED.import(py, "treadle.events", "Lagged")?.call((), Some(&keywords))?;
+                PyStopIteration::new_err((lagged.unbind(),))
+            }
+            Item::End => PyStopAsyncIteration::new_err(()),
+            Item::Nothing => return Ok(None),
+        }))
+    }
+
+    fn forget_waiting(&self) {
+        let waiting = self.waiting.lock().take();
+        let Some(future) = waiting else { return };
+        let mut state = self.reader.get().run.get().state.lock();
+        let found = state.readers.iter().position(|waker| waker.future.is(&future));
+        let removed = found.map(|at| state.readers.swap_remove(at));
+        drop(state);
+        drop(removed);
+    }
+}
+
+#[pymethods]
+impl StreamRead {
     fn __await__(slf: Py<Self>) -> Py<Self> {
         slf
     }
@@ -66,50 +123,24 @@ impl StreamReader {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        static LAGGED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let (event, missed, ended) = {
-            let mut position = self.position.lock();
-            let state = self.run.get().state.lock();
-            match state.core.stream().read(position.after) {
-                Read::Event(event) => {
-                    position.after += 1;
-                    (Some(event.clone_ref(py)), 0, false)
-                }
-                Read::Lagged(missed) => {
-                    position.after += missed;
-                    (None, missed, false)
-                }
-                Read::Pending => (None, 0, state.core.phase() == Phase::Ended),
-            }
-        };
-        if let Some(event) = event {
-            return Err(PyStopIteration::new_err((event,)));
+        let reader = self.reader.get();
+        let (item, _) = reader.take(py, None);
+        if let Some(finished) = self.finish(py, item)? {
+            return Err(finished);
         }
-        if missed > 0 {
-            let class = LAGGED.import(py, "treadle.events", "Lagged")?;
-            let keywords = pyo3::types::PyDict::new(py);
-            keywords.set_item("missed", missed)?;
-            return Err(PyStopIteration::new_err((class.call((), Some(&keywords))?.unbind(),)));
+        if is_closed(reader.run.get().event_loop.bind(py))? {
+            return Err(error::loop_closed(&reader.run.get().id_text()));
         }
-        if ended {
-            return Err(PyStopAsyncIteration::new_err(()));
-        }
-        self.forget_waiting();
         let waker = Waker::new(&wake::running_loop(py)?)?;
         let future = waker.future.bind(py).clone();
-        let (replaced, after) = {
-            let mut position = self.position.lock();
-            (position.waiting.replace(future.clone().unbind()), position.after)
-        };
-        drop(replaced);
-        let mut state = self.run.get().state.lock();
-        if state.core.phase() == Phase::Ended || !matches!(state.core.stream().read(after), Read::Pending) {
-            // Another thread was faster than the registration.
-            drop(state);
-            waker.wake(py, py.None())?;
-        } else {
-            state.readers.push(waker);
+        // Another thread may have published something meanwhile.
+        let (item, unused) = reader.take(py, Some(waker));
+        drop(unused);
+        if let Some(finished) = self.finish(py, item)? {
+            return Err(finished);
         }
+        let replaced = self.waiting.lock().replace(future.clone().unbind());
+        drop(replaced);
         yielded(future)
     }
 
@@ -129,8 +160,8 @@ impl StreamReader {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.run)?;
-        let Some(position) = self.position.try_lock() else { return Ok(()) };
-        visit.call(&position.waiting)
+        visit.call(&self.reader)?;
+        let Some(waiting) = self.waiting.try_lock() else { return Ok(()) };
+        visit.call(&*waiting)
     }
 }

@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 use pyo3::exceptions::{PyBaseException, PyOSError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTraceback, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTraceback};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::context::CurrentRun;
 use super::convert::PyValue;
-use super::driver::{Lane, Stop, check_sent, thrown};
+use super::driver::{Lane, Stop, check_sent, current_task, thrown};
 use super::error;
 use super::gate::Gate;
 use super::plan::{Plan, Route};
@@ -33,6 +33,7 @@ impl Host for Python3 {
     type Value = PyValue;
     type Class = usize;
     type Waiter = EventWaiter;
+    type Expected = Vec<Py<PyAny>>;
 }
 
 /// Somebody who waits for an event.
@@ -58,7 +59,7 @@ pub struct Run {
     pub id: RunId,
     pub event_loop: Py<PyAny>,
     pub gate: Py<Gate>,
-    thread: ThreadId,
+    thread: Mutex<ThreadId>,
     is_debug_logged: bool,
     pub state: Mutex<State>,
 }
@@ -73,12 +74,15 @@ pub struct State {
     pub driving: bool,
     /// How many lanes were made that have not begun.
     pub scheduled: usize,
-    /// The lane of the task that was made of the run itself, as of a coroutine.
-    task_lane: Option<Py<Lane>>,
+    /// The lanes of tasks that were made of the run itself, as of a coroutine, by the task's address.
+    task_lanes: HashMap<usize, Py<Lane>>,
+    /// The runs that steps of this run await.
+    pub awaits: HashMap<usize, Py<Run>>,
     /// Lanes that were suspended inside of a step.
     pub lanes: HashMap<usize, Py<Lane>>,
     pub outcome: Option<Outcome>,
-    retrieved: bool,
+    /// Reports the failure when it is dropped, unless somebody was given it.
+    unretrieved: Option<Py<PyAny>>,
     /// The context in which the run was made; every step gets a copy.
     pub base_context: Option<Py<PyAny>>,
     waiters: Vec<Waker>,
@@ -87,8 +91,8 @@ pub struct State {
     parent: Option<Py<Run>>,
     pub session: Option<Py<PyDict>>,
     timer: Option<(Time, Py<PyAny>)>,
-    /// The lists that steps collect by: their classes must outlive the groups, which know them by address.
-    pub collected: Vec<Py<PyTuple>>,
+    /// The list that a step collected by last, and the address of its group's classes: the same list needs
+    /// no comparison.
     pub last_expected: Option<(Py<PyList>, usize)>,
 }
 
@@ -108,17 +112,14 @@ impl Run {
             id,
             event_loop: event_loop.clone().unbind(),
             gate: gate.clone().unbind(),
-            thread: thread::current().id(),
+            thread: Mutex::new(thread::current().id()),
             is_debug_logged: error::is_debug_logged(py)?,
             state: Mutex::new(State::new(plan.get(), id)),
         };
         let run = Bound::new(py, run)?;
         let base = CurrentRun::new_context(&run)?;
-        {
-            let mut state = run.get().state.lock();
-            state.core.deliver(kind, event.unbind(), |event| event.clone_ref(py))?;
-            state.base_context = Some(base);
-        }
+        run.get().state.lock().base_context = Some(base);
+        run.get().deliver(py, kind, &event)?;
         if let Some(parent) = parent {
             Self::adopt(&parent, &run);
         }
@@ -154,14 +155,30 @@ impl Run {
     pub fn wake_lanes(run: &Bound<'_, Self>) -> PyResult<()> {
         let py = run.py();
         if !run.get().is_on_its_thread() {
-            let event_loop = run.get().event_loop.bind(py);
-            if is_closed(event_loop)? {
-                return Err(error::loop_closed(&run.get().id_text()));
-            }
-            return call_soon_threadsafe(event_loop, (run.getattr(intern!(py, "_wake_lanes"))?,));
+            return run.get().call_soon(py, (run.getattr(intern!(py, "_wake_lanes"))?,));
         }
         let count = run.get().lanes_wanted();
         Self::spawn_lanes(run, count)
+    }
+
+    /// Fails the run if nothing can ever happen any more.
+    pub fn check_stalled(run: &Bound<'_, Self>) -> PyResult<()> {
+        let is_stalled = {
+            let state = run.get().state.lock();
+            state.started && !state.driving && state.scheduled == 0 && state.core.is_stalled()
+        };
+        if is_stalled { Self::fail(run, error::run_stalled(run.get())) } else { Ok(()) }
+    }
+
+    /// A wait has ended. If no step is in flight, it was the wait of a task that a step left behind, which
+    /// may do something in the next pass of the loop; if it does not, the run can go nowhere.
+    pub fn wait_ended(run: &Bound<'_, Self>) -> PyResult<()> {
+        let py = run.py();
+        let may_be_stalled = run.get().state.lock().core.is_stalled();
+        if !may_be_stalled || is_closed(run.get().event_loop.bind(py))? {
+            return Ok(());
+        }
+        run.get().call_soon(py, (run.getattr(intern!(py, "_check_stalled"))?,))
     }
 
     /// How many more lanes there should be: as many again as are suspended, so that a fan-out of workers
@@ -175,29 +192,50 @@ impl Run {
         state.core.ready().min(most).saturating_sub(state.scheduled)
     }
 
+    /// Whether the run is at its beginning, and was not started by a step of another run.
+    pub fn is_new(&self) -> bool {
+        let state = self.state.lock();
+        state.parent.is_none() && state.core.in_flight() == 0
+    }
+
     /// Logs what happens, if somebody listens.
     #[inline]
     pub fn log(&self, py: Python<'_>, what: impl FnOnce() -> String) -> PyResult<()> {
         if self.is_debug_logged { error::log_debug(py, self, &what()) } else { Ok(()) }
     }
 
+    /// Whether the run's event loop is that of this thread.
+    #[inline]
     pub fn is_on_its_thread(&self) -> bool {
-        thread::current().id() == self.thread
+        thread::current().id() == *self.thread.lock() || self.has_moved_here()
+    }
+
+    /// A loop that does not run at the moment may go on in another thread.
+    #[cold]
+    fn has_moved_here(&self) -> bool {
+        Python::attach(|py| {
+            let is_here = wake::running_loop(py).is_ok_and(|running| running.is(&self.event_loop));
+            if is_here {
+                *self.thread.lock() = thread::current().id();
+            }
+            is_here
+        })
     }
 
     pub fn id_text(&self) -> String {
         self.id.to_string()
     }
 
-    /// Takes an event from a step, by whatever way: a waiter gets it, else the steps that accept it.
+    /// Takes an event from a step, by whatever way: a `StopEvent` ends the run, any other goes to whoever
+    /// waits for it, else to the steps that accept it.
     pub fn emit(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>, from: &dyn Fn() -> String) -> PyResult<()> {
-        let py = run.py();
-        if Self::offer(run, event)? {
-            return Ok(());
+        if run.get().state.lock().core.phase() == Phase::Ended {
+            return Err(error::run_ended(&run.get().id_text(), "send_event"));
         }
         match run.get().plan.get().route(event) {
-            Route::Steps(kind) => run.get().deliver(py, kind, event),
             Route::Stop => Self::stop(run, event),
+            _ if Self::offer(run, event)? => Ok(()),
+            Route::Steps(kind) => run.get().deliver(run.py(), kind, event),
             Route::Nowhere => Err(error::unrouted(run.get().plan.get(), event, &from())),
         }
     }
@@ -205,48 +243,67 @@ impl Run {
     fn deliver(&self, py: Python<'_>, kind: EventKind, event: &Bound<'_, PyAny>) -> PyResult<()> {
         let event = event.clone().unbind();
         let delivered = self.state.lock().core.deliver(kind, event, |event| event.clone_ref(py));
-        delivered.map_err(|_| error::run_ended(&self.id_text(), "send_event"))
+        delivered.map_err(|_refused| error::run_ended(&self.id_text(), "send_event"))
     }
 
     /// Gives an event to the first of those who wait for it, if anybody does.
     pub fn offer(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = run.py();
-        let waiters: Vec<_> = {
-            let state = run.get().state.lock();
-            if state.core.waiters().len() == 0 {
-                return Ok(false);
-            }
-            let copy = |waiter: &EventWaiter| {
-                let matcher = waiter.matcher.as_ref().map(|matcher| matcher.clone_ref(py));
-                (waiter.class.clone_ref(py), matcher)
+        let mut asked = None;
+        loop {
+            let (id, class, matcher) = {
+                let state = run.get().state.lock();
+                let Some((id, waiter)) = state.core.next_waiter(asked) else { return Ok(false) };
+                (id, waiter.class.clone_ref(py), waiter.matcher.as_ref().map(|matcher| matcher.clone_ref(py)))
             };
-            state.core.waiters().map(|(id, waiter)| (id, copy(waiter))).collect()
-        };
-        for (id, (class, matcher)) in waiters {
-            if !is_match(event, class.bind(py), matcher.as_ref())? {
+            asked = Some(id);
+            let matches = is_match(event, class.bind(py), matcher.as_ref());
+            if matches!(matches, Ok(false)) {
                 continue;
             }
             let waiter = run.get().state.lock().core.end_wait(id);
-            if let Some(waiter) = waiter {
-                waiter.waker.wake(py, event.clone().unbind())?;
-                return Ok(true);
+            let Some(waiter) = waiter else { continue };
+            match matches {
+                Ok(_) => {
+                    waiter.waker.wake(py, event.clone().unbind())?;
+                    Self::wait_ended(run)?;
+                    return Ok(true);
+                }
+                // A matcher that raises is the fault of whoever waits, not of whoever sends.
+                Err(error) => waiter.waker.fail(py, error)?,
             }
         }
-        Ok(false)
     }
 
     /// The first `StopEvent` ends the run.
     pub fn stop(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = run.py();
+        if !run.get().is_on_its_thread() {
+            return run.get().call_soon(py, (run.getattr(intern!(py, "_stop"))?, event));
+        }
         let is_plain = event.get_type_ptr() == run.get().plan.get().stop_event.as_ptr().cast();
         let result = if is_plain { event.getattr(intern!(py, "result"))? } else { event.clone() };
         Self::end(run, Outcome::Result(result.unbind()))
+    }
+
+    /// Has the run's event loop call something, from another thread.
+    fn call_soon<'py>(&self, py: Python<'py>, call: impl pyo3::call::PyCallArgs<'py>) -> PyResult<()> {
+        let event_loop = self.event_loop.bind(py);
+        if is_closed(event_loop)? {
+            return Err(error::loop_closed(&self.id_text()));
+        }
+        call_soon_threadsafe(event_loop, call)
     }
 
     /// Ends the run with a failure.
     pub fn fail(run: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
         let py = run.py();
         let traceback = error.traceback(py).map(Bound::unbind);
+        if run.get().state.lock().core.phase() == Phase::Running {
+            let unretrieved = error::unretrieved(py, run.get(), &error)?;
+            let replaced = run.get().state.lock().unretrieved.replace(unretrieved);
+            drop(replaced);
+        }
         Self::end(run, Outcome::Failed(error.into_value(py), traceback))
     }
 
@@ -273,7 +330,7 @@ impl Run {
             Lane::stop(lane.bind(py), Stop::RunEnding)?;
         }
         for child in children {
-            Self::end(child.bind(py), Outcome::Cancelled)?;
+            Self::cancel(child.bind(py))?;
         }
         Self::try_finish(run)
     }
@@ -281,6 +338,9 @@ impl Run {
     /// Once the last step and the last child have stopped, the run is over.
     pub fn try_finish(run: &Bound<'_, Self>) -> PyResult<()> {
         let py = run.py();
+        if !run.get().is_on_its_thread() {
+            return run.get().call_soon(py, (run.getattr(intern!(py, "_try_finish"))?,));
+        }
         let (waiters, readers, parent, timer, base) = {
             let mut state = run.get().state.lock();
             if !state.children.is_empty() || !state.core.try_end() {
@@ -309,6 +369,14 @@ impl Run {
         }
     }
 
+    /// Cancels the children that run in other threads.
+    pub fn cancel_children_elsewhere(run: &Bound<'_, Self>) -> PyResult<()> {
+        let py = run.py();
+        let children: Vec<_> = run.get().state.lock().children.values().map(|child| child.clone_ref(py)).collect();
+        let elsewhere = children.iter().filter(|child| !child.get().is_on_its_thread());
+        elsewhere.map(|child| child.bind(py)).try_for_each(|child| Self::cancel(child).map(|_| ()))
+    }
+
     fn child_ended(parent: &Bound<'_, Self>, child: &Bound<'_, Self>) -> PyResult<()> {
         let removed = parent.get().state.lock().children.remove(&(child.as_ptr() as usize));
         drop(removed);
@@ -317,19 +385,24 @@ impl Run {
 
     /// What awaiting the run gives, once it is over.
     pub fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let mut state = self.state.lock();
-        state.retrieved = true;
-        match &state.outcome {
-            Some(Outcome::Result(result)) => Ok(result.clone_ref(py)),
-            Some(Outcome::Failed(exception, traceback)) => {
-                let (exception, traceback) = (exception.clone_ref(py), traceback.as_ref().map(|tb| tb.clone_ref(py)));
-                drop(state);
-                let error = PyErr::from_value(exception.into_bound(py).into_any());
-                error.set_traceback(py, traceback.map(|tb| tb.into_bound(py)));
-                Err(error)
+        let (failure, unretrieved) = {
+            let mut state = self.state.lock();
+            match &state.outcome {
+                Some(Outcome::Result(result)) => return Ok(result.clone_ref(py)),
+                Some(Outcome::Failed(exception, traceback)) => {
+                    let failure = (exception.clone_ref(py), traceback.as_ref().map(|tb| tb.clone_ref(py)));
+                    (failure, state.unretrieved.take())
+                }
+                Some(Outcome::Cancelled) | None => return Err(error::cancelled(&self.id_text())),
             }
-            Some(Outcome::Cancelled) | None => Err(error::cancelled(py, &self.id_text())),
+        };
+        if let Some(unretrieved) = unretrieved {
+            unretrieved.setattr(py, intern!(py, "error"), py.None())?;
         }
+        let (exception, traceback) = failure;
+        let error = PyErr::from_value(exception.into_bound(py).into_any());
+        error.set_traceback(py, traceback.map(|tb| tb.into_bound(py)));
+        Err(error)
     }
 
     /// Adds somebody who waits for the end.
@@ -350,7 +423,7 @@ impl Run {
     pub fn arm_timer(run: &Bound<'_, Self>) -> PyResult<()> {
         let py = run.py();
         if !run.get().is_on_its_thread() {
-            return call_soon_threadsafe(run.get().event_loop.bind(py), (run.getattr(intern!(py, "_arm_timer"))?,));
+            return run.get().call_soon(py, (run.getattr(intern!(py, "_arm_timer"))?,));
         }
         let (deadline, replaced) = {
             let mut state = run.get().state.lock();
@@ -390,30 +463,58 @@ impl Run {
                     if let Some(waiter) = waiter {
                         let error = error::wait_timeout(py, &waiter, &run.get().id_text());
                         waiter.waker.fail(py, error)?;
+                        Self::wait_ended(run)?;
                     }
                 }
             }
         }
     }
 
-    fn task_lane<'py>(run: &Bound<'py, Self>) -> PyResult<Bound<'py, Lane>> {
+    /// Goes on with the lane of the current task, of which the run is the coroutine.
+    fn resume_task(run: &Bound<'_, Self>, thrown: Option<PyErr>) -> PyResult<Option<Py<PyAny>>> {
         let py = run.py();
-        let lane = run.get().state.lock().task_lane.as_ref().map(|lane| lane.clone_ref(py));
-        if let Some(lane) = lane {
-            let lane = lane.into_bound(py);
-            return Lane::check_task(&lane).map(|()| lane);
-        }
-        let lane = Lane::for_awaiter(run)?;
-        run.get().state.lock().task_lane = Some(lane.clone_ref(py));
-        Ok(lane.into_bound(py))
+        let task = current_task(py)?.as_ptr() as usize;
+        let known = run.get().state.lock().task_lanes.get(&task).map(|lane| lane.clone_ref(py));
+        let lane = match known {
+            Some(lane) => lane,
+            None => Lane::for_awaiter(run)?,
+        };
+        let result = Lane::resume(lane.bind(py), thrown);
+        let mut state = run.get().state.lock();
+        let replaced = if matches!(result, Ok(Some(_))) {
+            state.task_lanes.insert(task, lane)
+        } else {
+            state.task_lanes.remove(&task)
+        };
+        drop(state);
+        drop(replaced);
+        result
     }
 
-    fn task_lane_resumed(run: &Bound<'_, Self>, result: PyResult<Option<Py<PyAny>>>) -> PyResult<Option<Py<PyAny>>> {
-        if !matches!(result, Ok(Some(_))) {
-            let lane = run.get().state.lock().task_lane.take();
-            drop(lane);
+    /// Whether a lane of the run is on the stack of this thread.
+    pub fn is_on_stack(&self) -> bool {
+        self.is_on_its_thread() && self.state.lock().driving
+    }
+
+    /// Whether steps of a run await another, or await one that does, and so on.
+    pub fn waits_for(run: &Bound<'_, Self>, other: &Bound<'_, Self>) -> bool {
+        let py = run.py();
+        let mut asked = vec![run.clone()];
+        let mut at = 0;
+        while let Some(next) = asked.get(at).cloned() {
+            let awaited: Vec<_> = next.get().state.lock().awaits.values().map(|run| run.clone_ref(py)).collect();
+            for run in awaited {
+                let run = run.into_bound(py);
+                if run.is(other) {
+                    return true;
+                }
+                if !asked.iter().any(|known| known.is(&run)) {
+                    asked.push(run);
+                }
+            }
+            at += 1;
         }
-        result
+        false
     }
 
     fn cancel_now(run: &Bound<'_, Self>) -> PyResult<()> {
@@ -456,19 +557,28 @@ impl Run {
         }
     }
 
+    #[getter]
+    fn __name__(&self) -> String {
+        format!("run of {}", self.plan.get().name)
+    }
+
+    #[getter]
+    fn __qualname__(&self) -> String {
+        self.__name__()
+    }
+
     fn __await__(slf: &Bound<'_, Self>) -> PyResult<Py<Lane>> {
         Lane::for_awaiter(slf)
     }
 
     fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
-        let result = Lane::resume(&Self::task_lane(slf)?, None);
-        Self::task_lane_resumed(slf, result)
+        Self::resume_task(slf, None)
     }
 
     /// As of a coroutine, so that a task can be made of the run.
     fn send(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         check_sent(value)?;
-        Self::__next__(slf)?.ok_or_else(|| PyStopIteration::new_err(()))
+        Self::resume_task(slf, None)?.ok_or_else(|| PyStopIteration::new_err(()))
     }
 
     /// As of a coroutine.
@@ -479,41 +589,41 @@ impl Run {
         value: Option<&Bound<'_, PyAny>>,
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let result = Lane::resume(&Self::task_lane(slf)?, Some(thrown(exception, value, traceback)));
-        Self::task_lane_resumed(slf, result)?.ok_or_else(|| PyStopIteration::new_err(()))
+        let thrown = thrown(exception, value, traceback);
+        Self::resume_task(slf, Some(thrown))?.ok_or_else(|| PyStopIteration::new_err(()))
     }
 
     /// As of a coroutine: cancels the run.
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let lane = slf.get().state.lock().task_lane.take();
-        match lane {
-            Some(lane) => Lane::close(lane.bind(slf.py())),
-            None => Self::cancel(slf).map(|_| ()),
-        }
+        Self::cancel(slf).map(|_| ())
     }
 
     /// The events that the run publishes, from behind the one numbered `after`.
-    #[pyo3(signature = (after = 0))]
-    fn stream_events(slf: &Bound<'_, Self>, after: u64) -> StreamReader {
-        StreamReader::new(slf.clone().unbind(), after)
+    #[pyo3(signature = (after = None))]
+    fn stream_events(slf: &Bound<'_, Self>, after: Option<&Bound<'_, PyAny>>) -> PyResult<StreamReader> {
+        let after = match after {
+            Some(after) => after.extract().map_err(|_| error::not_a_position(after))?,
+            None => 0,
+        };
+        Ok(StreamReader::new(slf.clone().unbind(), after))
     }
 
     /// Sends an event into the run.
     fn send_event(slf: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        if Self::offer(slf, event)? {
-            return Ok(());
+        if slf.get().state.lock().core.phase() != Phase::Running {
+            return Err(error::run_ended(&slf.get().id_text(), "send_event"));
+        }
+        if is_closed(slf.get().event_loop.bind(py))? {
+            return Err(error::loop_closed(&slf.get().id_text()));
         }
         match slf.get().plan.get().route(event) {
+            Route::Stop => Self::stop(slf, event)?,
+            _ if Self::offer(slf, event)? => return Ok(()),
             Route::Steps(kind) => slf.get().deliver(py, kind, event)?,
-            Route::Stop if slf.get().is_on_its_thread() => Self::stop(slf, event)?,
-            Route::Stop => {
-                let again = slf.getattr(intern!(py, "send_event"))?;
-                call_soon_threadsafe(slf.get().event_loop.bind(py), (again, event))?;
-            }
             Route::Nowhere => {
                 let kept = slf.get().state.lock().core.keep(event.clone().unbind());
-                kept.map_err(|_| error::run_ended(&slf.get().id_text(), "send_event"))?;
+                kept.map_err(|_refused| error::run_ended(&slf.get().id_text(), "send_event"))?;
             }
         }
         Self::wake_lanes(slf)
@@ -525,13 +635,13 @@ impl Run {
         if slf.get().state.lock().core.phase() != Phase::Running {
             return Ok(false);
         }
-        if slf.get().is_on_its_thread() {
+        if is_closed(slf.get().event_loop.bind(py))? {
+            let abandoned = slf.get().state.lock().abandon();
+            drop(abandoned);
+        } else if slf.get().is_on_its_thread() {
             Self::cancel_now(slf)?;
         } else {
-            let event_loop = slf.get().event_loop.bind(py);
-            if !is_closed(event_loop)? {
-                call_soon_threadsafe(event_loop, (slf.getattr(intern!(py, "_cancel_now"))?,))?;
-            }
+            slf.get().call_soon(py, (slf.getattr(intern!(py, "_cancel_now"))?,))?;
         }
         Ok(true)
     }
@@ -557,6 +667,18 @@ impl Run {
 
     fn _wake_lanes(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::wake_lanes(slf)
+    }
+
+    fn _stop(slf: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::stop(slf, event)
+    }
+
+    fn _try_finish(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::try_finish(slf)
+    }
+
+    fn _check_stalled(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::check_stalled(slf)
     }
 
     fn _arm_timer(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -589,19 +711,6 @@ impl Run {
     }
 }
 
-impl Drop for Run {
-    fn drop(&mut self) {
-        let state = self.state.get_mut();
-        if state.retrieved {
-            return;
-        }
-        if let Some(Outcome::Failed(exception, traceback)) = state.outcome.take() {
-            // After the interpreter has gone there is nobody left to tell.
-            let _ = Python::try_attach(|py| error::log_unretrieved(py, self, &exception, traceback.as_ref()));
-        }
-    }
-}
-
 impl State {
     fn new(plan: &Plan, id: RunId) -> Self {
         let created = if plan.core.timeout.is_some() { now() } else { 0 };
@@ -611,10 +720,11 @@ impl State {
             detached: false,
             driving: false,
             scheduled: 0,
-            task_lane: None,
+            task_lanes: HashMap::new(),
+            awaits: HashMap::new(),
             lanes: HashMap::new(),
             outcome: None,
-            retrieved: false,
+            unretrieved: None,
             base_context: None,
             waiters: Vec::new(),
             readers: Vec::new(),
@@ -622,20 +732,21 @@ impl State {
             parent: None,
             session: None,
             timer: None,
-            collected: Vec::new(),
             last_expected: None,
         }
     }
 
     fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.core.store().iter().try_for_each(|(_, value)| value.traverse(visit))?;
-        self.core.events().try_for_each(|event| visit.call(event))?;
+        self.core.events().chain(self.core.stream().kept()).try_for_each(|event| visit.call(event))?;
         for (_, waiter) in self.core.waiters() {
             visit.call(&waiter.class)?;
             visit.call(&waiter.matcher)?;
             waiter.waker.traverse(visit)?;
         }
-        visit.call(&self.task_lane)?;
+        self.task_lanes.values().try_for_each(|lane| visit.call(lane))?;
+        self.awaits.values().try_for_each(|run| visit.call(run))?;
+        visit.call(&self.unretrieved)?;
         self.lanes.values().try_for_each(|lane| visit.call(lane))?;
         match &self.outcome {
             Some(Outcome::Result(result)) => visit.call(result)?,
@@ -650,14 +761,28 @@ impl State {
         self.children.values().try_for_each(|child| visit.call(child))?;
         visit.call(&self.parent)?;
         visit.call(&self.session)?;
+        self.last_expected.as_ref().map_or(Ok(()), |(list, _)| visit.call(list))?;
         self.timer.as_ref().map_or(Ok(()), |(_, handle)| visit.call(handle))
     }
 
-    // Breaks the cycles of a run that nobody can reach any more: one whose loop was closed under it.
+    // A run whose loop was closed: nothing of it can ever go on.
+    fn abandon(&mut self) -> impl Sized + use<> {
+        let remains = self.core.begin_end();
+        let deliveries = self.core.abandon();
+        let outcome = self.outcome.replace(Outcome::Cancelled);
+        (remains, deliveries, outcome, std::mem::take(&mut self.lanes), self.base_context.take(), self.timer.take())
+    }
+
+    // Breaks the cycles of a run that nobody can reach any more, or that cannot go on.
     fn clear(&mut self) -> impl Sized + use<> {
         (
+            self.outcome.take(),
+            self.unretrieved.take(),
+            self.last_expected.take(),
+            self.core.clear(),
             std::mem::take(&mut self.lanes),
-            self.task_lane.take(),
+            std::mem::take(&mut self.task_lanes),
+            std::mem::take(&mut self.awaits),
             self.base_context.take(),
             std::mem::take(&mut self.waiters),
             std::mem::take(&mut self.readers),

@@ -1,5 +1,7 @@
 //! Waiting for an event, and collecting several.
 
+use std::cell::Cell;
+
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -34,14 +36,19 @@ impl EventWait {
     /// Takes a kept event that matches, or registers for the next one.
     pub fn start(
         context: &Bound<'_, Context>,
-        class: &Bound<'_, PyType>,
+        class: &Bound<'_, PyAny>,
         matcher: Option<&Bound<'_, PyAny>>,
-        timeout: Option<f64>,
+        timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Self>> {
         let py = context.py();
+        let Ok(class) = class.cast::<PyType>() else {
+            let text = format!("wait_for_event: a class of events expected, not {}", error::shown(class));
+            return Err(PyTypeError::new_err(text));
+        };
+        let timeout = timeout.filter(|timeout| !timeout.is_none()).map(seconds).transpose()?;
         let run = context.get().run.bind(py);
         let event_loop = wake::running_loop(py).map_err(|_| {
-            PyRuntimeError::new_err(format!(
+            error::classes::EventLoopError::new_err(format!(
                 "step {:?}: wait_for_event needs an `async def` step",
                 context.get().step_name()
             ))
@@ -55,7 +62,7 @@ impl EventWait {
                 let waiter = EventWaiter { class: class.clone().unbind().into_any(), matcher, waker, timeout };
                 let deadline = timeout.map(|timeout| now().saturating_add(micros(timeout)));
                 let id = context.get().state()?.core.wait(waiter, deadline);
-                let id = id.map_err(|_| error::run_ended(&run.get().id_text(), "wait_for_event"))?;
+                let id = id.map_err(|_refused| error::run_ended(&run.get().id_text(), "wait_for_event"))?;
                 if deadline.is_some() {
                     Run::arm_timer(run)?;
                 }
@@ -83,12 +90,33 @@ impl EventWait {
         }
     }
 
-    fn give_up(&self) {
+    /// Whoever asked went away. An event that was there for it goes to somebody else, or is kept.
+    fn give_up(&self, py: Python<'_>) -> PyResult<()> {
         let at = std::mem::replace(&mut *self.at.lock(), At::Finished);
-        if let At::Waiting(id, _) = at {
-            let waiter = self.run.get().state.lock().core.end_wait(id);
-            drop(waiter);
+        let run = self.run.bind(py);
+        let event = match at {
+            At::Finished => return Ok(()),
+            At::Ready(event) => event,
+            At::Waiting(id, future) => {
+                let waiter = run.get().state.lock().core.end_wait(id);
+                if waiter.is_some() {
+                    return Run::wait_ended(run);
+                }
+                let future = future.bind(py);
+                let has_event = future.call_method0(intern!(py, "done"))?.is_truthy()?
+                    && !future.call_method0(intern!(py, "cancelled"))?.is_truthy()?
+                    && future.call_method0(intern!(py, "exception"))?.is_none();
+                if !has_event {
+                    return Ok(());
+                }
+                future.call_method0(intern!(py, "result"))?.unbind()
+            }
+        };
+        if !Run::offer(run, event.bind(py))? {
+            let kept = run.get().state.lock().core.keep_again(event);
+            drop(kept);
         }
+        Ok(())
     }
 }
 
@@ -113,12 +141,12 @@ impl EventWait {
         value: Option<&Bound<'_, PyAny>>,
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        self.give_up();
+        self.give_up(exception.py())?;
         Err(thrown(exception, value, traceback))
     }
 
-    fn close(&self) {
-        self.give_up();
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.give_up(py)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -133,7 +161,15 @@ impl EventWait {
 
 impl Drop for EventWait {
     fn drop(&mut self) {
-        self.give_up();
+        if matches!(self.at.get_mut(), At::Finished) {
+            return;
+        }
+        // After the interpreter has gone there is nobody left to give the event to.
+        let _ = Python::try_attach(|py| {
+            if let Err(error) = self.give_up(py) {
+                error.write_unraisable(py, None);
+            }
+        });
     }
 }
 
@@ -175,6 +211,14 @@ fn take_kept(
     Ok(None)
 }
 
+/// A number of seconds, more than 0.
+fn seconds(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
+    let py = timeout.py();
+    let check = py.import(intern!(py, "treadle.steps"))?.getattr(intern!(py, "check_seconds"))?;
+    check.call1((intern!(py, "timeout"), timeout))?;
+    timeout.extract()
+}
+
 /// `Context.collect_events`.
 pub fn collect(
     context: &Context,
@@ -182,32 +226,19 @@ pub fn collect(
     expected: &Bound<'_, PyAny>,
     key: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Option<Vec<Py<PyAny>>>> {
-    let py = event.py();
-    let list = match expected.cast_exact::<PyList>() {
-        Ok(list) => list.clone(),
-        Err(_) => expected.cast::<PyTuple>()?.to_list(),
-    };
-    if list.is_empty() {
-        return Err(PyValueError::new_err("collect_events: nothing is expected"));
-    }
+    let list = expected_list(expected)?;
     let key = key.map(super::convert::key).transpose()?;
-    let addresses = |list: &Bound<'_, PyList>| list.iter().map(|class| class.as_ptr() as usize).collect::<Box<[_]>>();
     let mut state = context.state()?;
     let state_ref = &mut *state;
     let known = state_ref.last_expected.as_ref().filter(|(last, _)| last.is(&list)).map(|(_, group)| *group);
-    let mut group = 0;
-    let group_cell = std::cell::Cell::new(0);
-    let is_new = std::cell::Cell::new(false);
+    let group = Cell::new(0);
     let same = |classes: &[usize]| {
         let address = classes.as_ptr() as usize;
         let same = classes.len() == list.len()
             && (known == Some(address)
-                || classes
-                    .iter()
-                    .enumerate()
-                    .all(|(at, &class)| list.get_item(at).is_ok_and(|item| item.as_ptr() as usize == class)));
+                || list.iter().zip(classes).all(|(item, &class)| item.as_ptr() as usize == class));
         if same {
-            group_cell.set(address);
+            group.set(address);
         }
         same
     };
@@ -220,26 +251,49 @@ pub fn collect(
         class.mro().iter().map(|base| base.as_ptr() as usize).find(|&base| expects(base))
     };
     let make = || {
-        is_new.set(true);
-        addresses(&list)
+        // No Python object is made here, under the lock: that could start the garbage collector.
+        let classes: Box<[usize]> = list.iter().map(|class| class.as_ptr() as usize).collect();
+        (classes, list.iter().map(Bound::unbind).collect())
     };
     let collected = state_ref.core.collect((context.step, key), event.clone().unbind(), same, class_of, make);
-    group += group_cell.get();
-    let replaced = if group != 0 && known != Some(group) {
-        state_ref.last_expected.replace((list.clone().unbind(), group))
-    } else {
-        None
+    let replaced = match &collected {
+        // A group that is complete may be gone, and another may come to lie at its address.
+        Ok(Some(_)) => state_ref.last_expected.take(),
+        _ if group.get() != 0 && known != Some(group.get()) => {
+            state_ref.last_expected.replace((list.clone().unbind(), group.get()))
+        }
+        _ => None,
     };
-    if is_new.get() {
-        state_ref.collected.push(list.to_tuple().unbind());
-    }
     drop(state);
     drop(replaced);
-    let _ = py;
-    collected.map_err(|error| match error {
-        Error::NotExpected => {
-            PyValueError::new_err(format!("collect_events: {} is not among the expected classes", error::shown(event)))
+    match collected {
+        Ok(complete) => Ok(complete.map(|complete| complete.events)),
+        Err(refused) if refused.error == Error::NotExpected => Err(PyValueError::new_err(format!(
+            "collect_events: {} is not among the expected classes",
+            error::shown(event)
+        ))),
+        Err(_refused) => Err(error::run_ended(&context.run.get().id_text(), "collect_events")),
+    }
+}
+
+/// The expected classes: the very list that was given, since it is known again by identity.
+fn expected_list<'py>(expected: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    let list = match (expected.cast_exact::<PyList>(), expected.cast::<PyTuple>()) {
+        (Ok(list), _) => list.clone(),
+        (_, Ok(tuple)) => tuple.to_list(),
+        _ => {
+            let text = format!("collect_events: a list of classes expected, not {}", error::shown(expected));
+            return Err(PyTypeError::new_err(text));
         }
-        _ => error::run_ended(&context.run.get().id_text(), "collect_events"),
-    })
+    };
+    if list.is_empty() {
+        return Err(PyValueError::new_err("collect_events: nothing is expected"));
+    }
+    match list.get_item(0)? {
+        first if first.is_instance_of::<PyType>() => Ok(list),
+        first => {
+            let text = format!("collect_events: a list of classes expected, not one of {}", error::shown(&first));
+            Err(PyTypeError::new_err(text))
+        }
+    }
 }

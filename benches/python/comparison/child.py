@@ -41,6 +41,8 @@ class Child:
                 return await memory.waiting(self.engine.waiting, int(workload.args[0]))
             case "values":
                 return await self.context(budget / 15, gigabyte=not quick and self.copies_nothing())
+            case "lengths":
+                return await measures.lengths(self.engine.loop, workload.args)
         run = self.runs.get(name)
         if run is None:
             run = self.runs[name] = getattr(self.engine, workload.function)(*workload.args)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import repeat
 from time import perf_counter
 
@@ -43,6 +43,22 @@ async def timed(run: Run, expected: object, budget: float, times: int) -> tuple[
 def check(result: object, expected: object) -> None:
     if expected is not None and result != expected:
         raise WrongResult(f"the result is {result!r} instead of {expected!r}")
+
+
+async def lengths(make: Callable[[int], Run], steps: Sequence[int]) -> dict[str, float]:
+    """How far the time per step depends on the run's length: the slowest over the quickest.
+
+    Each length gets as many runs as make the steps of the longest, three times in turn; the least
+    of the three counts, as what else the machine does only adds.
+    """
+    runs = {length: make(length) for length in steps}
+    least = dict.fromkeys(steps, float("inf"))
+    for _ in range(3):
+        for length, run in runs.items():
+            taken, result = await batch(run, max(steps) // length)
+            check(result, length)
+            least[length] = min(least[length], taken / max(steps))
+    return {"spread": max(least.values()) / min(least.values())}
 
 
 async def gathered(run: Run, expected: object, runs: int) -> float:

@@ -9,12 +9,12 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from time import monotonic
 from typing import Any
 
+from .figures import Cell
 from .workloads import WORKLOADS, Workload
 
 HERE = Path(__file__).resolve().parent.parent
@@ -32,14 +32,6 @@ class Settings:
     budget: float  # seconds that a batch of short runs fills
     limit: float  # seconds after which a measure is given up
     quick: bool
-
-
-@dataclass
-class Cell:
-    """What one engine did with one workload: the median of each figure, or why there is none."""
-
-    figures: dict[str, float] = field(default_factory=dict)
-    reason: str | None = None
 
 
 class Child:
@@ -102,27 +94,21 @@ def compare(
     workload = WORKLOADS[name]
     cells = {engine: Cell() for engine in engines}
     children = dict(_start(workload, cells))
-    figures: dict[str, list[dict[str, float]]] = {engine: [] for engine in children}
-    rounds = 1 if workload.kind == "memory" else settings.rounds
     try:
-        for _ in range(rounds):
+        for _ in range(1 if workload.kind in ("memory", "lengths") else settings.rounds):
             for engine in list(children):
                 begin = monotonic()
                 try:
-                    figures[engine].append(children[engine].ask(name, settings))
+                    cells[engine].rounds.append(children[engine].ask(name, settings))
                 except Failed as failed:
-                    cells[engine].reason = str(failed)
-                    children.pop(engine).end()
-                    continue
-                if monotonic() - begin > LONG:
+                    cells[engine] = Cell(reason=str(failed))
+                if cells[engine].reason or monotonic() - begin > LONG:
                     children.pop(engine).end()
     finally:
         for child in children.values():
             child.end()
-    for engine, taken in figures.items():
-        if cells[engine].reason is None:
-            cells[engine].figures = {key: median(each[key] for each in taken) for key in taken[0]}
-        tell(f"  {engine:16} {cells[engine].reason or _brief(cells[engine].figures)}")
+    for engine, cell in cells.items():
+        tell(f"  {engine:16} {cell.reason or _brief(cell)}")
     return cells
 
 
@@ -140,5 +126,5 @@ def _start(workload: Workload, cells: dict[str, Cell]) -> Iterator[tuple[str, Ch
             yield engine, child
 
 
-def _brief(figures: dict[str, float]) -> str:
-    return ", ".join(f"{key} {value:.3g}" for key, value in figures.items())
+def _brief(cell: Cell) -> str:
+    return ", ".join(f"{key} {cell.median(key):.3g}" for key in cell.rounds[0])

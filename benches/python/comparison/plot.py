@@ -7,10 +7,11 @@ from math import ceil, floor, log10
 
 from peers import ENGINES
 
-from .parent import Cell
+from .figures import Cell
+from .tables import number
 from .workloads import WORKLOADS
 
-SHOWN = ("chain", "chain_1000", "loop_1k", "fan_out_1k", "fan_out_sleep_1k", "stream", "clients")
+SHOWN = ("chain", "chain_1000", "loop_1k", "fan_out_1k", "fan_out_sleep_1k", "stream")
 COLOURS = {
     "asyncio_inline": "#9aa0a6",
     "sayiir": "#7e9cc7",
@@ -36,7 +37,8 @@ def draw(results: dict[str, dict[str, Cell]]) -> str:
     parts: list[str] = []
     y = 40.0
     for name, group in groups:
-        parts.append(_text(8, y + 14, WORKLOADS[name].title, weight="bold"))
+        title = WORKLOADS[name].title.replace("`", "")
+        parts.append(_text(8, y + 14, title, weight="bold"))
         y += HEADING
         for engine, value in group.items():
             label = ENGINES[engine].label
@@ -48,7 +50,9 @@ def draw(results: dict[str, dict[str, Cell]]) -> str:
                     f'<rect x="{LEFT}" y="{y}" width="{x(value) - LEFT:.1f}" height="{BAR - 3}"'
                     f' fill="{COLOURS[engine]}"/>'
                 )
-                parts.append(_text(x(value) + 4, y + BAR - 3, f"{value:.3g}"))
+                lost = results[name][engine].rounds[0].get("lost", 0.0)
+                shown = f"{number(value)} ×" + (f", loses {lost:.0%}" if lost else "")
+                parts.append(_text(x(value) + 4, y + BAR - 3, shown))
             y += BAR
         y += GAP
     axis = []
@@ -56,7 +60,7 @@ def draw(results: dict[str, dict[str, Cell]]) -> str:
         at = x(10.0**power)
         colour = "#333" if power == 0 else "#ddd"
         axis.append(f'<line x1="{at:.1f}" y1="34" x2="{at:.1f}" y2="{y:.0f}" stroke="{colour}"/>')
-        axis.append(_text(at, 28, "task" if power == 0 else f"{10.0**power:g} ×", anchor="middle"))
+        axis.append(_text(at, 28, "task" if power == 0 else f"{10.0**power:,g} ×", anchor="middle"))
     height, width = y + 10, LEFT + WIDTH + 60
     return "\n".join(
         [
@@ -72,13 +76,10 @@ def draw(results: dict[str, dict[str, Cell]]) -> str:
 
 
 def _multiples(row: dict[str, Cell]) -> dict[str, float | None]:
-    base = row.get("asyncio_tasks", Cell()).figures.get("seconds")
-    found: dict[str, float | None] = {}
-    for engine in COLOURS:
-        if engine in row and base:
-            seconds = row[engine].figures.get("seconds")
-            found[engine] = seconds / base if seconds else None
-    return found
+    base = row.get("asyncio_tasks")
+    if not base:
+        return {}
+    return {e: row[e].multiple(base) if row[e] else None for e in COLOURS if e in row}
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start", weight: str = "normal") -> str:

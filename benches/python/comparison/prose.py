@@ -8,9 +8,9 @@ HEAD = """\
 The measure is `task`: a dispatch loop in plain asyncio, written by hand, with `loop.create_task`
 for every step. `inline` awaits each step where it stands. The first column is `task`'s own time;
 the others are multiples of it, lower is better. Every engine runs in a process of its own; for each
-workload the engines take turns, and a figure is the median of {rounds} rounds (one round where a
-measure takes more than five seconds). A bracketed number is explained under
-“No figure, and why”."""
+workload the engines take turns, and a multiple is the median of {rounds} rounds, each divided by
+`task`'s time of the same round (one round where a measure takes more than five seconds). A
+bracketed number is explained under “No figure, and why”."""
 
 CLIENTS_NOTE = """\
 W8: 200 tasks on one loop, each starting a run as soon as its last one ended, for two seconds. The

@@ -22,16 +22,7 @@ class Profile(BaseModel):
 
 def kinds(gigabyte: bool) -> dict[str, Any]:
     """The values, by the name of their row."""
-    many = {
-        f"key {n}": {
-            "id": n,
-            "name": f"item {n}",
-            "price": n * 1.25,
-            "ok": n % 2 == 0,
-            "note": None,
-        }
-        for n in range(200)
-    }
+    many = {f"key {n}": {"a": n, "b": [1, 2, 3], "c": "hello"} for n in range(200)}
     values: dict[str, Any] = {
         "int": 123_456,
         "short str": "user_123",

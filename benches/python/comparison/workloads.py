@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["timed", "gathered", "clients", "values", "memory"]
+Kind = Literal["timed", "lengths", "gathered", "clients", "values", "memory"]
 
 
 @dataclass(frozen=True)
 class Workload:
     """One row.
 
-    `function(*args)` of the engine's module builds the run. `unit` is what a measured time is
+    `function(*args)` of the engine's module builds the run (of `lengths`, one for each of the
+    arguments; of `memory`, the argument is the number of runs). `unit` is what a measured time is
     divided by: the steps, the workers or the events in one run. `goal` is the multiple of `task`
     that treadle may take.
     """
@@ -27,6 +28,7 @@ class Workload:
     goal: float | None = None
     engines: tuple[str, ...] | None = None  # None: all of them
     quick: bool = True  # part of a smoke run
+    full: bool = True  # part of a full run
     absent: str = "default"  # key in an engine's LACKS; by default the name of the function
 
     @property
@@ -76,6 +78,14 @@ WORKLOADS: dict[str, Workload] = {
     "loop_1k": _loop(1_000),
     "loop_100k": _loop(100_000, quick=False),
     "loop_1m": _loop(1_000_000, quick=False, engines=FAST),
+    "loop_lengths": Workload(
+        "W2 per step, slowest length / quickest",
+        "lengths",
+        "loop",
+        (1_000, 100_000, 1_000_000),
+        engines=("asyncio_inline", "treadle_engine"),
+        quick=False,
+    ),
     "fan_out_100": _fan_out(100, False),
     "fan_out_1k": _fan_out(1_000, False),
     "fan_out_10k": _fan_out(10_000, False),
@@ -97,7 +107,7 @@ WORKLOADS: dict[str, Workload] = {
     "waiting_100k": Workload(
         "100,000 waiting runs", "memory", "waiting", (100_000,), engines=WAITERS, quick=False
     ),
-    "waiting_1k": Workload("1,000 waiting runs", "memory", "waiting", (1_000,)),
+    "waiting_1k": Workload("1,000 waiting runs", "memory", "waiting", (1_000,), full=False),
 }
 
 VALUE_GOALS: dict[str, tuple[float, float]] = {

@@ -8,7 +8,6 @@ from types import ModuleType
 import pytest
 
 
-@pytest.mark.benchmark(group="loop")
 @pytest.mark.parametrize("steps", [1_000, 100_000])
 def test_steps_of_one_run(engine: ModuleType, time_runs: Callable[..., None], steps: int) -> None:
-    time_runs(engine.loop(steps), steps)
+    time_runs(f"loop of {steps:,} steps", engine.loop(steps), steps)

@@ -10,7 +10,6 @@ import pytest
 EVENTS = 50_000
 
 
-@pytest.mark.benchmark(group="stream")
 @pytest.mark.parametrize("engine", ["treadle_engine", "asyncio_tasks"], indirect=True)
 def test_the_reader_gets_every_event(engine: ModuleType, time_runs: Callable[..., None]) -> None:
-    time_runs(engine.stream(EVENTS), EVENTS)
+    time_runs("stream of 50,000 events", engine.stream(EVENTS), EVENTS)

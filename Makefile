@@ -1,0 +1,107 @@
+# The verbs of the project; CI calls them too. Each does by itself all that it needs.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PEERS := .venv-peers
+
+# The first interpreter that is new enough; or say `make setup PYTHON=...`.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+# What hangs is ended: `timeout` is not everywhere, pytest has limits of its own.
+LIMIT := $(if $(shell command -v timeout),timeout 1800)
+
+RUST := Cargo.toml Cargo.lock rust-toolchain.toml pyproject.toml $(shell find src -name '*.rs')
+
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+
+.PHONY: help
+help:  ## list the verbs
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' \
+		| while IFS=$$'\t' read -r verb what; do printf '  make %-12s %s\n' "$$verb" "$$what"; done
+
+.PHONY: setup
+setup: $(VENV)/built  ## make .venv: pinned requirements, and treadle in a release build
+
+.PHONY: demo
+demo: setup  ## measure Python's standard library, in one run
+	@$(BIN)/python -m treadle demo
+
+.PHONY: test
+test: setup test-rust test-python  ## run every test, of the core and of the package
+
+.PHONY: test-rust
+test-rust: cargo
+	$(LIMIT) cargo test
+
+.PHONY: test-python
+test-python: setup
+	$(LIMIT) $(BIN)/pytest
+
+.PHONY: lint
+lint: setup lint-rust lint-python docs  ## check style and types, and run the examples in the pages
+
+.PHONY: lint-rust
+lint-rust: cargo $(VENV)/installed
+	cargo fmt --check
+	$(LIMIT) cargo clippy --all-targets -- -D warnings
+	$(LIMIT) cargo clippy --all-targets --features python -- -D warnings
+
+.PHONY: lint-python
+lint-python: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/python -m mypy.stubtest treadle._treadle \
+		--allowlist tests/python/typing/stubtest_allowlist.txt
+
+.PHONY: docs
+docs: setup  ## run the examples in README and docs/, and check their links
+	$(LIMIT) $(BIN)/pytest -q tests/python/test_docs.py
+
+.PHONY: bench
+bench: setup  ## measure the core, then the package
+	cargo bench --bench core
+	cd benches/python && ../../$(BIN)/pytest -c /dev/null --rootdir . -q .
+
+.PHONY: bench-peers
+bench-peers: $(PEERS)/built  ## compare with other engines; writes docs/performance.md
+	$(PEERS)/bin/python benches/python/compare_peers.py --write docs/performance.md
+
+.PHONY: wheel
+wheel: setup  ## build a wheel into dist/
+	$(BIN)/maturin build --release --out dist --interpreter $(BIN)/python
+
+.PHONY: clean
+clean:  ## remove what the other verbs made
+	rm -rf $(VENV) $(PEERS) target dist python/treadle/*.so .mypy_cache .pytest_cache .ruff_cache
+
+.PHONY: cargo
+cargo:
+	@command -v cargo >/dev/null || { echo 'cargo is missing: get Rust from https://rustup.rs' >&2; exit 1; }
+
+.PHONY: python
+python:
+	@[ -n '$(PYTHON)' ] || { echo 'Python 3.11 or later is missing: get it from https://www.python.org' >&2; exit 1; }
+
+$(VENV)/installed: requirements/dev.txt | python cargo
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements/dev.txt
+	@touch $@
+
+$(VENV)/built: $(VENV)/installed $(RUST) | cargo
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
+	@touch $@
+
+$(PEERS)/built: benches/python/peers/requirements.txt benches/python/peers/requirements-blazen.txt $(VENV)/built
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --requirement benches/python/peers/requirements.txt
+	-$(PEERS)/bin/python -m pip install --quiet --requirement benches/python/peers/requirements-blazen.txt
+	rm -rf $(PEERS)/wheel
+	$(BIN)/maturin build --release --out $(PEERS)/wheel --interpreter $(PEERS)/bin/python
+	$(PEERS)/bin/python -m pip install --quiet --force-reinstall --no-deps $(PEERS)/wheel/*.whl
+	@touch $@

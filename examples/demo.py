@@ -1,0 +1,1 @@
+../python/treadle/demo.py

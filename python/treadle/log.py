@@ -1,0 +1,63 @@
+"""The logger `treadle`. What nobody listens to is not printed (`NullHandler`)."""
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from logging import Logger
+
+_logger: "Logger | None" = None
+
+
+def logger() -> "Logger":
+    """Return the logger `treadle`. Imports `logging`, which takes longer than treadle itself."""
+    global _logger
+    if _logger is None:
+        import logging
+
+        _logger = logging.getLogger("treadle")
+        _logger.addHandler(logging.NullHandler())
+    return _logger
+
+
+def log_exception(text: str, error: BaseException) -> None:
+    """Log an exception that nobody else will see."""
+    logger().error(text, exc_info=error)
+
+
+class Unretrieved:
+    """Reports the failure of a run when it is dropped, unless `error` was set to `None` before.
+
+    It is a Python object with a `__del__` because the garbage collector calls those while everything
+    that they refer to is whole.
+    """
+
+    def __init__(self, text: str, error: BaseException, loop: "AbstractEventLoop") -> None:
+        self.text = text
+        self.error: BaseException | None = error
+        self.loop = loop
+
+    def __del__(self) -> None:
+        if self.error is None:
+            return
+        if _is_listened_to() or self.loop.is_closed():
+            log_exception(self.text, self.error)
+        else:
+            # As asyncio does for a task.
+            self.loop.call_exception_handler({"message": self.text, "exception": self.error})
+
+
+def _is_listened_to() -> bool:
+    import logging
+
+    current: logging.Logger | None = logger()
+    while current is not None:
+        if any(not isinstance(handler, logging.NullHandler) for handler in current.handlers):
+            return True
+        current = current.parent if current.propagate else None
+    return False
+
+
+if "logging" in sys.modules:
+    logger()

@@ -1,0 +1,109 @@
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from treadle import Context, StartEvent, StopEvent, Workflow, step
+
+
+@pytest_asyncio.fixture
+async def ctx() -> AsyncIterator[Context]:
+    """The Context of a step of a run that goes on for as long as the test does."""
+    given: asyncio.Future[Context] = asyncio.get_running_loop().create_future()
+    enough = asyncio.Event()
+
+    @step
+    async def lend(ctx: Context, ev: StartEvent) -> StopEvent:
+        given.set_result(ctx)
+        await enough.wait()
+        return StopEvent()
+
+    async def drive() -> None:
+        await Workflow("lend", [lend]).run()
+
+    driver = asyncio.ensure_future(drive())
+    yield await given
+    enough.set()
+    await driver
+
+
+@pytest.fixture
+def in_run() -> Callable[..., Any]:
+    """Give a function that calls another one inside of a step of a run of its own."""
+
+    def in_run(function: Callable[[Context], Any], *, debug: bool = False) -> Any:
+        @step(inline=True)
+        def body(ctx: Context, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=function(ctx))
+
+        async def main() -> Any:
+            return await Workflow("in_run", [body]).run()
+
+        return asyncio.run(main(), debug=debug)
+
+    return in_run
+
+
+PRELUDE = """
+import asyncio, gc, resource, sys, threading
+from treadle import *
+
+def in_run(function):
+    @step(inline=True)
+    def body(ctx: Context, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=function(ctx))
+    async def main():
+        return await Workflow("in_run", [body]).run()
+    return asyncio.run(main())
+
+def in_small_stack(function):
+    raised = []
+    def call():
+        try:
+            function()
+        except BaseException as error:
+            raised.append(error)
+    threading.stack_size(256 * 1024)
+    thread = threading.Thread(target=call)
+    thread.start()
+    threading.stack_size(0)
+    thread.join()
+    if raised:
+        raise raised[0]
+
+def limit_memory(megabytes):
+    resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+
+def resident_megabytes():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize() >> 20
+"""
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> Callable[..., str]:
+    """Give a function that runs a script in its own process, and fails if that dies or hangs."""
+
+    def run_script(source: str, *arguments: str, **environment: str) -> str:
+        script = tmp_path / "script.py"
+        script.write_text(PRELUDE + textwrap.dedent(source), encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-X", "faulthandler", str(script), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=50,
+            env={**os.environ, **environment},
+            check=False,
+        )
+        assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "panicked" not in done.stderr
+        return done.stdout
+
+    return run_script

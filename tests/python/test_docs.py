@@ -1,0 +1,80 @@
+"""Every example in README and docs/ runs as printed, and prints what is shown below it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+SECONDS = 30
+
+# A block of Python and, if one follows at once, the block of text that it prints.
+EXAMPLE = re.compile(
+    r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE
+)
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+class Example(NamedTuple):
+    source: str
+    output: str | None
+
+
+def examples() -> list[object]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in EXAMPLE.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(pytest.param(Example(*match.groups()), id=f"{page.name}:{line}"))
+    return found
+
+
+@pytest.mark.parametrize("example", examples())
+def test_an_example_prints_what_is_shown(example: Example, tmp_path: Path) -> None:
+    script = tmp_path / "example.py"
+    script.write_text(example.source, encoding="utf-8")
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", script],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr == ""
+    if example.output is not None:
+        assert finished.stdout == example.output
+
+
+def test_the_readme_has_an_example_that_shows_its_output() -> None:
+    (example,) = EXAMPLE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    source, output = example
+    assert output
+    assert len([line for line in source.splitlines() if line]) <= 16
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        if not target.startswith(("https://", "http://", "mailto:")):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_python_is_run(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text.count("```python") == len(EXAMPLE.findall(text))
+
+
+def test_every_public_name_is_in_the_docs() -> None:
+    import treadle
+
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for name in treadle.__all__:
+        if name not in ("__version__", "StreamReader"):
+            assert re.search(rf"\b{name}\b", text), name

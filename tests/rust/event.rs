@@ -1,0 +1,22 @@
+//! Kinds of events and the table of routes.
+
+use proptest::prelude::*;
+use treadle::{EventKind, Routes, StepId};
+
+proptest! {
+    #[test]
+    fn a_kind_goes_to_the_steps_it_was_added_with_in_their_order(
+        table in prop::collection::vec(prop::collection::vec(any::<u32>(), 0..6), 0..40),
+    ) {
+        let mut routes = Routes::default();
+        let kinds: Vec<_> = table
+            .iter()
+            .map(|steps| routes.add(steps.iter().copied().map(StepId).collect::<Vec<_>>()))
+            .collect();
+        prop_assert_eq!(&kinds, &(0..).map(EventKind).take(table.len()).collect::<Vec<_>>());
+        for (kind, steps) in kinds.iter().zip(&table) {
+            let found: Vec<_> = routes.steps(*kind).iter().map(|step| step.0).collect();
+            prop_assert_eq!(&found, steps);
+        }
+    }
+}

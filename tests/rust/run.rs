@@ -1,0 +1,646 @@
+//! One run as a state machine: random histories against a model that only counts.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use treadle::{
+    Deadline, Delivery, Error, EventKind, Host, Phase, Plan, Read, Remains, Routes, Run, RunId, Slot, StepId, StepPlan,
+    Tag, Time, Value, WaitId,
+};
+
+thread_local! {
+    static DROPS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// An event that knows its name and counts drops: the core must never drop one.
+#[derive(Debug, PartialEq, Eq)]
+struct Ev(u64);
+
+impl Drop for Ev {
+    fn drop(&mut self) {
+        DROPS.set(DROPS.get() + 1);
+    }
+}
+
+/// Calls the core and checks that it drops no event.
+fn keeping<T>(call: impl FnOnce() -> T) -> T {
+    let before = DROPS.get();
+    let answer = call();
+    assert_eq!(DROPS.get(), before, "the core gives events back and drops none");
+    answer
+}
+
+struct Guest;
+
+impl Host for Guest {
+    type Event = Ev;
+    type Value = Value;
+    type Class = u8;
+    type Waiter = u64;
+}
+
+type TestRun = Run<Guest>;
+
+fn copy(event: &Ev) -> Ev {
+    Ev(event.0)
+}
+
+fn run_of(plan: Plan, now: Time) -> TestRun {
+    Run::new(RunId::new(0, [0; 10]), Arc::new(plan), now)
+}
+
+fn step(concurrency: Option<u32>, timeout: Option<Time>) -> StepPlan {
+    StepPlan { concurrency, timeout, ..StepPlan::default() }
+}
+
+/// A plan with one kind of events for each step.
+fn plan_of(steps: Vec<StepPlan>) -> Plan {
+    let mut routes = Routes::default();
+    for at in 0..steps.len() {
+        routes.add([StepId(u32::try_from(at).unwrap())]);
+    }
+    Plan { steps, routes, timeout: None, stream_limit: 1000 }
+}
+
+fn start(run: &mut TestRun) -> Option<(Slot, u64)> {
+    let started = run.start_next(|| 0)?;
+    Some((started.slot, started.seq))
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Deliver(usize),
+    Start,
+    Finish(usize),
+    Requeue(usize),
+    Publish,
+    Set(u8),
+    Wait(Option<Time>),
+    EndWait(usize),
+    Keep,
+    TakeKept(usize),
+    Collect(u8, bool),
+    Pass(Time),
+    BeginEnd,
+    TryEnd,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let at = any::<usize>;
+    prop_oneof![
+        30 => at().prop_map(Op::Deliver),
+        30 => Just(Op::Start),
+        25 => at().prop_map(Op::Finish),
+        3 => at().prop_map(Op::Requeue),
+        5 => Just(Op::Publish),
+        5 => (0..5_u8).prop_map(Op::Set),
+        8 => prop::option::of(0..40_u64).prop_map(Op::Wait),
+        6 => at().prop_map(Op::EndWait),
+        6 => Just(Op::Keep),
+        6 => at().prop_map(Op::TakeKept),
+        10 => (0..3_u8, any::<bool>()).prop_map(|(class, keyed)| Op::Collect(class, keyed)),
+        8 => (0..20_u64).prop_map(Op::Pass),
+        1 => Just(Op::BeginEnd),
+        3 => Just(Op::TryEnd),
+    ]
+}
+
+/// Three or so steps with limits and timeouts, and kinds that each go to some of them.
+fn plan() -> impl Strategy<Value = (Plan, u32)> {
+    let steps = prop::collection::vec(
+        (prop::option::of(1..3_u32), prop::option::of(1..30_u64), prop::bool::weighted(0.05))
+            .prop_map(|(concurrency, timeout, external)| StepPlan { external, ..step(concurrency, timeout) }),
+        1..5,
+    );
+    (steps, prop::collection::vec(1..16_u32, 1..4), prop::option::of(10..100_u64), 0..10_usize).prop_map(
+        |(steps, kinds, timeout, stream_limit)| {
+            let mut routes = Routes::default();
+            let count = u32::try_from(kinds.len()).unwrap();
+            for kind in kinds {
+                let taken: Vec<_> =
+                    (0..u32::try_from(steps.len()).unwrap()).filter(|at| kind >> at & 1 == 1).map(StepId).collect();
+                routes.add(if taken.is_empty() { vec![StepId(0)] } else { taken });
+            }
+            (Plan { steps, routes, timeout, stream_limit }, count)
+        },
+    )
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Job {
+    event: u64,
+    step: u32,
+}
+
+impl Job {
+    fn of(delivery: &Delivery<Ev>) -> Self {
+        Self { event: delivery.event.0, step: delivery.step.0 }
+    }
+}
+
+/// Everything that a run should hold, by name.
+struct Model {
+    run: TestRun,
+    kinds: u32,
+    now: Time,
+    events: u64,
+    waiting: BTreeSet<Job>,
+    flights: Vec<(Slot, Job)>,
+    /// Steps of which a delivery was put back: their order is not that of the numbers.
+    shuffled: BTreeSet<u32>,
+    /// The numbers of the deliveries that were started.
+    numbers: BTreeMap<u64, Job>,
+    published: Vec<u64>,
+    kept: BTreeMap<u64, u64>,
+    waits: Vec<(WaitId, u64)>,
+    collected: BTreeMap<bool, Vec<(u8, u64)>>,
+    /// Deadlines in the order in which they were set.
+    deadlines: Vec<(Time, Deadline)>,
+    phase: Phase,
+}
+
+impl Model {
+    fn new(plan: Plan, kinds: u32) -> Self {
+        let deadlines = plan.timeout.map(|timeout| (1000 + timeout, Deadline::Run)).into_iter().collect();
+        Self {
+            run: run_of(plan, 1000),
+            kinds,
+            now: 1000,
+            events: 0,
+            waiting: BTreeSet::new(),
+            flights: Vec::new(),
+            shuffled: BTreeSet::new(),
+            numbers: BTreeMap::new(),
+            published: Vec::new(),
+            kept: BTreeMap::new(),
+            waits: Vec::new(),
+            collected: BTreeMap::new(),
+            deadlines,
+            phase: Phase::Running,
+        }
+    }
+
+    fn new_event(&mut self) -> Ev {
+        self.events += 1;
+        Ev(self.events)
+    }
+
+    fn forget_deadline(&mut self, gone: Deadline) {
+        self.deadlines.retain(|&(_, what)| what != gone);
+    }
+
+    fn is_running(&self) -> bool {
+        self.phase == Phase::Running
+    }
+
+    fn finish(&mut self, at: usize) -> Option<Delivery<Ev>> {
+        if self.flights.is_empty() {
+            return None;
+        }
+        let (slot, job) = self.flights.swap_remove(at % self.flights.len());
+        self.forget_deadline(Deadline::Step(slot));
+        let delivery = keeping(|| self.run.finish_step(slot)).expect("it was in flight");
+        assert_eq!(Job::of(&delivery), job);
+        assert_eq!(self.numbers.get(&delivery.seq), Some(&job));
+        assert!(self.run.finish_step(slot).is_none(), "a step finishes once");
+        Some(delivery)
+    }
+
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::Deliver(kind) => self.deliver(EventKind(kind as u32 % self.kinds)),
+            Op::Start => self.start(),
+            Op::Finish(at) => drop(self.finish(at)),
+            Op::Requeue(at) if self.is_running() => {
+                if let Some(delivery) = self.finish(at) {
+                    self.waiting.insert(Job::of(&delivery));
+                    self.shuffled.insert(delivery.step.0);
+                    keeping(|| self.run.requeue(delivery));
+                }
+            }
+            Op::Requeue(_) => {}
+            Op::Publish => self.publish(),
+            Op::Set(key) => {
+                let value = Value { tag: Tag::Json, bytes: vec![key].into() };
+                match self.run.store_mut() {
+                    Ok(store) => drop(store.set(&key.to_string(), value)),
+                    Err(error) => assert_eq!((error, self.phase), (Error::RunEnded, Phase::Ended)),
+                }
+            }
+            Op::Wait(timeout) => self.wait(timeout),
+            Op::EndWait(at) => {
+                if !self.waits.is_empty() {
+                    let (id, waiter) = self.waits.remove(at % self.waits.len());
+                    self.forget_deadline(Deadline::Wait(id));
+                    assert_eq!(self.run.end_wait(id), Some(waiter));
+                    assert_eq!(self.run.end_wait(id), None, "a wait ends once");
+                }
+            }
+            Op::Keep => {
+                let event = self.new_event();
+                let name = event.0;
+                if self.is_running() {
+                    assert_eq!(keeping(|| self.run.keep(event)), Ok(()));
+                    let (number, _) = self.run.kept().last().expect("just kept");
+                    assert!(self.kept.keys().all(|&old| old < number));
+                    self.kept.insert(number, name);
+                } else {
+                    assert_eq!(self.run.keep(event), Err(Error::RunEnded));
+                }
+            }
+            Op::TakeKept(at) => {
+                if let Some((&number, &name)) = self.kept.iter().nth(at % self.kept.len().max(1)) {
+                    self.kept.remove(&number);
+                    assert_eq!(keeping(|| self.run.take_kept(number)), Some(Ev(name)));
+                    assert_eq!(self.run.take_kept(number), None, "an event is taken once");
+                }
+            }
+            Op::Collect(class, keyed) => self.collect(class, keyed),
+            Op::Pass(time) => self.pass(time),
+            Op::BeginEnd => self.begin_end(),
+            Op::TryEnd => {
+                let is_over = self.phase == Phase::Ending && self.flights.is_empty();
+                assert_eq!(keeping(|| self.run.try_end()), is_over);
+                if is_over {
+                    self.phase = Phase::Ended;
+                }
+            }
+        }
+        self.check();
+    }
+
+    fn deliver(&mut self, kind: EventKind) {
+        let event = self.new_event();
+        let name = event.0;
+        if !self.is_running() {
+            return assert_eq!(self.run.deliver(kind, event, copy), Err(Error::RunEnded));
+        }
+        assert_eq!(keeping(|| self.run.deliver(kind, event, copy)), Ok(()));
+        let steps = self.run.plan().routes.steps(kind).to_vec();
+        self.waiting.extend(steps.iter().map(|step| Job { event: name, step: step.0 }));
+    }
+
+    fn start(&mut self) {
+        let now = self.now;
+        let could_start = self.could_start();
+        let Some(started) = keeping(|| self.run.start_next(|| now)) else {
+            return assert_eq!(could_start, 0);
+        };
+        assert!(self.is_running(), "nothing starts once the outcome is known");
+        let event = self.run.event(started.slot).expect("in flight").0;
+        let job = Job { event, step: started.step.0 };
+        assert!(self.waiting.contains(&job), "it was delivered and did not start yet");
+        assert_eq!(started.attempt, 1);
+        assert_eq!(
+            *self.numbers.entry(started.seq).or_insert(job),
+            job,
+            "a number names one delivery, however often it starts"
+        );
+        if !self.shuffled.contains(&job.step) {
+            let first = self.waiting.iter().find(|other| other.step == job.step);
+            assert_eq!(first, Some(&job), "first in, first out, within a step");
+        }
+        assert!(self.flights.iter().all(|&(slot, _)| slot != started.slot), "a slot names one step in flight");
+        self.waiting.remove(&job);
+        self.flights.push((started.slot, job));
+        if let Some(timeout) = self.run.plan().steps[job.step as usize].timeout {
+            self.deadlines.push((now + timeout, Deadline::Step(started.slot)));
+        }
+    }
+
+    fn publish(&mut self) {
+        let event = self.new_event();
+        let name = event.0;
+        if self.phase == Phase::Ended {
+            return assert_eq!(self.run.publish(event), Err(Error::RunEnded));
+        }
+        let old = keeping(|| self.run.publish(event)).expect("not over");
+        self.published.push(name);
+        let limit = self.run.plan().stream_limit.max(1);
+        let forgotten = self.published.len().checked_sub(limit + 1).map(|at| Ev(self.published[at]));
+        assert_eq!(old, forgotten);
+    }
+
+    fn wait(&mut self, timeout: Option<Time>) {
+        let waiter = self.events + 1_000_000;
+        self.events += 1;
+        let deadline = timeout.map(|timeout| self.now + timeout);
+        match self.run.wait(waiter, deadline) {
+            Err(error) => assert!(error == Error::RunEnded && !self.is_running()),
+            Ok(id) => {
+                assert!(self.is_running());
+                assert!(self.waits.iter().all(|&(old, _)| old < id));
+                self.waits.push((id, waiter));
+                self.deadlines.extend(deadline.map(|at| (at, Deadline::Wait(id))));
+            }
+        }
+    }
+
+    /// Collects two of class 0 and one of class 1; class 2 is not expected.
+    fn collect(&mut self, class: u8, keyed: bool) {
+        const EXPECTED: [u8; 3] = [0, 1, 0];
+        let event = self.new_event();
+        let name = event.0;
+        let run = &mut self.run;
+        let key = keyed.then_some("key");
+        let before = DROPS.get();
+        let answer = run.collect(
+            (StepId(0), key),
+            event,
+            |expected| expected == EXPECTED,
+            |expects| Some(class).filter(|&class| expects(class)),
+            || EXPECTED.into(),
+        );
+        if !self.is_running() {
+            return assert_eq!(answer, Err(Error::RunEnded));
+        }
+        if class == 2 {
+            return assert_eq!(answer, Err(Error::NotExpected));
+        }
+        assert_eq!(DROPS.get(), before, "the core gives events back and drops none");
+        let pending = self.collected.entry(keyed).or_default();
+        pending.push((class, name));
+        let mut rest = pending.clone();
+        let complete: Option<Vec<_>> = EXPECTED
+            .iter()
+            .map(|&class| {
+                let at = rest.iter().position(|one| one.0 == class)?;
+                Some(Ev(rest.remove(at).1))
+            })
+            .collect();
+        if complete.is_some() {
+            *pending = rest;
+        }
+        assert_eq!(answer, Ok(complete));
+    }
+
+    fn pass(&mut self, time: Time) {
+        self.now += time;
+        loop {
+            let first = (0..self.deadlines.len()).min_by_key(|&at| self.deadlines[at].0);
+            let due = first.filter(|&at| self.deadlines[at].0 <= self.now);
+            let expected = due.map(|at| self.deadlines.remove(at).1);
+            assert_eq!(keeping(|| self.run.expire(self.now)), expected);
+            match expected {
+                None => return,
+                Some(Deadline::Run) => {}
+                Some(Deadline::Step(slot)) => {
+                    assert!(self.flights.iter().any(|flight| flight.0 == slot), "only of a step in flight");
+                }
+                Some(Deadline::Wait(id)) => {
+                    let at = self.waits.iter().position(|wait| wait.0 == id).expect("only of somebody who waits");
+                    assert_eq!(self.run.end_wait(id), Some(self.waits.remove(at).1));
+                }
+            }
+        }
+    }
+
+    fn begin_end(&mut self) {
+        let remains = keeping(|| self.run.begin_end());
+        assert_eq!(remains.is_some(), self.is_running(), "a run begins to end once");
+        let Some(remains) = remains else { return };
+        let Remains { queue, kept, waiters, .. } = &remains;
+        assert_eq!(queue.waiting().map(Job::of).collect::<BTreeSet<_>>(), self.waiting);
+        assert_eq!(queue.waiting().count(), self.waiting.len());
+        assert!(kept.iter().map(|event| event.0).eq(self.kept.values().copied()));
+        assert!(waiters.iter().eq(self.waits.iter().map(|(_, waiter)| waiter)));
+        self.waiting.clear();
+        self.kept.clear();
+        self.waits.clear();
+        self.collected.clear();
+        self.deadlines.clear();
+        self.phase = Phase::Ending;
+    }
+
+    fn could_start(&self) -> usize {
+        let count =
+            |jobs: &mut dyn Iterator<Item = &Job>, step: usize| jobs.filter(|job| job.step as usize == step).count();
+        let steps = self.run.plan().steps.iter().enumerate();
+        steps
+            .map(|(at, step)| {
+                let running = count(&mut self.flights.iter().map(|(_, job)| job), at);
+                let limit = step.concurrency.map_or(usize::MAX, |limit| limit as usize);
+                assert!(running <= limit, "{running} bodies run where {limit} may");
+                count(&mut self.waiting.iter(), at).min(limit - running)
+            })
+            .sum()
+    }
+
+    fn check(&mut self) {
+        let run = &self.run;
+        assert_eq!(run.phase(), self.phase);
+        assert_eq!(run.in_flight() as usize, self.flights.len());
+        assert_eq!(run.ready(), self.could_start());
+        let mut held: Vec<_> = run.events().map(|event| event.0).collect();
+        let jobs = self.waiting.iter().chain(self.flights.iter().map(|(_, job)| job)).map(|job| job.event);
+        let collected = self.collected.values().flatten().map(|one| one.1);
+        let mut expected: Vec<_> = jobs.chain(collected).chain(self.kept.values().copied()).collect();
+        held.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(held, expected, "no event is lost or doubled");
+        assert!(run.waiters().map(|(id, &waiter)| (id, waiter)).eq(self.waits.iter().copied()));
+        assert!(run.kept().map(|(number, event)| (number, event.0)).eq(self.kept.iter().map(|(&n, &e)| (n, e))));
+        let is_stalled = self.phase == Phase::Running
+            && self.waiting.is_empty()
+            && self.flights.is_empty()
+            && self.waits.is_empty()
+            && run.plan().steps.iter().all(|step| !step.external);
+        assert_eq!(run.is_stalled(), is_stalled);
+        assert_eq!(run.stream().published() as usize, self.published.len());
+        assert_eq!(run.has_deadline(), !self.deadlines.is_empty());
+        let next = self.deadlines.iter().map(|&(at, _)| at).min();
+        assert_eq!(self.run.next_deadline(), next);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn no_history_loses_or_doubles_anything(
+        (plan, kinds) in plan(),
+        ops in prop::collection::vec(op(), 0..250),
+    ) {
+        let mut model = Model::new(plan, kinds);
+        for op in ops {
+            model.apply(op);
+        }
+        // Whatever the history: what is left can run, and then the run can end.
+        while model.is_running() && !(model.waiting.is_empty() && model.flights.is_empty()) {
+            model.apply(Op::Start);
+            model.apply(Op::Finish(0));
+        }
+        model.apply(Op::BeginEnd);
+        while !model.flights.is_empty() {
+            model.apply(Op::TryEnd);
+            model.apply(Op::Start);
+            model.apply(Op::Finish(0));
+        }
+        model.apply(Op::TryEnd);
+        prop_assert_eq!(model.phase, Phase::Ended);
+        for op in [Op::Deliver(0), Op::Start, Op::Publish, Op::Set(0), Op::Wait(None), Op::Keep, Op::TryEnd, Op::BeginEnd] {
+            model.apply(op);
+        }
+    }
+}
+
+#[test]
+fn a_new_run_that_was_given_nothing_is_stalled() {
+    let mut run = run_of(plan_of(vec![step(None, None)]), 0);
+    assert!(run.is_stalled());
+    run.deliver(EventKind(0), Ev(1), copy).unwrap();
+    assert!(!run.is_stalled());
+}
+
+#[test]
+fn a_run_with_a_step_that_takes_events_from_outside_never_stalls() {
+    let external = StepPlan { external: true, ..StepPlan::default() };
+    assert!(!run_of(plan_of(vec![step(None, None), external]), 0).is_stalled());
+}
+
+#[test]
+fn what_is_kept_or_collected_does_not_keep_a_run_from_stalling() {
+    let mut run = run_of(plan_of(vec![step(None, None)]), 0);
+    run.keep(Ev(1)).unwrap();
+    assert!(run.is_stalled());
+    let wait = run.wait(7, Some(5)).unwrap();
+    assert!(!run.is_stalled());
+    run.end_wait(wait);
+    assert!(run.is_stalled() && !run.has_deadline());
+}
+
+#[test]
+fn an_event_goes_to_every_step_of_its_kind_in_their_order() {
+    let mut routes = Routes::default();
+    let kind = routes.add([StepId(2), StepId(0)]);
+    let steps = vec![step(None, None), step(None, None), step(None, None)];
+    let mut run = run_of(Plan { steps, routes, ..Plan::default() }, 0);
+    run.deliver(kind, Ev(5), copy).unwrap();
+    let started: Vec<_> = std::iter::from_fn(|| run.start_next(|| 0)).collect();
+    assert_eq!(started.iter().map(|one| (one.step.0, one.seq)).collect::<Vec<_>>(), [(2, 1), (0, 2)]);
+    assert!(started.iter().all(|one| run.event(one.slot) == Some(&Ev(5))));
+}
+
+#[test]
+fn a_chain_of_a_hundred_thousand_steps_lives_in_one_slot() {
+    let mut run = run_of(plan_of(vec![step(None, Some(10))]), 0);
+    run.deliver(EventKind(0), Ev(0), copy).unwrap();
+    let mut slots = BTreeSet::new();
+    for number in 1..=100_000 {
+        let (slot, seq) = start(&mut run).unwrap();
+        assert_eq!(seq, number);
+        slots.insert(format!("{slot:?}"));
+        let delivery = run.finish_step(slot).unwrap();
+        run.deliver(EventKind(0), delivery.event, copy).unwrap();
+    }
+    assert_eq!(slots.len(), 1);
+    assert!(!run.has_deadline());
+}
+
+#[test]
+fn a_fan_out_of_ten_thousand_runs_eight_at_a_time_and_in_order() {
+    let mut run = run_of(plan_of(vec![step(Some(8), None)]), 0);
+    for number in 1..=10_000 {
+        run.deliver(EventKind(0), Ev(number), copy).unwrap();
+    }
+    let mut running = Vec::new();
+    let mut done = Vec::new();
+    while !run.is_stalled() {
+        running.extend(std::iter::from_fn(|| start(&mut run)));
+        assert!(running.len() <= 8);
+        let (slot, _) = running.remove(running.len() / 2);
+        done.push(run.finish_step(slot).unwrap().event.0);
+        assert!(running.len() + run.ready() <= 8);
+    }
+    done.sort_unstable();
+    assert_eq!(done, (1..=10_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_step_that_finished_in_time_has_no_deadline_left_for_the_next_one_in_its_slot() {
+    let mut run = run_of(plan_of(vec![step(None, Some(10))]), 0);
+    run.deliver(EventKind(0), Ev(1), copy).unwrap();
+    run.deliver(EventKind(0), Ev(2), copy).unwrap();
+    let first = run.start_next(|| 0).unwrap();
+    run.finish_step(first.slot).unwrap();
+    let second = run.start_next(|| 5).unwrap();
+    assert_eq!(first.slot, second.slot);
+    assert_eq!((run.expire(14), run.next_deadline()), (None, Some(15)));
+    assert_eq!(run.expire(15), Some(Deadline::Step(second.slot)));
+}
+
+#[test]
+fn a_timeout_beyond_the_end_of_time_is_the_end_of_time() {
+    let mut plan = plan_of(vec![step(None, Some(Time::MAX))]);
+    plan.timeout = Some(Time::MAX);
+    let mut run = run_of(plan, 7);
+    run.deliver(EventKind(0), Ev(1), copy).unwrap();
+    run.start_next(|| 7).unwrap();
+    assert_eq!((run.expire(Time::MAX - 1), run.next_deadline()), (None, Some(Time::MAX)));
+}
+
+#[test]
+fn the_clock_is_read_only_for_a_step_with_a_timeout() {
+    let mut run = run_of(plan_of(vec![step(None, None)]), 0);
+    run.deliver(EventKind(0), Ev(1), copy).unwrap();
+    assert!(run.start_next(|| unreachable!("no step has a timeout")).is_some());
+    assert!(run.start_next(|| unreachable!("nothing is ready")).is_none());
+}
+
+#[test]
+fn a_delivery_that_is_put_back_keeps_its_number_and_its_event() {
+    let mut run = run_of(plan_of(vec![step(Some(1), None)]), 0);
+    run.deliver(EventKind(0), Ev(9), copy).unwrap();
+    let (slot, seq) = start(&mut run).unwrap();
+    let delivery = run.finish_step(slot).unwrap();
+    run.requeue(delivery);
+    assert!(!run.is_stalled());
+    let (again, same) = start(&mut run).unwrap();
+    assert_eq!((same, run.event(again)), (seq, Some(&Ev(9))));
+}
+
+#[test]
+fn groups_of_collected_events_are_told_apart_by_step_key_and_what_is_expected() {
+    let mut run = run_of(plan_of(vec![step(None, None), step(None, None)]), 0);
+    let mut collect = |step, key, expected: &[u8], event| {
+        let same = |other: &[u8]| other == expected;
+        let class_of = |expects: &dyn Fn(u8) -> bool| Some(1).filter(|&class| expects(class));
+        run.collect((StepId(step), key), Ev(event), same, class_of, || expected.into()).unwrap()
+    };
+    assert_eq!(collect(0, None, &[1, 1], 1), None);
+    assert_eq!(collect(1, None, &[1, 1], 2), None);
+    assert_eq!(collect(0, Some(""), &[1, 1], 3), None);
+    assert_eq!(collect(0, Some("a"), &[1, 1], 4), None);
+    assert_eq!(collect(0, None, &[1, 1, 1], 5), None);
+    assert_eq!(collect(0, Some("a"), &[1, 1], 6), Some(vec![Ev(4), Ev(6)]));
+    assert_eq!(collect(0, None, &[1, 1], 7), Some(vec![Ev(1), Ev(7)]));
+}
+
+#[test]
+fn what_was_published_and_stored_can_be_read_when_the_run_is_over() {
+    let mut run = run_of(plan_of(vec![step(None, None)]), 0);
+    run.publish(Ev(1)).unwrap();
+    run.store_mut().unwrap().set("a", Value { tag: Tag::Json, bytes: b"1".as_slice().into() });
+    run.begin_end().unwrap();
+    run.publish(Ev(2)).expect("steps that are being stopped may still say so");
+    assert!(run.store_mut().is_ok());
+    assert!(run.try_end());
+    assert!(run.store_mut().is_err() && run.publish(Ev(3)) == Err(Error::RunEnded));
+    assert_eq!(run.stream().read(1), Read::Event(&Ev(2)));
+    assert_eq!(run.store().len(), 1);
+}
+
+#[test]
+fn slots_of_a_run_that_is_over_name_nothing() {
+    let mut run = run_of(plan_of(vec![step(None, None)]), 0);
+    run.deliver(EventKind(0), Ev(1), copy).unwrap();
+    let (slot, _) = start(&mut run).unwrap();
+    run.begin_end().unwrap();
+    assert!(!run.try_end(), "a step is in flight");
+    assert_eq!(run.event(slot), Some(&Ev(1)));
+    run.finish_step(slot).unwrap();
+    assert!(run.try_end() && !run.try_end());
+    assert!(run.event(slot).is_none() && run.finish_step(slot).is_none());
+}
