@@ -47,8 +47,13 @@ __all__ = [
     "step",
 ]
 
-# Users meet these classes under the name by which they import them.
-for _name in __all__:
-    if isinstance(_public := globals()[_name], type) and _public.__module__.startswith("treadle."):
-        _public.__module__ = "treadle"
-del _name, _public
+
+def _show_public_names() -> None:
+    """Give the public classes the name by which users import them."""
+    for name in __all__:
+        public = globals()[name]
+        if isinstance(public, type) and public.__module__.startswith("treadle."):
+            public.__module__ = "treadle"
+
+
+_show_public_names()

@@ -6,6 +6,7 @@ from collections.abc import (
     Callable,
     Coroutine,
     Generator,
+    Iterator,
     MutableMapping,
 )
 from types import TracebackType
@@ -78,6 +79,7 @@ class Context:
 
     def __contains__(self, key: str, /) -> bool: ...
     def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[str]: ...
     def keys(self) -> list[str]:
         """Return the keys, in the order in which they were first set."""
 
@@ -159,7 +161,8 @@ class Context:
 
         Raises:
             WaitTimeout: no such event came in time. It is a `TimeoutError`.
-            RuntimeError: no event loop is running here: the step is not an `async def`.
+            EventLoopError: no event loop is running here: the step is not an `async def`.
+            TypeError, ValueError: an argument is of a wrong type or out of range.
             RunEnded: the run is over.
         """
 
@@ -175,7 +178,11 @@ class Context:
         Returns the events in the order of `expected` once all are there, else `None`. Each step has
         groups of its own; `key` tells several groups of one step apart.
 
+        The same list object, unchanged, is recognised without a comparison: for a long list, make
+        it once outside of the step.
+
         Raises:
+            TypeError: `expected` is not a list of classes.
             ValueError: the event is of none of the expected classes, or none is expected.
             RunEnded: the run is over.
         """
@@ -218,20 +225,25 @@ class Run(Coroutine[Any, Any, Any]):
         /,
     ) -> Any: ...
     def close(self) -> None: ...
-    def stream_events(self, after: int = 0) -> StreamReader:
+    def stream_events(self, after: int | None = None) -> StreamReader:
         """Read the events that the run publishes, from behind the one with the number `after`.
 
-        The first event has the number 1. Any number of readers may read, each at its own pace.
+        The first event has the number 1; without `after` the reader begins there. Any number of
+        readers may read, each at its own pace.
+
+        Raises:
+            TypeError, ValueError: `after` is not a number, or less than 0.
         """
 
     def send_event(self, event: object) -> None:
         """Send an event into the run, from any thread.
 
         Whoever waits for it gets it, else the steps that accept it. If there is nobody, it is kept
-        for a later `Context.wait_for_event`.
+        for a later `Context.wait_for_event`. A `StopEvent` ends the run.
 
         Raises:
             RunEnded: the run is over.
+            EventLoopError: the run's event loop was closed.
         """
 
     def cancel(self) -> bool:
@@ -244,7 +256,9 @@ class Run(Coroutine[Any, Any, Any]):
     def detach(self) -> Run:
         """Unbind the run from whoever awaits it and from the run that started it. Return the run.
 
-        Cancelling them no longer cancels this run.
+        Cancelling them no longer cancels this run. Detach it before it is awaited: if its awaiter
+        drives a step at the moment and is cancelled later, that step is cancelled with it and runs
+        again.
         """
 
 @final
@@ -260,11 +274,6 @@ class StreamReader(AsyncIterator[Any]):
 
     def __aiter__(self) -> Self: ...
     def __anext__(self) -> Awaitable[Any]: ...
-    def __await__(self) -> Generator[Any, Any, Any]: ...
-    def __iter__(self) -> Self: ...
-    def __next__(self) -> Any: ...
-    def throw(self, exception: Any, value: Any = None, traceback: Any = None) -> Any: ...
-    def close(self) -> None: ...
 
 # What follows is of no use outside of the package.
 

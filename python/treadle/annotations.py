@@ -88,8 +88,8 @@ class StepInfo:
         first = next(iter(inspect.signature(self.function.__func__).parameters.values()), None)
         if first is not None and first.name in self._hints:
             raise Problem(
-                f"step {self.name!r}: its first parameter {first.name!r} gets the workflow itself; a "
-                f"method takes self first"
+                f"step {self.name!r}: its first parameter {first.name!r} gets the workflow itself; "
+                f"a method takes self first"
             )
 
     def _accepted(self, parameter: inspect.Parameter) -> list[type]:

@@ -135,7 +135,9 @@ def methods_of(workflow: object) -> tuple[list[Any], list[str]]:
         for name, value in vars(cls).items():
             is_step = hasattr(getattr(value, "__func__", value), MARK)
             if names.get(name) and not is_step and callable(value):
-                problems.append(f"{cls.__qualname__}.{name} overrides a step, but is not one; add @step")
+                problems.append(
+                    f"{cls.__qualname__}.{name} overrides a step, but is not one; add @step"
+                )
             if is_step or name in names:
                 names[name] = is_step
     for name, is_step in names.items():

@@ -29,8 +29,8 @@ def log_exception(text: str, error: BaseException) -> None:
 class Unretrieved:
     """Reports the failure of a run when it is dropped, unless `error` was set to `None` before.
 
-    It is a Python object with a `__del__` because the garbage collector calls those while everything
-    that they refer to is whole.
+    It is a Python object with a `__del__` because the garbage collector calls those while
+    everything that they refer to is whole.
     """
 
     def __init__(self, text: str, error: BaseException, loop: "AbstractEventLoop") -> None:

@@ -139,9 +139,7 @@ def _names_in_annotations(function: "Any", frame: "FrameType") -> "dict[str, Any
                 continue
     if not names:
         return {}
-    return {
-        name: value for name, value in local_names(function, frame) if name in names
-    }
+    return {name: value for name, value in local_names(function, frame) if name in names}
 
 
 def local_names(function: "Any", frame: "FrameType | None") -> "Iterator[tuple[str, Any]]":

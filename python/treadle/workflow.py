@@ -49,7 +49,9 @@ class Workflow:
         from .graph import Graph, methods_of
 
         if name is not None and not isinstance(name, str):
-            raise TypeError(f"name: a str expected, not {name!r}; the steps are the second argument")
+            raise TypeError(
+                f"name: a str expected, not {name!r}; the steps are the second argument"
+            )
         if callable(steps) or isinstance(steps, str):
             raise TypeError(f"steps: a list of functions expected, not {steps!r}")
         if timeout is not None:

@@ -318,12 +318,15 @@ impl Lane {
 
     fn register(lane: &Bound<'_, Self>, run: &Bound<'_, Run>) -> PyResult<()> {
         let py = lane.py();
-        let task = current_task(py)?;
+        // A worker knows its task, unless a task factory has begun it at once.
+        let has_task = lane.get().state.lock().task.is_some();
+        let task = if has_task { None } else { Some(current_task(py)?.unbind()) };
         let mut state = lane.get().state.lock();
         state.is_registered = true;
-        let replaced = state.task.replace(task.unbind());
+        if task.is_some() {
+            state.task = task;
+        }
         drop(state);
-        drop(replaced);
         run.get().state.lock().lanes.insert(lane.as_ptr() as usize, lane.clone().unbind());
         Ok(())
     }

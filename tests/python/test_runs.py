@@ -666,7 +666,7 @@ async def test_a_detached_run_survives_its_awaiter():
     assert await run == 5
 
 
-async def test_a_run_that_is_detached_while_it_is_awaited_runs_its_step_again_when_the_awaiter_goes():
+async def test_a_run_detached_while_it_is_awaited_runs_its_step_again_when_the_awaiter_goes():
     events: list[str] = []
 
     @step
