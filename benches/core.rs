@@ -1,6 +1,7 @@
 //! Benches of the core, a group a room. They need no Python: `cargo bench --bench core`.
 
 use std::hint::black_box;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ impl Host for Guest {
     type Value = Value;
     type Class = u32;
     type Waiter = u64;
+    type Expected = ();
 }
 
 fn run_of(steps: Vec<StepPlan>) -> Run<Guest> {
@@ -135,7 +137,7 @@ fn event(c: &mut Criterion) {
 
 fn queue(c: &mut Criterion) {
     let mut group = c.benchmark_group("queue");
-    for (name, limit) in [("without limits", None), ("with a limit of 8", Some(8))] {
+    for (name, limit) in [("without limits", None), ("with a limit of 8", NonZeroU32::new(8))] {
         let mut queue: Queue<u64> = Queue::new([limit, None].into_iter());
         // Some are always there.
         for seq in 0..100 {
@@ -236,7 +238,7 @@ fn fan_out_all_at_once(run: &mut Run<Guest>, count: u64) -> u64 {
 fn run(c: &mut Criterion) {
     let mut group = c.benchmark_group("run");
     let plain = StepPlan::default();
-    let limited = StepPlan { concurrency: Some(8), ..StepPlan::default() };
+    let limited = StepPlan { concurrency: NonZeroU32::new(8), ..StepPlan::default() };
     let timed = StepPlan { timeout: Some(1_000_000), ..StepPlan::default() };
     for (name, step) in [("plain", &plain), ("with a limit of 8", &limited), ("with a timeout", &timed)] {
         let mut run = run_of(vec![step.clone()]);
@@ -309,9 +311,14 @@ fn run(c: &mut Criterion) {
 
 fn collect_pair(run: &mut Run<Guest>, key: &str) -> usize {
     let mut add = |event| {
-        let answer =
-            run.collect((StepId(0), Some(key)), event, |classes| classes == [1, 1], |_| Some(1), || [1, 1].into());
-        answer.ok().flatten().map_or(0, |events| events.len())
+        let answer = run.collect(
+            (StepId(0), Some(key)),
+            event,
+            |classes| classes == [1, 1],
+            |_| Some(1),
+            || ([1, 1].into(), ()),
+        );
+        answer.ok().flatten().map_or(0, |complete| complete.events.len())
     };
     add(1) + add(2)
 }

@@ -73,6 +73,9 @@ struct Active {
     interrupted: bool,
 }
 
+/// What a coroutine's `send` gives: what it yields, nothing at its end, or what it raises.
+type Resumed = PyResult<Option<Py<PyAny>>>;
+
 enum Sent {
     Yielded(Py<PyAny>),
     Returned(Py<PyAny>),
@@ -82,7 +85,7 @@ enum Sent {
 enum Next {
     Step(Active),
     Yield(Py<PyAny>),
-    Finish(PyResult<Option<Py<PyAny>>>),
+    Finish(Resumed),
 }
 
 static CURRENT_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -163,22 +166,24 @@ impl Lane {
             }
         };
         let run = lane.get().run.bind(lane.py()).clone();
-        let result = guarded(|| Self::go_on(lane, &run, at, thrown)).unwrap_or_else(|panic| {
-            Run::fail(&run, panic.clone_ref(lane.py()))?;
-            Err(panic)
-        });
+        let result = match guarded(|| Self::go_on(lane, &run, at, thrown)) {
+            Ok(Ok(result)) => result,
+            Ok(Err(error)) | Err(error) => {
+                // First, so that the lane's own task is not cancelled with those of the others.
+                Self::finish(lane, &run)?;
+                Run::crash(&run, error.clone_ref(lane.py()))?;
+                Err(error)
+            }
+        };
         if !matches!(result, Ok(Some(_))) {
             Self::finish(lane, &run)?;
         }
         result
     }
 
-    fn go_on(
-        lane: &Bound<'_, Self>,
-        run: &Bound<'_, Run>,
-        at: At,
-        thrown: Option<PyErr>,
-    ) -> PyResult<Option<Py<PyAny>>> {
+    /// Goes on from where the lane was. The outer error is one of the engine or the event loop; the inner
+    /// result is for whoever awaits.
+    fn go_on(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, at: At, thrown: Option<PyErr>) -> PyResult<Resumed> {
         let mut entry = Entry::Step;
         let mut next = match at {
             At::InStep(active) => return Self::drive(lane, run, active, thrown),
@@ -210,15 +215,15 @@ impl Lane {
         }
         match next {
             Some(next) => Self::perform(lane, run, next),
-            None => Ok(None),
+            None => Ok(Ok(None)),
         }
     }
 
-    fn perform(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, next: Next) -> PyResult<Option<Py<PyAny>>> {
+    fn perform(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, next: Next) -> PyResult<Resumed> {
         match next {
             Next::Step(active) => Self::drive(lane, run, active, None),
-            Next::Yield(future) => Ok(Some(future)),
-            Next::Finish(result) => result,
+            Next::Yield(future) => Ok(Ok(Some(future))),
+            Next::Finish(result) => Ok(result),
         }
     }
 
@@ -260,7 +265,7 @@ impl Lane {
         run: &Bound<'_, Run>,
         mut active: Active,
         mut thrown: Option<PyErr>,
-    ) -> PyResult<Option<Py<PyAny>>> {
+    ) -> PyResult<Resumed> {
         loop {
             run.get().state.lock().driving = true;
             let error = thrown.take();
@@ -271,7 +276,7 @@ impl Lane {
             let sent = sent.unwrap_or_else(Sent::Raised);
             run.get().state.lock().driving = false;
             let finished = match sent {
-                Sent::Yielded(object) => return Self::suspend(lane, run, active, object).map(Some),
+                Sent::Yielded(object) => return Self::suspend(lane, run, active, object).map(|object| Ok(Some(object))),
                 Sent::Returned(value) => Self::step_returned(lane, run, active, value.into_bound(lane.py()))?,
                 Sent::Raised(error) => Self::step_raised(lane, run, active, error)?,
             };
@@ -281,8 +286,8 @@ impl Lane {
             };
             match next {
                 Next::Step(step) => active = step,
-                Next::Yield(future) => return Ok(Some(future)),
-                Next::Finish(result) => return result,
+                Next::Yield(future) => return Ok(Ok(Some(future))),
+                Next::Finish(result) => return Ok(result),
             }
         }
     }

@@ -307,6 +307,18 @@ impl Run {
         Self::end(run, Outcome::Failed(error.into_value(py), traceback))
     }
 
+    /// The engine or the event loop failed in the middle of something: the run is over at once. Steps that
+    /// are suspended are cancelled, but not waited for.
+    pub fn crash(run: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        Self::fail(run, error)?;
+        if run.get().state.lock().core.phase() == Phase::Ended {
+            return Ok(());
+        }
+        let deliveries = run.get().state.lock().core.abandon();
+        drop(deliveries);
+        Self::finish(run)
+    }
+
     /// The outcome is known: what waits is dropped, what runs is cancelled. A second outcome is ignored.
     pub fn end(run: &Bound<'_, Self>, outcome: Outcome) -> PyResult<()> {
         let py = run.py();
@@ -341,11 +353,20 @@ impl Run {
         if !run.get().is_on_its_thread() {
             return run.get().call_soon(py, (run.getattr(intern!(py, "_try_finish"))?,));
         }
-        let (waiters, readers, parent, timer, base) = {
+        {
             let mut state = run.get().state.lock();
             if !state.children.is_empty() || !state.core.try_end() {
                 return Ok(());
             }
+        }
+        Self::finish(run)
+    }
+
+    /// The run is over: those who wait for that are told.
+    fn finish(run: &Bound<'_, Self>) -> PyResult<()> {
+        let py = run.py();
+        let (waiters, readers, parent, timer, base) = {
+            let mut state = run.get().state.lock();
             let state = &mut *state;
             (
                 std::mem::take(&mut state.waiters),

@@ -12,6 +12,7 @@ from treadle import (
     Context,
     Event,
     EventLoopError,
+    InternalError,
     RunEnded,
     RunStalled,
     StartEvent,
@@ -730,3 +731,49 @@ def test_endless_nesting_is_a_recursion_error():
             print("RecursionError")
     """)
     assert printed == "RecursionError"
+
+
+# Failures of the engine and of the event loop
+
+
+async def test_a_panic_of_the_core_is_an_internal_error_and_the_process_goes_on():
+    from treadle import _treadle
+
+    @step
+    async def work(ev: StartEvent) -> StopEvent:
+        if ev.fails:
+            _treadle._panic("on purpose")
+        return StopEvent(result="fine")
+
+    workflow = Workflow("w", [work])
+    with pytest.raises(InternalError, match="on purpose") as caught:
+        await workflow.run(fails=True)
+    assert "work" in caught.value.__notes__[0]
+    assert await workflow.run(fails=False) == "fine"
+
+
+async def test_a_loop_that_makes_no_tasks_fails_the_run_and_leaves_the_awaiter_alone():
+    class Part(Event):
+        pass
+
+    @step
+    async def split(ev: StartEvent) -> list[Part]:
+        return [Part(), Part(), Part()]
+
+    @step
+    async def wait(ev: Part) -> StopEvent | None:
+        await asyncio.sleep(10)
+
+    def refuse(loop: Any, coroutine: Any, **options: Any) -> Any:
+        raise RuntimeError("no tasks today")
+
+    run = Workflow("w", [split, wait]).run()
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(refuse)
+    try:
+        with pytest.raises(RuntimeError, match="no tasks today"):
+            await run
+    finally:
+        loop.set_task_factory(None)
+    assert run.status == "failed"
+    await asyncio.sleep(0)

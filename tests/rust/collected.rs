@@ -1,7 +1,7 @@
 //! Events that a step gathers, against a list that is searched from the start each time.
 
 use proptest::prelude::*;
-use treadle::{Collected, Error};
+use treadle::{Collected, Error, Refused};
 
 #[derive(Default)]
 struct Model {
@@ -37,7 +37,7 @@ proptest! {
             if expected.contains(&class) {
                 prop_assert_eq!(added, Ok(model.add(&expected, class, event)));
             } else {
-                prop_assert_eq!(added, Err(Error::NotExpected));
+                prop_assert_eq!(added, Err(Refused { error: Error::NotExpected, value: event }));
             }
             let mut pending: Vec<_> = collected.pending().copied().collect();
             pending.sort_unstable();
@@ -59,9 +59,9 @@ fn a_surplus_that_is_a_whole_set_waits_for_one_more_event() {
 }
 
 #[test]
-fn an_event_that_expects_nothing_is_refused() {
+fn where_nothing_is_expected_an_event_is_refused_and_given_back() {
     let mut collected = Collected::new([]);
-    assert_eq!(collected.add('a', 1), Err(Error::NotExpected));
+    assert_eq!(collected.add('a', 1), Err(Refused { error: Error::NotExpected, value: 1 }));
     assert_eq!(collected.pending().count(), 0);
 }
 

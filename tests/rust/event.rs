@@ -6,7 +6,7 @@ use treadle::{EventKind, Routes, StepId};
 proptest! {
     #[test]
     fn a_kind_goes_to_the_steps_it_was_added_with_in_their_order(
-        table in prop::collection::vec(prop::collection::vec(any::<u32>(), 0..6), 0..40),
+        table in prop::collection::vec(prop::collection::vec(any::<u32>(), 1..6), 0..40),
     ) {
         let mut routes = Routes::default();
         let kinds: Vec<_> = table
@@ -19,4 +19,10 @@ proptest! {
             prop_assert_eq!(&found, steps);
         }
     }
+}
+
+#[test]
+#[should_panic(expected = "no step takes")]
+fn a_kind_that_no_step_takes_is_a_fault_of_the_host() {
+    Routes::default().add([]);
 }

@@ -1,6 +1,7 @@
 //! Deliveries that wait for their step.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroU32;
 
 use proptest::prelude::*;
 use treadle::{Delivery, Queue, StepId};
@@ -10,10 +11,17 @@ enum Op {
     Push(usize),
     Pop,
     Release(usize),
+    PutBack(usize),
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    prop_oneof![3 => any::<usize>().prop_map(Op::Push), 3 => Just(Op::Pop), 2 => any::<usize>().prop_map(Op::Release)]
+    let at = any::<usize>;
+    prop_oneof![
+        3 => at().prop_map(Op::Push),
+        3 => Just(Op::Pop),
+        2 => at().prop_map(Op::Release),
+        1 => at().prop_map(Op::PutBack),
+    ]
 }
 
 fn delivery(seq: u64, step: usize) -> Delivery<u64> {
@@ -21,7 +29,7 @@ fn delivery(seq: u64, step: usize) -> Delivery<u64> {
 }
 
 fn new_queue(limits: &[Option<u32>]) -> Queue<u64> {
-    Queue::new(limits.iter().copied())
+    Queue::new(limits.iter().map(|limit| limit.and_then(NonZeroU32::new)))
 }
 
 /// What is known of one step from outside: what waits for it, in order, and how many run.
@@ -29,20 +37,24 @@ fn new_queue(limits: &[Option<u32>]) -> Queue<u64> {
 struct Model {
     waiting: VecDeque<u64>,
     running: usize,
+    /// One was put back while the step was full.
+    is_shuffled: bool,
 }
 
 struct Pair {
     limits: Vec<Option<u32>>,
     queue: Queue<u64>,
     steps: Vec<Model>,
-    running: Vec<usize>,
+    running: Vec<Delivery<u64>>,
+    /// The one that was put back last, until one is taken.
+    next: Option<u64>,
     pushed: u64,
 }
 
 impl Pair {
     fn new(limits: Vec<Option<u32>>) -> Self {
         let steps = limits.iter().map(|_| Model::default()).collect();
-        Self { queue: new_queue(&limits), limits, steps, running: Vec::new(), pushed: 0 }
+        Self { queue: new_queue(&limits), limits, steps, running: Vec::new(), next: None, pushed: 0 }
     }
 
     fn apply(&mut self, op: Op) {
@@ -60,20 +72,42 @@ impl Pair {
                 if let Some(popped) = popped {
                     let at = popped.step.0 as usize;
                     let step = &mut self.steps[at];
-                    assert_eq!(Some(popped.seq), step.waiting.pop_front(), "first in, first out, within a step");
+                    let place = step.waiting.iter().position(|&seq| seq == popped.seq).expect("it waits");
+                    assert!(place == 0 || step.is_shuffled, "first in, first out, within a step");
+                    step.waiting.remove(place);
+                    if let Some(next) = self.next.take() {
+                        assert_eq!(popped.seq, next, "what was put back is ahead of all that wait");
+                    }
                     assert_eq!((popped.event, popped.attempt), (popped.seq * 10, 1));
                     step.running += 1;
-                    self.running.push(at);
+                    self.running.push(popped);
                 }
             }
-            Op::Release(at) if !self.running.is_empty() => {
-                let step = self.running.swap_remove(at % self.running.len());
-                self.steps[step].running -= 1;
-                self.queue.release(StepId(u32::try_from(step).unwrap()));
+            Op::Release(at) => drop(self.release(at)),
+            Op::PutBack(at) => {
+                if let Some(delivery) = self.release(at) {
+                    let at = delivery.step.0 as usize;
+                    let step = &mut self.steps[at];
+                    // Where the rule does not hold yet: see the ignored test of it.
+                    if self.limits[at].is_some_and(|limit| step.running + step.waiting.len() >= limit as usize) {
+                        step.is_shuffled = true;
+                    } else {
+                        self.next = Some(delivery.seq);
+                    }
+                    step.waiting.push_front(delivery.seq);
+                    self.queue.put_back(delivery);
+                }
             }
-            Op::Release(_) => {}
         }
         self.check();
+    }
+
+    fn release(&mut self, at: usize) -> Option<Delivery<u64>> {
+        let at = at.checked_rem(self.running.len())?;
+        let delivery = self.running.swap_remove(at);
+        self.steps[delivery.step.0 as usize].running -= 1;
+        self.queue.release(delivery.step);
+        Some(delivery)
     }
 
     fn check(&self) {
@@ -91,6 +125,8 @@ impl Pair {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn limits_hold_and_no_delivery_is_lost_or_doubled(
         limits in prop::collection::vec(prop_oneof![Just(None), (1..4_u32).prop_map(Some)], 1..5),
@@ -134,4 +170,34 @@ fn a_step_that_is_full_does_not_hold_up_the_others() {
     assert!(queue.pop().is_none());
     queue.release(StepId(0));
     assert_eq!(queue.pop().map(|delivery| delivery.seq), Some(2));
+}
+
+fn taken(queue: &mut Queue<u64>) -> Vec<u64> {
+    std::iter::from_fn(|| queue.pop()).map(|delivery| delivery.seq).collect()
+}
+
+#[test]
+fn what_is_put_back_is_ahead_of_all_that_wait() {
+    let mut queue = new_queue(&[None, Some(2)]);
+    for (seq, step) in [(1, 0), (2, 1), (3, 0)] {
+        queue.push(delivery(seq, step));
+    }
+    let (first, second) = (queue.pop().unwrap(), queue.pop().unwrap());
+    queue.release(second.step);
+    queue.put_back(second);
+    queue.release(first.step);
+    queue.put_back(first);
+    assert_eq!(taken(&mut queue), [1, 2, 3]);
+}
+
+#[test]
+#[ignore = "a defect: the release gives the place away before the delivery is put back"]
+fn what_is_put_back_is_ahead_of_those_that_wait_for_a_place_too() {
+    let mut queue = new_queue(&[Some(1)]);
+    queue.push(delivery(1, 0));
+    queue.push(delivery(2, 0));
+    let first = queue.pop().unwrap();
+    queue.release(first.step);
+    queue.put_back(first);
+    assert_eq!(taken(&mut queue), [1]);
 }

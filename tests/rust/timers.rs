@@ -39,6 +39,8 @@ impl Model {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn they_pass_in_order_and_a_cancelled_one_never_does(ops in prop::collection::vec(op(), 0..300)) {
         let mut timers = Timers::default();

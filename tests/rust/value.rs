@@ -140,7 +140,9 @@ proptest! {
     }
 
     #[test]
-    fn a_writer_that_was_reset_forgets_its_text(first in tree(), second in tree(), keep in 0..100_usize) {
+    fn a_writer_that_was_reset_forgets_its_text(
+        first in tree(), second in tree(), keep in prop_oneof![0..1000_usize, Just(usize::MAX)],
+    ) {
         let mut json = JsonWriter::default();
         write(&mut json, &first);
         json.reset(keep);
@@ -149,12 +151,31 @@ proptest! {
         let expected = written(|json| write(json, &second));
         prop_assert_eq!(json.as_str(), expected);
     }
+
+    #[test]
+    fn a_text_can_be_read_at_any_time_and_asking_for_room_changes_nothing(items in prop::collection::vec(text(), 1..6)) {
+        let mut json = JsonWriter::new();
+        json.begin_list();
+        let mut expected = "[".to_owned();
+        for (at, item) in items.iter().enumerate() {
+            prop_assert!(json.has_room_for(item));
+            prop_assert_eq!(json.as_str(), &expected);
+            json.str(item);
+            expected += if at > 0 { "," } else { "" };
+            expected += &written(|json| json.str(item));
+            prop_assert_eq!(json.as_str(), &expected);
+            prop_assert_eq!(json.len(), expected.len() + 1, "with the comma behind the last value");
+        }
+    }
 }
 
 #[test]
 fn nothing_written_is_the_empty_text() {
-    let json = JsonWriter::default();
-    assert!(json.is_empty() && json.as_str().is_empty());
+    const NEW: JsonWriter = JsonWriter::new();
+    for json in [NEW, JsonWriter::default()] {
+        assert!(json.is_empty() && json.as_str().is_empty());
+        assert_eq!(json.len(), 0);
+    }
 }
 
 #[test]
