@@ -49,9 +49,21 @@ impl<E> Queue<E> {
 
     /// Puts a delivery that was taken and released back, ahead of all that wait.
     pub fn put_back(&mut self, delivery: Delivery<E>) {
-        match self.load_if_full(delivery.step) {
-            Some(load) => load.backlog.push_front(delivery),
-            None => self.ready.push_front(delivery),
+        let step = delivery.step;
+        if self.load_if_full(step).is_none() {
+            return self.ready.push_front(delivery);
+        }
+        // The place that it had may have gone to the next one of its step, which then gives it up again.
+        let taker = self.ready.iter().rposition(|ready| ready.step == step);
+        let (ahead, behind) = match taker.and_then(|at| self.ready.remove(at)) {
+            Some(taker) => (Some(delivery), taker),
+            None => (None, delivery),
+        };
+        if let Some(load) = self.loads.get_mut(step.0 as usize) {
+            load.backlog.push_front(behind);
+        }
+        if let Some(ahead) = ahead {
+            self.ready.push_front(ahead);
         }
     }
 

@@ -70,7 +70,8 @@ pub enum Phase {
     Ended,
 }
 
-/// Names one step in flight: a place, and the number of the delivery that has it, since another may have it next.
+/// Names one step in flight: a place, and the number of the delivery that has it, since another delivery may
+/// have it next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Slot {
     place: u32,
@@ -122,7 +123,7 @@ struct Wait<W> {
 }
 
 /// Events that were collected whole.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Complete<E, X> {
     /// The events, in the order of the expected classes.
     pub events: Vec<E>,
@@ -175,6 +176,7 @@ pub struct Run<H: Host> {
     waited: u64,
     kept: VecDeque<(u64, H::Event)>,
     kept_ever: u64,
+    kept_again: u64,
     timers: Timers<Deadline>,
 }
 
@@ -214,6 +216,7 @@ impl<H: Host> Run<H> {
             waited: 0,
             kept: VecDeque::new(),
             kept_ever: KEPT_FROM,
+            kept_again: 0,
             timers,
         }
     }
@@ -397,24 +400,39 @@ impl<H: Host> Run<H> {
         same: impl Fn(&[H::Class]) -> bool,
         class_of: impl Fn(&dyn Fn(H::Class) -> bool) -> Option<H::Class>,
         expected: impl FnOnce() -> (Box<[H::Class]>, H::Expected),
-    ) -> Result<Option<Complete<H::Event, H::Expected>>, Refused<H::Event>> {
+    ) -> Result<Option<Complete<H::Event, H::Expected>>, Refused<(H::Event, Option<H::Expected>)>> {
         if self.phase != Phase::Running {
-            return Err(Refused::new(Error::RunEnded, event));
+            return Err(Refused::new(Error::RunEnded, (event, None)));
         }
-        if !self.groups.contains_key(&GroupName { step, key }) {
-            self.groups.insert(GroupKey { step, key: key.map(Into::into) }, Vec::new());
-        }
-        let groups = self.groups.get_mut(&GroupName { step, key }).expect("was inserted if it was missing");
-        let at = groups.iter().position(|group| same(group.collected.expected())).unwrap_or_else(|| {
+        let known = self.groups.get(&GroupName { step, key });
+        let known = known.and_then(|groups| groups.iter().position(|group| same(group.collected.expected())));
+        let Some(at) = known else {
             let (classes, expected) = expected();
-            groups.push(Group { collected: Collected::new(classes), expected });
-            groups.len() - 1
-        });
+            let mut collected = Collected::new(classes);
+            let Some(class) = class_of(&|class| collected.expects(class)) else {
+                return Err(Refused::new(Error::NotExpected, (event, Some(expected))));
+            };
+            return match collected.add(class, event) {
+                Ok(Some(events)) => Ok(Some(Complete { events, expected: Some(expected) })),
+                Ok(None) => {
+                    let groups = self.groups.entry(GroupKey { step, key: key.map(Into::into) }).or_default();
+                    groups.push(Group { collected, expected });
+                    Ok(None)
+                }
+                Err(refused) => Err(Refused::new(refused.error, (refused.value, Some(expected)))),
+            };
+        };
+        let groups = self.groups.get_mut(&GroupName { step, key }).expect("the group was found in it");
         let collected = &mut groups[at].collected;
         let Some(class) = class_of(&|class| collected.expects(class)) else {
-            return Err(Refused::new(Error::NotExpected, event));
+            return Err(Refused::new(Error::NotExpected, (event, None)));
         };
-        let Some(events) = collected.add(class, event)? else { return Ok(None) };
+        let added = collected.add(class, event);
+        let events = match added {
+            Ok(Some(events)) => events,
+            Ok(None) => return Ok(None),
+            Err(refused) => return Err(Refused::new(refused.error, (refused.value, None))),
+        };
         // A key that is used once must not be remembered for good.
         let mut expected = None;
         if collected.pending().next().is_none() {
@@ -532,9 +550,12 @@ impl<H: Host> Run<H> {
         now
     }
 
-    /// Ends the run although steps are in flight: nothing can drive them any more. Gives back their
-    /// deliveries.
+    /// Ends a run whose outcome is known although steps are in flight: nothing can drive them any more.
+    /// Gives back their deliveries; nothing happens before the outcome is known.
     pub fn abandon(&mut self) -> Vec<Delivery<H::Event>> {
+        if self.phase == Phase::Running {
+            return Vec::new();
+        }
         let flights = std::mem::take(&mut self.flights).into_iter();
         let deliveries = flights.filter_map(|place| match place {
             Place::Taken(flight) => Some(flight.delivery),
@@ -560,8 +581,8 @@ impl<H: Host> Run<H> {
         if self.phase != Phase::Running {
             return Err(Refused::new(Error::RunEnded, event));
         }
-        let first = self.kept.front().map_or(self.kept_ever, |(number, _)| number - 1);
-        self.kept.push_front((first, event));
+        self.kept_again += 1;
+        self.kept.push_front((KEPT_FROM - self.kept_again, event));
         Ok(())
     }
 

@@ -85,10 +85,9 @@ impl JsonWriter {
 
     /// Whether memory can be had for a text, even if every character needs the longest escape.
     pub fn has_room_for(&mut self, text: &str) -> bool {
-        let used = self.out.len() - self.len;
         let need = text.len().saturating_mul(LONGEST_ESCAPE).saturating_add(8);
-        // The vector may double when it grows.
-        self.out.try_reserve(need.saturating_sub(used).max(self.out.len())).is_ok()
+        let room = self.out.len() - self.len;
+        self.out.try_reserve(need.saturating_sub(room)).is_ok()
     }
 
     /// Forgets the text and keeps the allocation, unless it is larger than `keep` bytes.
@@ -196,7 +195,10 @@ impl JsonWriter {
     #[cold]
     fn grow(&mut self, count: usize) {
         const LEAST: usize = 256;
-        self.out.resize((self.len + count).max(self.out.len() * 2).max(LEAST), 0);
+        let need = self.len + count;
+        // What `has_room_for` has got is used before more is asked for.
+        let size = if self.out.capacity() >= need { self.out.capacity() } else { need.max(self.out.len() * 2) };
+        self.out.resize(size.max(LEAST), 0);
     }
 
     #[inline]

@@ -11,7 +11,8 @@ use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use super::convert::{self, PyValue, decode, encode};
 use super::error;
-use super::run::{Run, State};
+use super::run::Run;
+use super::state::State;
 use crate::{Started, StepId};
 
 /// The state and the events of a run, as one step sees them. Every call is synchronous.

@@ -9,21 +9,23 @@
 //! takes that one request back (`uncancel`) when its step has unwound; any further request is somebody
 //! else's, and goes on to whoever awaits.
 
-use std::panic::AssertUnwindSafe;
-
 use parking_lot::Mutex;
 use pyo3::exceptions::asyncio::CancelledError;
-use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyList, PyTraceback};
+use pyo3::types::PyList;
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
+use super::clock::now;
 use super::context::{Context, CurrentRun};
+use super::coroutine::{
+    Active, Entered, Resumed, Sent, awaited, check_sent, current_task, guarded, not_stop_iteration, thrown,
+};
 use super::error;
 use super::gate::{Entry, Gate, yielded};
 use super::plan::{Arguments, Route};
-use super::run::{Outcome, Run, now};
+use super::run::Run;
+use super::state::Outcome;
 use super::wake::{self, Waker, is_closed};
 use crate::{Phase, Slot, Started};
 
@@ -64,35 +66,10 @@ enum At {
     Finished,
 }
 
-/// A step that has begun.
-struct Active {
-    started: Started,
-    coroutine: Py<PyAny>,
-    context: Py<PyAny>,
-    // Whether a cancellation was thrown into it.
-    interrupted: bool,
-}
-
-/// What a coroutine's `send` gives: what it yields, nothing at its end, or what it raises.
-type Resumed = PyResult<Option<Py<PyAny>>>;
-
-enum Sent {
-    Yielded(Py<PyAny>),
-    Returned(Py<PyAny>),
-    Raised(PyErr),
-}
-
 enum Next {
     Step(Active),
     Yield(Py<PyAny>),
     Finish(Resumed),
-}
-
-static CURRENT_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-
-/// The asyncio task that runs now; `None` in Python if there is none.
-pub fn current_task(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    CURRENT_TASK.import(py, "asyncio", "current_task")?.call0()
 }
 
 impl Lane {
@@ -276,7 +253,9 @@ impl Lane {
             let sent = sent.unwrap_or_else(Sent::Raised);
             run.get().state.lock().driving = false;
             let finished = match sent {
-                Sent::Yielded(object) => return Self::suspend(lane, run, active, object).map(|object| Ok(Some(object))),
+                Sent::Yielded(object) => {
+                    return Self::suspend(lane, run, active, object).map(|object| Ok(Some(object)));
+                }
                 Sent::Returned(value) => Self::step_returned(lane, run, active, value.into_bound(lane.py()))?,
                 Sent::Raised(error) => Self::step_raised(lane, run, active, error)?,
             };
@@ -623,118 +602,6 @@ impl Lane {
         let result = run.get().result(py)?;
         if result.is_none(py) { Ok(None) } else { Err(PyStopIteration::new_err((result,))) }
     }
-}
-
-impl Active {
-    #[inline]
-    fn send(&self, py: Python<'_>) -> Sent {
-        let entered = match Entered::new(self.context.bind(py)) {
-            Ok(entered) => entered,
-            Err(error) => return Sent::Raised(error),
-        };
-        let mut result = std::ptr::null_mut();
-        // SAFETY: coroutine and argument are live; the result is an owned reference unless it is an error,
-        // which is fetched.
-        let sent = unsafe {
-            match ffi::PyIter_Send(self.coroutine.as_ptr(), ffi::Py_None(), &raw mut result) {
-                ffi::PySendResult::PYGEN_NEXT => Sent::Yielded(Bound::from_owned_ptr(py, result).unbind()),
-                ffi::PySendResult::PYGEN_RETURN => Sent::Returned(Bound::from_owned_ptr(py, result).unbind()),
-                ffi::PySendResult::PYGEN_ERROR => Sent::Raised(PyErr::fetch(py)),
-            }
-        };
-        drop(entered);
-        sent
-    }
-
-    fn throw(&mut self, py: Python<'_>, error: PyErr) -> Sent {
-        self.interrupted |= error.is_instance_of::<CancelledError>(py);
-        let entered = match Entered::new(self.context.bind(py)) {
-            Ok(entered) => entered,
-            Err(error) => return Sent::Raised(error),
-        };
-        let thrown = self.coroutine.bind(py).call_method1(intern!(py, "throw"), (error.into_value(py),));
-        drop(entered);
-        match thrown {
-            Ok(object) => Sent::Yielded(object.unbind()),
-            Err(error) => match error.value(py).cast::<PyStopIteration>() {
-                Ok(stop) => match stop.getattr(intern!(py, "value")) {
-                    Ok(value) => Sent::Returned(value.unbind()),
-                    Err(error) => Sent::Raised(error),
-                },
-                Err(_) => Sent::Raised(error),
-            },
-        }
-    }
-}
-
-/// Checks what is sent to a coroutine of ours.
-pub fn check_sent(value: &Bound<'_, PyAny>) -> PyResult<()> {
-    if value.is_none() { Ok(()) } else { Err(PyTypeError::new_err("only None can be sent to a run")) }
-}
-
-/// The exception that the arguments of a coroutine's `throw` stand for.
-pub fn thrown(
-    exception: &Bound<'_, PyAny>,
-    value: Option<&Bound<'_, PyAny>>,
-    traceback: Option<&Bound<'_, PyAny>>,
-) -> PyErr {
-    let error = PyErr::from_value(value.filter(|value| !value.is_none()).unwrap_or(exception).clone());
-    if let Some(traceback) = traceback.and_then(|traceback| traceback.cast::<PyTraceback>().ok()) {
-        error.set_traceback(exception.py(), Some(traceback.clone()));
-    }
-    error
-}
-
-/// A context that is current until it is dropped.
-struct Entered<'a, 'py>(&'a Bound<'py, PyAny>);
-
-impl<'a, 'py> Entered<'a, 'py> {
-    #[inline]
-    fn new(context: &'a Bound<'py, PyAny>) -> PyResult<Self> {
-        // SAFETY: `context` is a live context object; a failure is fetched.
-        match unsafe { ffi::PyContext_Enter(context.as_ptr()) } {
-            0 => Ok(Self(context)),
-            _ => Err(PyErr::fetch(context.py())),
-        }
-    }
-}
-
-impl Drop for Entered<'_, '_> {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: the context was entered by `new` in this thread and is left once, in reverse order.
-        unsafe {
-            if ffi::PyContext_Exit(self.0.as_ptr()) != 0 {
-                ffi::PyErr_WriteUnraisable(self.0.as_ptr());
-            }
-        }
-    }
-}
-
-/// Turns a panic, of ours or of one that a `PanicException` carried through Python code, into an error.
-#[inline]
-fn guarded<T>(call: impl FnOnce() -> T) -> PyResult<T> {
-    std::panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| error::internal(&*payload))
-}
-
-/// A `StopIteration` would end the coroutine that awaits the run, as if it were the result (PEP 479).
-fn not_stop_iteration(py: Python<'_>, error: PyErr) -> PyErr {
-    if !error.is_instance_of::<PyStopIteration>(py) {
-        return error;
-    }
-    let instead = PyRuntimeError::new_err(format!("a step raised {}", error::shown(error.value(py))));
-    instead.set_cause(py, Some(error));
-    instead
-}
-
-/// What to send to for an awaitable: a coroutine itself, else the iterator of its `__await__`.
-#[inline]
-fn awaited<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: only reads the type of a live object.
-    if unsafe { ffi::PyCoro_CheckExact(value.as_ptr()) } != 0 {
-        return Ok(value.clone());
-    }
-    value.call_method0(intern!(value.py(), "__await__"))
 }
 
 #[pymethods]

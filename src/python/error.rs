@@ -11,7 +11,8 @@ use pyo3::types::{PyInt, PyString, PyTuple, PyType};
 
 use super::convert::type_name;
 use super::plan::Plan;
-use super::run::{EventWaiter, Run};
+use super::run::Run;
+use super::state::EventWaiter;
 use crate::error::Error;
 use crate::{Started, StepId};
 

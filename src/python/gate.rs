@@ -12,7 +12,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::run::{Outcome, Run};
+use super::run::Run;
+use super::state::Outcome;
 
 // How long the runs of a loop may keep it from its other work.
 const SLICE: Duration = Duration::from_millis(4);

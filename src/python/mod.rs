@@ -1,12 +1,15 @@
 //! The binding: the only room that knows Python, and the only one with `unsafe`.
 //!
 //! - `plan`: a compiled workflow, its step functions and the route of each class of events.
-//! - `run`: a run with its event loop; `driver`: the lanes that run its steps; `gate`: fairness between runs.
+//! - `run`: a run with its event loop; `state`: what changes of it; `clock`: its time and its random bits.
+//! - `driver`: the lanes that run its steps; `coroutine`: one step's coroutine; `gate`: fairness between runs.
 //! - `context`, `wait`, `reader`: what steps and callers use.
 //! - `convert`: values; `parse`: their JSON text back to objects; `wake`: waking waiters from any thread; `error`: every exception.
 
+mod clock;
 mod context;
 mod convert;
+mod coroutine;
 mod driver;
 mod error;
 mod gate;
@@ -14,6 +17,7 @@ mod parse;
 mod plan;
 mod reader;
 mod run;
+mod state;
 mod wait;
 mod wake;
 
@@ -33,7 +37,7 @@ fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(error::panic, module)?)?;
     module.add_function(wrap_pyfunction!(gate::set_result_unless_done, module)?)?;
     module.add_function(wrap_pyfunction!(wake::set_exception_unless_done, module)?)?;
-    let after_fork = wrap_pyfunction!(run::after_fork_in_child, module)?;
+    let after_fork = wrap_pyfunction!(clock::after_fork_in_child, module)?;
     let hook = PyDict::new(module.py());
     hook.set_item("after_in_child", after_fork)?;
     module.py().import("os")?.getattr("register_at_fork")?.call((), Some(&hook))?;

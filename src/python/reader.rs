@@ -9,7 +9,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::driver::thrown;
+use super::coroutine::thrown;
 use super::error;
 use super::gate::yielded;
 use super::run::Run;

@@ -3,54 +3,25 @@
 //! The lock on [`State`] is never held across a call into Python, and nothing of Python is dropped under
 //! it: both can run any code, and that code may use the same run.
 
-use std::sync::OnceLock;
 use std::thread::{self, ThreadId};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use hashbrown::HashMap;
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyBaseException, PyOSError, PyStopIteration};
+use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTraceback};
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::clock::{new_run_id, now};
 use super::context::CurrentRun;
-use super::convert::PyValue;
-use super::driver::{Lane, Stop, check_sent, current_task, thrown};
+use super::coroutine::{check_sent, current_task, thrown};
+use super::driver::{Lane, Stop};
 use super::error;
 use super::gate::Gate;
 use super::plan::{Plan, Route};
 use super::reader::StreamReader;
+use super::state::{Outcome, State};
 use super::wake::{self, Waker, call_soon_threadsafe, is_closed};
-use crate::{Deadline, EventKind, Host, Phase, Run as CoreRun, RunId, Time};
-
-/// The types that Python brings to the core.
-pub struct Python3;
-
-impl Host for Python3 {
-    type Event = Py<PyAny>;
-    type Value = PyValue;
-    type Class = usize;
-    type Waiter = EventWaiter;
-    type Expected = Vec<Py<PyAny>>;
-}
-
-/// Somebody who waits for an event.
-pub struct EventWaiter {
-    pub class: Py<PyAny>,
-    pub matcher: Option<Py<PyAny>>,
-    pub waker: Waker,
-    pub timeout: Option<f64>,
-}
-
-/// How a run ended.
-pub enum Outcome {
-    Result(Py<PyAny>),
-    // The traceback is kept apart: each `raise` of the same exception would make it longer.
-    Failed(Py<PyBaseException>, Option<Py<PyTraceback>>),
-    Cancelled,
-}
+use crate::{Deadline, EventKind, Phase, RunId};
 
 /// A run of a workflow: awaitable, any number of times, for its result.
 #[pyclass(frozen, weakref, module = "treadle")]
@@ -62,38 +33,6 @@ pub struct Run {
     thread: Mutex<ThreadId>,
     is_debug_logged: bool,
     pub state: Mutex<State>,
-}
-
-/// What changes while a run runs.
-pub struct State {
-    pub core: CoreRun<Python3>,
-    /// Whether somebody drives the run: whoever awaited it first, or a task of its own.
-    pub started: bool,
-    pub detached: bool,
-    /// Whether one of the run's lanes is on the stack of its event loop's thread.
-    pub driving: bool,
-    /// How many lanes were made that have not begun.
-    pub scheduled: usize,
-    /// The lanes of tasks that were made of the run itself, as of a coroutine, by the task's address.
-    task_lanes: HashMap<usize, Py<Lane>>,
-    /// The runs that steps of this run await.
-    pub awaits: HashMap<usize, Py<Run>>,
-    /// Lanes that were suspended inside of a step.
-    pub lanes: HashMap<usize, Py<Lane>>,
-    pub outcome: Option<Outcome>,
-    /// Reports the failure when it is dropped, unless somebody was given it.
-    unretrieved: Option<Py<PyAny>>,
-    /// The context in which the run was made; every step gets a copy.
-    pub base_context: Option<Py<PyAny>>,
-    waiters: Vec<Waker>,
-    pub readers: Vec<Waker>,
-    children: HashMap<usize, Py<Run>>,
-    parent: Option<Py<Run>>,
-    pub session: Option<Py<PyDict>>,
-    timer: Option<(Time, Py<PyAny>)>,
-    /// The list that a step collected by last, and the address of its group's classes: the same list needs
-    /// no comparison.
-    pub last_expected: Option<(Py<PyList>, usize)>,
 }
 
 impl Run {
@@ -730,126 +669,4 @@ impl Run {
         let cleared = self.state.lock().clear();
         drop(cleared);
     }
-}
-
-impl State {
-    fn new(plan: &Plan, id: RunId) -> Self {
-        let created = if plan.core.timeout.is_some() { now() } else { 0 };
-        Self {
-            core: CoreRun::new(id, plan.core.clone(), created),
-            started: false,
-            detached: false,
-            driving: false,
-            scheduled: 0,
-            task_lanes: HashMap::new(),
-            awaits: HashMap::new(),
-            lanes: HashMap::new(),
-            outcome: None,
-            unretrieved: None,
-            base_context: None,
-            waiters: Vec::new(),
-            readers: Vec::new(),
-            children: HashMap::new(),
-            parent: None,
-            session: None,
-            timer: None,
-            last_expected: None,
-        }
-    }
-
-    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.core.store().iter().try_for_each(|(_, value)| value.traverse(visit))?;
-        self.core.events().chain(self.core.stream().kept()).try_for_each(|event| visit.call(event))?;
-        for (_, waiter) in self.core.waiters() {
-            visit.call(&waiter.class)?;
-            visit.call(&waiter.matcher)?;
-            waiter.waker.traverse(visit)?;
-        }
-        self.task_lanes.values().try_for_each(|lane| visit.call(lane))?;
-        self.awaits.values().try_for_each(|run| visit.call(run))?;
-        visit.call(&self.unretrieved)?;
-        self.lanes.values().try_for_each(|lane| visit.call(lane))?;
-        match &self.outcome {
-            Some(Outcome::Result(result)) => visit.call(result)?,
-            Some(Outcome::Failed(exception, traceback)) => {
-                visit.call(exception)?;
-                visit.call(traceback)?;
-            }
-            Some(Outcome::Cancelled) | None => {}
-        }
-        visit.call(&self.base_context)?;
-        self.waiters.iter().chain(&self.readers).try_for_each(|waker| waker.traverse(visit))?;
-        self.children.values().try_for_each(|child| visit.call(child))?;
-        visit.call(&self.parent)?;
-        visit.call(&self.session)?;
-        self.last_expected.as_ref().map_or(Ok(()), |(list, _)| visit.call(list))?;
-        self.timer.as_ref().map_or(Ok(()), |(_, handle)| visit.call(handle))
-    }
-
-    // A run whose loop was closed: nothing of it can ever go on.
-    fn abandon(&mut self) -> impl Sized + use<> {
-        let remains = self.core.begin_end();
-        let deliveries = self.core.abandon();
-        let outcome = self.outcome.replace(Outcome::Cancelled);
-        (remains, deliveries, outcome, std::mem::take(&mut self.lanes), self.base_context.take(), self.timer.take())
-    }
-
-    // Breaks the cycles of a run that nobody can reach any more, or that cannot go on.
-    fn clear(&mut self) -> impl Sized + use<> {
-        (
-            self.outcome.take(),
-            self.unretrieved.take(),
-            self.last_expected.take(),
-            self.core.clear(),
-            std::mem::take(&mut self.lanes),
-            std::mem::take(&mut self.task_lanes),
-            std::mem::take(&mut self.awaits),
-            self.base_context.take(),
-            std::mem::take(&mut self.waiters),
-            std::mem::take(&mut self.readers),
-            std::mem::take(&mut self.children),
-            self.parent.take(),
-            self.session.take(),
-            self.timer.take(),
-            self.core.begin_end(),
-        )
-    }
-}
-
-/// The time now, in microseconds since the Unix epoch. It never goes back while the process lives.
-pub fn now() -> Time {
-    static START: OnceLock<(Instant, Time)> = OnceLock::new();
-    let (start, epoch) = START.get_or_init(|| {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        (Instant::now(), since_epoch.as_micros() as Time)
-    });
-    epoch + start.elapsed().as_micros() as Time
-}
-
-const RANDOM_POOL: usize = 10 * 64;
-
-// The bytes, and how many of them were used.
-static RANDOM: Mutex<([u8; RANDOM_POOL], usize)> = Mutex::new(([0; RANDOM_POOL], RANDOM_POOL));
-
-/// A new run id. The random bits come from the operating system, some at a time.
-fn new_run_id() -> PyResult<RunId> {
-    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    let mut pool = RANDOM.lock();
-    let (bytes, used) = &mut *pool;
-    if *used == RANDOM_POOL {
-        getrandom::fill(bytes).map_err(|error| PyOSError::new_err(error.to_string()))?;
-        *used = 0;
-    }
-    let mut random = [0; 10];
-    random.copy_from_slice(&bytes[*used..*used + 10]);
-    *used += 10;
-    Ok(RunId::new(unix_ms, random))
-}
-
-/// Forgets the random bytes at hand. A forked child has a copy of them, and must not give out the ids
-/// that its parent gives out.
-#[pyfunction]
-#[pyo3(name = "_after_fork_in_child")]
-pub fn after_fork_in_child() {
-    RANDOM.lock().1 = RANDOM_POOL;
 }

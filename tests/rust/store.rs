@@ -118,7 +118,7 @@ fn check_history(name: impl Fn(usize) -> String, keys: usize, ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn it_is_a_list_of_pairs_in_the_order_of_the_first_set(

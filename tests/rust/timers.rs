@@ -39,7 +39,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn they_pass_in_order_and_a_cancelled_one_never_does(ops in prop::collection::vec(op(), 0..300)) {

@@ -1,0 +1,151 @@
+//! Driving one coroutine: what a task does with it, inside of a context of its own.
+
+use std::panic::AssertUnwindSafe;
+
+use pyo3::exceptions::asyncio::CancelledError;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTraceback;
+use pyo3::{ffi, intern};
+
+use super::error;
+use crate::Started;
+
+/// A step that has begun.
+pub struct Active {
+    pub started: Started,
+    pub coroutine: Py<PyAny>,
+    pub context: Py<PyAny>,
+    /// Whether a cancellation was thrown into it.
+    pub interrupted: bool,
+}
+
+/// What a coroutine's `send` gives: what it yields, nothing at its end, or what it raises.
+pub type Resumed = PyResult<Option<Py<PyAny>>>;
+
+/// What came of driving a coroutine.
+pub enum Sent {
+    Yielded(Py<PyAny>),
+    Returned(Py<PyAny>),
+    Raised(PyErr),
+}
+
+impl Active {
+    #[inline]
+    pub fn send(&self, py: Python<'_>) -> Sent {
+        let entered = match Entered::new(self.context.bind(py)) {
+            Ok(entered) => entered,
+            Err(error) => return Sent::Raised(error),
+        };
+        let mut result = std::ptr::null_mut();
+        // SAFETY: coroutine and argument are live; the result is an owned reference unless it is an error,
+        // which is fetched.
+        let sent = unsafe {
+            match ffi::PyIter_Send(self.coroutine.as_ptr(), ffi::Py_None(), &raw mut result) {
+                ffi::PySendResult::PYGEN_NEXT => Sent::Yielded(Bound::from_owned_ptr(py, result).unbind()),
+                ffi::PySendResult::PYGEN_RETURN => Sent::Returned(Bound::from_owned_ptr(py, result).unbind()),
+                ffi::PySendResult::PYGEN_ERROR => Sent::Raised(PyErr::fetch(py)),
+            }
+        };
+        drop(entered);
+        sent
+    }
+
+    pub fn throw(&mut self, py: Python<'_>, error: PyErr) -> Sent {
+        self.interrupted |= error.is_instance_of::<CancelledError>(py);
+        let entered = match Entered::new(self.context.bind(py)) {
+            Ok(entered) => entered,
+            Err(error) => return Sent::Raised(error),
+        };
+        let thrown = self.coroutine.bind(py).call_method1(intern!(py, "throw"), (error.into_value(py),));
+        drop(entered);
+        match thrown {
+            Ok(object) => Sent::Yielded(object.unbind()),
+            Err(error) => match error.value(py).cast::<PyStopIteration>() {
+                Ok(stop) => match stop.getattr(intern!(py, "value")) {
+                    Ok(value) => Sent::Returned(value.unbind()),
+                    Err(error) => Sent::Raised(error),
+                },
+                Err(_) => Sent::Raised(error),
+            },
+        }
+    }
+}
+
+/// Checks what is sent to a coroutine of ours.
+pub fn check_sent(value: &Bound<'_, PyAny>) -> PyResult<()> {
+    if value.is_none() { Ok(()) } else { Err(PyTypeError::new_err("only None can be sent to a run")) }
+}
+
+/// The exception that the arguments of a coroutine's `throw` stand for.
+pub fn thrown(
+    exception: &Bound<'_, PyAny>,
+    value: Option<&Bound<'_, PyAny>>,
+    traceback: Option<&Bound<'_, PyAny>>,
+) -> PyErr {
+    let error = PyErr::from_value(value.filter(|value| !value.is_none()).unwrap_or(exception).clone());
+    if let Some(traceback) = traceback.and_then(|traceback| traceback.cast::<PyTraceback>().ok()) {
+        error.set_traceback(exception.py(), Some(traceback.clone()));
+    }
+    error
+}
+
+/// A context that is current until it is dropped.
+pub struct Entered<'a, 'py>(&'a Bound<'py, PyAny>);
+
+impl<'a, 'py> Entered<'a, 'py> {
+    #[inline]
+    pub fn new(context: &'a Bound<'py, PyAny>) -> PyResult<Self> {
+        // SAFETY: `context` is a live context object; a failure is fetched.
+        match unsafe { ffi::PyContext_Enter(context.as_ptr()) } {
+            0 => Ok(Self(context)),
+            _ => Err(PyErr::fetch(context.py())),
+        }
+    }
+}
+
+impl Drop for Entered<'_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the context was entered by `new` in this thread and is left once, in reverse order.
+        unsafe {
+            if ffi::PyContext_Exit(self.0.as_ptr()) != 0 {
+                ffi::PyErr_WriteUnraisable(self.0.as_ptr());
+            }
+        }
+    }
+}
+
+/// Turns a panic, of ours or of one that a `PanicException` carried through Python code, into an error.
+#[inline]
+pub fn guarded<T>(call: impl FnOnce() -> T) -> PyResult<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| error::internal(&*payload))
+}
+
+/// A `StopIteration` would end the coroutine that awaits the run, as if it were the result (PEP 479).
+pub fn not_stop_iteration(py: Python<'_>, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<PyStopIteration>(py) {
+        return error;
+    }
+    let instead = PyRuntimeError::new_err(format!("a step raised {}", error::shown(error.value(py))));
+    instead.set_cause(py, Some(error));
+    instead
+}
+
+/// What to send to for an awaitable: a coroutine itself, else the iterator of its `__await__`.
+#[inline]
+pub fn awaited<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: only reads the type of a live object.
+    if unsafe { ffi::PyCoro_CheckExact(value.as_ptr()) } != 0 {
+        return Ok(value.clone());
+    }
+    value.call_method0(intern!(value.py(), "__await__"))
+}
+
+static CURRENT_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// The asyncio task that runs now; `None` in Python if there is none.
+pub fn current_task(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    CURRENT_TASK.import(py, "asyncio", "current_task")?.call0()
+}
