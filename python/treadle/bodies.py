@@ -1,11 +1,13 @@
 """How steps that are not plain coroutine functions are run: in threads, and as generators."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import copy_context
 from typing import Any
 
 from ._treadle import Context
+from .exceptions import RunEnded
 
 Call = Callable[[Context, Any], Any]
 Body = Callable[[Context, Any], Any]
@@ -21,10 +23,17 @@ def in_thread(call: Call) -> Body:
     async def body(context: Context, event: Any) -> Any:
         loop = asyncio.get_running_loop()
         inside = copy_context()
-        future = loop.run_in_executor(None, lambda: inside.run(_call, call, context, event))
+        is_cancelled = threading.Event()
+
+        def work() -> Any:
+            # A function that has not begun when its step is cancelled never does.
+            return None if is_cancelled.is_set() else inside.run(_call, call, context, event)
+
+        future = loop.run_in_executor(None, work)
         try:
             result = await asyncio.shield(future)
         except asyncio.CancelledError:
+            is_cancelled.set()
             context._revoke()
             await _settled(future)
             raise
@@ -62,6 +71,9 @@ def from_async_generator(call: Callable[[Context, Any], AsyncIterator[Any]]) -> 
             async for emitted in events:
                 if emitted is not None:
                     context.send_event(emitted)
+        except RunEnded:
+            # The generator itself ended the run, and went on.
+            return
         finally:
             aclose = getattr(events, "aclose", None)
             if aclose is not None:

@@ -49,8 +49,10 @@ pub struct Lane {
 struct LaneState {
     at: At,
     task: Option<Py<PyAny>>,
-    // How many requests to cancel its task had before the engine made one.
+    // How many requests to cancel its task had that its steps have dealt with, and how many of the present
+    // ones are the engine's own.
     cancelling_before: usize,
+    own_requests: usize,
     is_registered: bool,
     stop: Option<Stop>,
 }
@@ -74,7 +76,14 @@ enum Next {
 
 impl Lane {
     fn new(run: Py<Run>, is_awaiter: bool, awaiting_run: Option<Py<Run>>) -> Self {
-        let state = LaneState { at: At::Fresh, task: None, cancelling_before: 0, is_registered: false, stop: None };
+        let state = LaneState {
+            at: At::Fresh,
+            task: None,
+            cancelling_before: 0,
+            own_requests: 0,
+            is_registered: false,
+            stop: None,
+        };
         Self { run, is_awaiter, awaiting_run, state: Mutex::new(state) }
     }
 
@@ -89,8 +98,8 @@ impl Lane {
             if run.is(awaiting) || Run::waits_for(run, awaiting) {
                 return Err(error::awaits_itself(&run.get().id_text()));
             }
-            let known = awaiting.get().state.lock().awaits.insert(run.as_ptr() as usize, run.clone().unbind());
-            drop(known);
+            let mut state = awaiting.get().state.lock();
+            state.awaits.entry(run.as_ptr() as usize).or_insert_with(|| (run.clone().unbind(), 0)).1 += 1;
         }
         Py::new(py, Self::new(run.clone().unbind(), true, awaiting.map(Bound::unbind)))
     }
@@ -112,24 +121,33 @@ impl Lane {
         matches!(&self.state.lock().at, At::InStep(active) if active.started.slot == slot)
     }
 
-    /// Cancels the step of a suspended lane. A lane on the stack sees by itself, when its step is suspended,
-    /// that its run is ending.
+    /// Cancels the step of a suspended lane, once for each reason. A lane on the stack sees by itself, when
+    /// its step is suspended, that its run is ending.
     pub fn stop(lane: &Bound<'_, Self>, why: Stop) -> PyResult<()> {
+        let is_new = match lane.get().state.lock().stop {
+            None => true,
+            // A step that went on after its time was over is stopped with its run all the same.
+            Some(Stop::StepTimeout) => why == Stop::RunEnding,
+            Some(Stop::RunEnding) => false,
+        };
+        if is_new { Self::stop_again(lane, why) } else { Ok(()) }
+    }
+
+    /// As [`Lane::stop`], even if the step was cancelled for the same reason before.
+    pub fn stop_again(lane: &Bound<'_, Self>, why: Stop) -> PyResult<()> {
         let py = lane.py();
         let task = {
             let mut state = lane.get().state.lock();
-            match state.at {
-                At::InStep(_) if state.stop.is_none() => {
-                    state.stop = Some(why);
-                    state.task.as_ref().map(|task| task.clone_ref(py))
-                }
-                _ => return Ok(()),
+            if !matches!(state.at, At::InStep(_)) {
+                return Ok(());
             }
+            state.stop = Some(why);
+            state.task.as_ref().map(|task| task.clone_ref(py))
         };
-        let Some(task) = task.filter(|task| !task.is_none(py)) else { return Ok(()) };
-        let before = task.call_method0(py, intern!(py, "cancelling"))?.extract(py)?;
-        lane.get().state.lock().cancelling_before = before;
-        task.call_method0(py, intern!(py, "cancel"))?;
+        if let Some(task) = task.filter(|task| !task.is_none(py)) {
+            lane.get().state.lock().own_requests += 1;
+            task.call_method0(py, intern!(py, "cancel"))?;
+        }
         Ok(())
     }
 
@@ -214,7 +232,7 @@ impl Lane {
             return thrown.map(|error| Self::interrupted(lane, run, error)).transpose();
         }
         if let Some(error) = thrown {
-            return Ok(Some(Next::Finish(Err(error))));
+            return Self::interrupted(lane, run, error).map(Some);
         }
         let (phase, may_drive) = {
             let state = run.get().state.lock();
@@ -246,6 +264,7 @@ impl Lane {
         loop {
             run.get().state.lock().driving = true;
             let error = thrown.take();
+            let was_thrown = error.is_some();
             let sent = guarded(|| match error {
                 None => active.send(lane.py()),
                 Some(error) => active.throw(lane.py(), error),
@@ -254,6 +273,9 @@ impl Lane {
             run.get().state.lock().driving = false;
             let finished = match sent {
                 Sent::Yielded(object) => {
+                    if was_thrown {
+                        Self::note_cancelling(lane)?;
+                    }
                     return Self::suspend(lane, run, active, object).map(|object| Ok(Some(object)));
                 }
                 Sent::Returned(value) => Self::step_returned(lane, run, active, value.into_bound(lane.py()))?,
@@ -302,13 +324,18 @@ impl Lane {
 
     fn register(lane: &Bound<'_, Self>, run: &Bound<'_, Run>) -> PyResult<()> {
         let py = lane.py();
-        // A worker knows its task, unless a task factory has begun it at once.
+        // A worker knows its task, unless a task factory has begun it at once; nobody else has cancelled it.
         let has_task = lane.get().state.lock().task.is_some();
-        let task = if has_task { None } else { Some(current_task(py)?.unbind()) };
+        let task = if has_task { None } else { Some(current_task(py)?) };
+        let before = match &task {
+            Some(task) if !task.is_none() => task.call_method0(intern!(py, "cancelling"))?.extract()?,
+            _ => 0,
+        };
         let mut state = lane.get().state.lock();
         state.is_registered = true;
-        if task.is_some() {
-            state.task = task;
+        state.cancelling_before = before;
+        if let Some(task) = task {
+            state.task = Some(task.unbind());
         }
         drop(state);
         run.get().state.lock().lanes.insert(lane.as_ptr() as usize, lane.clone().unbind());
@@ -316,14 +343,22 @@ impl Lane {
     }
 
     fn finish(lane: &Bound<'_, Self>, run: &Bound<'_, Run>) -> PyResult<()> {
-        let (task, was_registered) = {
+        let (at, task, was_registered) = {
             let mut state = lane.get().state.lock();
-            state.at = At::Finished;
-            (state.task.take(), std::mem::take(&mut state.is_registered))
+            let at = std::mem::replace(&mut state.at, At::Finished);
+            (at, state.task.take(), std::mem::take(&mut state.is_registered))
         };
-        drop(task);
+        // A step that is dropped in the middle runs its clean-up here.
+        drop((at, task));
         if let Some(awaiting) = &lane.get().awaiting_run {
-            let known = awaiting.get().state.lock().awaits.remove(&(run.as_ptr() as usize));
+            let address = run.as_ptr() as usize;
+            let mut state = awaiting.get().state.lock();
+            let is_last = state.awaits.get_mut(&address).is_some_and(|(_, count)| {
+                *count -= 1;
+                *count == 0
+            });
+            let known = if is_last { state.awaits.remove(&address) } else { None };
+            drop(state);
             drop(known);
         }
         if was_registered {
@@ -543,32 +578,39 @@ impl Lane {
     /// it, and whether somebody else has asked for the same meanwhile.
     fn settle_cancellation(lane: &Bound<'_, Self>) -> PyResult<(Option<Stop>, bool)> {
         let py = lane.py();
-        let (stop, task, before) = {
+        let (stop, own, task, before) = {
             let mut state = lane.get().state.lock();
-            (state.stop.take(), state.task.as_ref().map(|task| task.clone_ref(py)), state.cancelling_before)
+            let task = state.task.as_ref().map(|task| task.clone_ref(py));
+            (state.stop.take(), std::mem::take(&mut state.own_requests), task, state.cancelling_before)
         };
         let (Some(_), Some(task)) = (stop, task.filter(|task| !task.is_none(py))) else { return Ok((stop, false)) };
-        let requests: usize = task.call_method0(py, intern!(py, "uncancel"))?.extract(py)?;
+        for _ in 0..own {
+            task.call_method0(py, intern!(py, "uncancel"))?;
+        }
+        let requests: usize = task.call_method0(py, intern!(py, "cancelling"))?.extract(py)?;
         Ok((stop, requests > before))
+    }
+
+    /// The step goes on although it was cancelled: it has dealt with the requests so far.
+    fn note_cancelling(lane: &Bound<'_, Self>) -> PyResult<()> {
+        let py = lane.py();
+        let task = lane.get().state.lock().task.as_ref().map(|task| task.clone_ref(py));
+        let Some(task) = task.filter(|task| !task.is_none(py)) else { return Ok(()) };
+        let requests: usize = task.call_method0(py, intern!(py, "cancelling"))?.extract(py)?;
+        let mut state = lane.get().state.lock();
+        state.cancelling_before = requests.saturating_sub(state.own_requests);
+        Ok(())
     }
 
     /// Something was thrown into a lane that runs no step.
     fn interrupted(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, error: PyErr) -> PyResult<Next> {
-        let py = lane.py();
-        let is_bound = {
-            let state = run.get().state.lock();
-            !(lane.get().is_awaiter && state.detached)
-        };
-        let is_cancellation = error.is_instance_of::<CancelledError>(py);
-        if is_cancellation && is_bound {
+        let is_bound = !(lane.get().is_awaiter && run.get().state.lock().detached);
+        if is_bound {
             Run::end(run, Outcome::Cancelled)?;
             return Self::at_end(lane, run, Some(error));
         }
-        if !is_bound {
-            let needs_lane = run.get().state.lock().core.ready() > 0;
-            if needs_lane {
-                Run::wake_lanes(run)?;
-            }
+        if run.get().state.lock().core.ready() > 0 {
+            Run::wake_lanes(run)?;
         }
         Ok(Next::Finish(Err(error)))
     }

@@ -85,8 +85,14 @@ impl Run {
 
     /// Makes lanes, each with a task of its own.
     pub fn spawn_lanes(run: &Bound<'_, Self>, count: usize) -> PyResult<()> {
-        run.get().state.lock().scheduled += count;
-        (0..count).try_for_each(|_| Lane::spawn(run))
+        for _ in 0..count {
+            run.get().state.lock().scheduled += 1;
+            if let Err(error) = Lane::spawn(run) {
+                run.get().state.lock().scheduled -= 1;
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Has somebody take up deliveries that are ready: called after anything but a lane of this run on the
@@ -202,16 +208,41 @@ impl Run {
             }
             let waiter = run.get().state.lock().core.end_wait(id);
             let Some(waiter) = waiter else { continue };
+            if waiter.waker.is_gone(py)? {
+                continue;
+            }
             match matches {
-                Ok(_) => {
+                Ok(_) if waiter.waker.is_here() => {
                     waiter.waker.wake(py, event.clone().unbind())?;
                     Self::wait_ended(run)?;
+                    return Ok(true);
+                }
+                Ok(_) => {
+                    // By the time that its loop hears of it, the waiter may be gone: then somebody else gets it.
+                    let give = run.getattr(intern!(py, "_give"))?;
+                    waiter.waker.call_soon(py, (give, &waiter.waker.future, event))?;
                     return Ok(true);
                 }
                 // A matcher that raises is the fault of whoever waits, not of whoever sends.
                 Err(error) => waiter.waker.fail(py, error)?,
             }
         }
+    }
+
+    /// An event comes back from somebody who waited for it and went away: it goes to somebody else who
+    /// waits, else to the steps that accept it, else it is kept.
+    pub fn give_back(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = run.py();
+        if run.get().state.lock().core.phase() != Phase::Running || Self::offer(run, event)? {
+            return Ok(());
+        }
+        if let Route::Steps(kind) = run.get().plan.get().route(event) {
+            run.get().deliver(py, kind, event)?;
+            return Self::wake_lanes(run);
+        }
+        let kept = run.get().state.lock().core.keep_again(event.clone().unbind());
+        drop(kept);
+        Ok(())
     }
 
     /// The first `StopEvent` ends the run.
@@ -273,17 +304,19 @@ impl Run {
             let children: Vec<_> = state.children.values().map(|child| child.clone_ref(py)).collect();
             (remains, lanes, children)
         };
+        // One that fails must not keep the others from being told.
+        let mut told = Ok(());
         for waiter in &remains.waiters {
-            waiter.waker.cancel(py)?;
+            told = told.and(waiter.waker.cancel(py));
         }
         drop(remains);
         for lane in lanes {
-            Lane::stop(lane.bind(py), Stop::RunEnding)?;
+            told = told.and(Lane::stop(lane.bind(py), Stop::RunEnding));
         }
         for child in children {
-            Self::cancel(child.bind(py))?;
+            told = told.and(Self::cancel(child.bind(py)).map(|_| ()));
         }
-        Self::try_finish(run)
+        told.and(Self::try_finish(run))
     }
 
     /// Once the last step and the last child have stopped, the run is over.
@@ -320,12 +353,13 @@ impl Run {
         if let Some((_, handle)) = timer {
             handle.call_method0(py, intern!(py, "cancel"))?;
         }
+        let mut told = Ok(());
         for waker in waiters.iter().chain(&readers) {
-            waker.wake(py, py.None())?;
+            told = told.and(waker.wake(py, py.None()));
         }
         match parent {
-            Some(parent) => Self::child_ended(parent.bind(py), run),
-            None => Ok(()),
+            Some(parent) => told.and(Self::child_ended(parent.bind(py), run)),
+            None => told,
         }
     }
 
@@ -462,7 +496,7 @@ impl Run {
         let mut asked = vec![run.clone()];
         let mut at = 0;
         while let Some(next) = asked.get(at).cloned() {
-            let awaited: Vec<_> = next.get().state.lock().awaits.values().map(|run| run.clone_ref(py)).collect();
+            let awaited: Vec<_> = next.get().state.lock().awaits.values().map(|(run, _)| run.clone_ref(py)).collect();
             for run in awaited {
                 let run = run.into_bound(py);
                 if run.is(other) {
@@ -478,6 +512,12 @@ impl Run {
     }
 
     fn cancel_now(run: &Bound<'_, Self>) -> PyResult<()> {
+        if run.get().state.lock().core.phase() == Phase::Ending {
+            // Asked again: a step may have caught the first cancellation.
+            let py = run.py();
+            let lanes: Vec<_> = run.get().state.lock().lanes.values().map(|lane| lane.clone_ref(py)).collect();
+            return lanes.iter().try_for_each(|lane| Lane::stop_again(lane.bind(py), Stop::RunEnding));
+        }
         let unstarted = !std::mem::replace(&mut run.get().state.lock().started, true);
         if unstarted {
             run.get().gate.get().forget_run(run);
@@ -592,18 +632,20 @@ impl Run {
     /// Cancels the run: its steps get `CancelledError` and are awaited. Says whether it was still going on.
     fn cancel(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
-        if slf.get().state.lock().core.phase() != Phase::Running {
+        let phase = slf.get().state.lock().core.phase();
+        if phase == Phase::Ended {
             return Ok(false);
         }
         if is_closed(slf.get().event_loop.bind(py))? {
             let abandoned = slf.get().state.lock().abandon();
             drop(abandoned);
+            Self::finish(slf)?;
         } else if slf.get().is_on_its_thread() {
             Self::cancel_now(slf)?;
         } else {
             slf.get().call_soon(py, (slf.getattr(intern!(py, "_cancel_now"))?,))?;
         }
-        Ok(true)
+        Ok(phase == Phase::Running)
     }
 
     /// Unbinds the run from whoever awaits it and from the run that started it: neither's end cancels it.
@@ -631,6 +673,15 @@ impl Run {
 
     fn _stop(slf: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
         Self::stop(slf, event)
+    }
+
+    fn _give(slf: &Bound<'_, Self>, future: &Bound<'_, PyAny>, event: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        if future.call_method0(intern!(py, "done"))?.is_truthy()? {
+            return Self::give_back(slf, event);
+        }
+        future.call_method1(intern!(py, "set_result"), (event,))?;
+        Self::wait_ended(slf)
     }
 
     fn _try_finish(slf: &Bound<'_, Self>) -> PyResult<()> {

@@ -53,8 +53,8 @@ pub struct State {
     pub scheduled: usize,
     /// The lanes of tasks that were made of the run itself, as of a coroutine, by the task's address.
     pub task_lanes: HashMap<usize, Py<Lane>>,
-    /// The runs that steps of this run await.
-    pub awaits: HashMap<usize, Py<Run>>,
+    /// The runs that steps of this run await, and how many times each.
+    pub awaits: HashMap<usize, (Py<Run>, usize)>,
     /// Lanes that were suspended inside of a step.
     pub lanes: HashMap<usize, Py<Lane>>,
     pub outcome: Option<Outcome>,
@@ -107,7 +107,7 @@ impl State {
             waiter.waker.traverse(visit)?;
         }
         self.task_lanes.values().try_for_each(|lane| visit.call(lane))?;
-        self.awaits.values().try_for_each(|run| visit.call(run))?;
+        self.awaits.values().try_for_each(|(run, _)| visit.call(run))?;
         visit.call(&self.unretrieved)?;
         self.lanes.values().try_for_each(|lane| visit.call(lane))?;
         match &self.outcome {

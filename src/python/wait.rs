@@ -58,20 +58,40 @@ impl EventWait {
         let matcher = matcher.map(predicate).transpose()?;
         let at = match take_kept(run, class, matcher.as_ref())? {
             Some(event) => At::Ready(event),
-            None => {
-                let waker = Waker::new(&event_loop)?;
-                let future = waker.future.clone_ref(py);
-                let waiter = EventWaiter { class: class.clone().unbind().into_any(), matcher, waker, timeout };
-                let deadline = timeout.map(|timeout| now().saturating_add(micros(timeout)));
-                let id = context.get().state()?.core.wait(waiter, deadline);
-                let id = id.map_err(|_refused| error::run_ended(&run.get().id_text(), "wait_for_event"))?;
-                if deadline.is_some() {
-                    Run::arm_timer(run)?;
-                }
-                At::Waiting(id, future)
-            }
+            None => Self::register(context, &event_loop, class, matcher, timeout)?,
         };
         Py::new(py, Self { run: run.clone().unbind(), at: Mutex::new(at) })
+    }
+
+    fn register(
+        context: &Bound<'_, Context>,
+        event_loop: &Bound<'_, PyAny>,
+        class: &Bound<'_, PyType>,
+        matcher: Option<Py<PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<At> {
+        let py = context.py();
+        let run = context.get().run.bind(py);
+        let waker = Waker::new(event_loop)?;
+        let future = waker.future.clone_ref(py);
+        let asked = matcher.as_ref().map(|matcher| matcher.clone_ref(py));
+        let waiter = EventWaiter { class: class.clone().unbind().into_any(), matcher, waker, timeout };
+        let deadline = timeout.map(|timeout| now().saturating_add(micros(timeout)));
+        let id = context.get().state()?.core.wait(waiter, deadline);
+        let id = id.map_err(|_refused| error::run_ended(&run.get().id_text(), "wait_for_event"))?;
+        if deadline.is_some() {
+            Run::arm_timer(run)?;
+        }
+        // Another thread may have sent an event between the first look and the registration.
+        if let Some(event) = take_kept(run, class, asked.as_ref())? {
+            let waiter = run.get().state.lock().core.end_wait(id);
+            if waiter.is_some() {
+                return Ok(At::Ready(event));
+            }
+            let kept = run.get().state.lock().core.keep_again(event);
+            drop(kept);
+        }
+        Ok(At::Waiting(id, future))
     }
 
     fn resume(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -114,11 +134,7 @@ impl EventWait {
                 future.call_method0(intern!(py, "result"))?.unbind()
             }
         };
-        if !Run::offer(run, event.bind(py))? {
-            let kept = run.get().state.lock().core.keep_again(event);
-            drop(kept);
-        }
-        Ok(())
+        Run::give_back(run, event.bind(py))
     }
 }
 

@@ -34,6 +34,22 @@ impl Waker {
         Ok(Self { event_loop: event_loop.clone().unbind(), thread: thread::current().id(), future })
     }
 
+    /// Whether the future lives on the event loop of this thread.
+    pub fn is_here(&self) -> bool {
+        thread::current().id() == self.thread
+    }
+
+    /// Whether nobody waits any more: the future is resolved or cancelled, or its loop was closed.
+    pub fn is_gone(&self, py: Python<'_>) -> PyResult<bool> {
+        let is_done = self.future.call_method0(py, intern!(py, "done"))?.is_truthy(py)?;
+        Ok(is_done || is_closed(self.event_loop.bind(py))?)
+    }
+
+    /// Has the loop of the future call something.
+    pub fn call_soon<'py>(&self, py: Python<'py>, call: impl pyo3::call::PyCallArgs<'py>) -> PyResult<()> {
+        call_soon_threadsafe(self.event_loop.bind(py), call)
+    }
+
     /// Resolves the future. A loop that is closed by now has nobody left to wake.
     pub fn wake(&self, py: Python<'_>, result: Py<PyAny>) -> PyResult<()> {
         let event_loop = self.event_loop.bind(py);

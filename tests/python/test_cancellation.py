@@ -60,9 +60,6 @@ async def test_cancelling_the_awaiter_cancels_the_run_at_every_point(passes: int
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.sleep(0.005)
-    if passes == 0:  # a task that is cancelled before it has begun never awaited the run
-        assert run.cancel()
-        await asyncio.sleep(0.005)
     assert events in ([], ["begin", "cancelled", "cleaned up"])
     assert run.status == "cancelled"
 
