@@ -46,7 +46,7 @@ async def use_data(ctx: Context, ev: NextEvent):  # type: ignore[no-untyped-def]
     seen.append(ctx.run_id())
     ctx.write_event_to_stream(ProgressEvent(done=1))
     ctx.send_event(ContinueEvent())  # routes by hand, so the step returns None
-    return None
+    return None  # noqa: RET501
 
 
 @step
