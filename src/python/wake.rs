@@ -56,7 +56,7 @@ impl Waker {
         if is_closed(event_loop)? {
             return Ok(());
         }
-        if thread::current().id() == self.thread {
+        if self.is_here() {
             return set_result_unless_done(self.future.bind(py), result);
         }
         let function = py.import(intern!(py, "treadle._treadle"))?.getattr(intern!(py, "_set_result_unless_done"))?;
@@ -69,7 +69,7 @@ impl Waker {
         if is_closed(event_loop)? {
             return Ok(());
         }
-        if thread::current().id() == self.thread {
+        if self.is_here() {
             return set_exception_unless_done(self.future.bind(py), error.into_value(py).into_any());
         }
         let function =
@@ -81,7 +81,7 @@ impl Waker {
     pub fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         let event_loop = self.event_loop.bind(py);
         let cancel = self.future.bind(py).getattr(intern!(py, "cancel"))?;
-        if thread::current().id() == self.thread {
+        if self.is_here() {
             cancel.call0()?;
         } else if !is_closed(event_loop)? {
             call_soon_threadsafe(event_loop, (cancel,))?;
