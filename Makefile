@@ -36,10 +36,15 @@ test: setup test-rust test-python  ## run every test, of the core and of the pac
 .PHONY: test-rust
 test-rust: cargo
 	$(LIMIT) cargo test
+	$(LIMIT) cargo test --features sqlite
 
 .PHONY: test-python
 test-python: setup
 	$(LIMIT) $(BIN)/pytest
+
+.PHONY: torture
+torture: setup  ## kill processes that execute durable runs, 3,000 times
+	KILLS=3000 $(LIMIT) $(BIN)/pytest -q -s tests/python/torture
 
 .PHONY: lint
 lint: setup lint-rust lint-python docs  ## check style and types, and run the examples in the pages
@@ -48,6 +53,7 @@ lint: setup lint-rust lint-python docs  ## check style and types, and run the ex
 lint-rust: cargo $(VENV)/installed
 	cargo fmt --check
 	$(LIMIT) cargo clippy --all-targets -- -D warnings
+	$(LIMIT) cargo clippy --all-targets --features sqlite -- -D warnings
 	$(LIMIT) cargo clippy --all-targets --features python -- -D warnings
 
 .PHONY: lint-python
@@ -65,12 +71,28 @@ docs: setup  ## run the examples in README and docs/, and check their links
 
 .PHONY: bench
 bench: setup  ## measure the core, then the package
-	cargo bench --bench core
+	cargo bench --bench core --bench formats
+	cargo bench --features sqlite --bench journal
 	cd benches/python && ../../$(BIN)/pytest -c /dev/null --rootdir . -q .
 
 .PHONY: bench-peers
-bench-peers: $(PEERS)/built  ## compare with other engines; writes docs/performance.md
+bench-peers: $(PEERS)/built  ## compare with other engines; writes docs/performance.md and docs/durability.md
 	$(PEERS)/bin/python benches/python/compare_peers.py --write docs/performance.md
+	$(PEERS)/bin/python benches/python/compare_durable.py --write docs/durability.md
+
+# The decoders of everything that comes from outside; a crash, a second for one input or much memory fails.
+FUZZ := snapshot_open snapshot_inspect record_decode
+FUZZ_SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: cargo  ## run each decoder on hostile bytes, for a minute
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	python3 fuzz/seed.py
+	@for target in $(FUZZ); do \
+		cargo fuzz run --sanitizer none $$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=1 -rss_limit_mb=512 -max_len=16384 -print_final_stats=1 \
+			|| exit 1; \
+	done
 
 .PHONY: wheel
 wheel: setup  ## build a wheel into dist/
@@ -97,10 +119,12 @@ $(VENV)/built: $(VENV)/installed $(RUST) | cargo
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
 	@touch $@
 
-$(PEERS)/built: benches/python/peers/requirements.txt benches/python/peers/requirements-blazen.txt $(VENV)/built
+$(PEERS)/built: benches/python/peers/requirements.txt benches/python/peers/requirements-blazen.txt \
+		benches/python/peers/requirements-durable.txt $(VENV)/built
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --requirement benches/python/peers/requirements.txt
 	-$(PEERS)/bin/python -m pip install --quiet --requirement benches/python/peers/requirements-blazen.txt
+	-$(PEERS)/bin/python -m pip install --quiet --requirement benches/python/peers/requirements-durable.txt
 	rm -rf $(PEERS)/wheel
 	$(BIN)/maturin build --release --out $(PEERS)/wheel --interpreter $(PEERS)/bin/python
 	$(PEERS)/bin/python -m pip install --quiet --force-reinstall --no-deps $(PEERS)/wheel/*.whl

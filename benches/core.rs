@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use treadle::{
-    Collected, Delivery, EventKind, Host, JsonWriter, Plan, Queue, Routes, Run, RunId, StepId, StepPlan, Store, Stream,
-    Tag, Timers, Value,
+    Collected, Collecting, Delivery, EventKind, Host, HostImage, HostRecord, Image, JsonWriter, Plan, Queue, Routes,
+    Run, RunId, Slot, StepId, StepPlan, Store, Stream, Tag, Timers, Value,
 };
 
 /// A host whose events and values cost nothing of their own.
@@ -19,7 +19,18 @@ impl Host for Guest {
     type Value = Value;
     type Class = u32;
     type Waiter = u64;
-    type Expected = ();
+
+    fn copy_event(event: &u64) -> u64 {
+        *event
+    }
+
+    fn copy_value(value: &Value) -> Value {
+        value.clone()
+    }
+
+    fn is_same_event(one: &u64, other: &u64) -> bool {
+        one == other
+    }
 }
 
 fn run_of(steps: Vec<StepPlan>) -> Run<Guest> {
@@ -27,7 +38,7 @@ fn run_of(steps: Vec<StepPlan>) -> Run<Guest> {
     for at in (0..).take(steps.len()) {
         routes.add([StepId(at)]);
     }
-    let plan = Plan { steps, routes, timeout: None, stream_limit: 65_536 };
+    let plan = Plan { steps, routes, stream_limit: 65_536, ..Plan::default() };
     Run::new(RunId::new(0, [0; 10]), Arc::new(plan), 0)
 }
 
@@ -81,6 +92,7 @@ fn value(c: &mut Criterion) {
     };
     bench("encode a small dict", &small_dict);
     bench("encode 1,200 values", &dict_of_small_dicts);
+    bench("encode 10,000 ints", &|json| (0..10_000).for_each(|number| json.int(number * 7)));
     let plain = "a plain text ".repeat(1 << 16);
     bench("encode a string of 850 KB", &|json| json.str(&plain));
     let quoted = "a \"text\" of lines\n".repeat(1 << 16);
@@ -90,7 +102,7 @@ fn value(c: &mut Criterion) {
 
 fn store(c: &mut Criterion) {
     let mut group = c.benchmark_group("store");
-    let value = Value { tag: Tag::Json, bytes: b"1".as_slice().into() };
+    let value = Value::new(Tag::Json, b"1".as_slice());
     for count in [1, 100, 10_000] {
         let keys: Vec<_> = (0..count).map(|number| format!("key {number}")).collect();
         let mut store = Store::default();
@@ -141,7 +153,7 @@ fn queue(c: &mut Criterion) {
         let mut queue: Queue<u64> = Queue::new([limit, None].into_iter());
         // Some are always there.
         for seq in 0..100 {
-            queue.push(Delivery { seq, step: StepId(0), attempt: 1, event: seq });
+            queue.push(Delivery::new(seq, StepId(0), seq));
         }
         group.bench_function(BenchmarkId::new("pop, release and push", name), |b| {
             b.iter(|| {
@@ -210,7 +222,7 @@ fn timers(c: &mut Criterion) {
 
 /// One step of a chain: its event is delivered, it starts, it finishes.
 fn chain_step(run: &mut Run<Guest>) -> Option<u64> {
-    run.deliver(black_box(EventKind(0)), 1, |event| *event).ok()?;
+    run.deliver(black_box(EventKind(0)), 1).ok()?;
     let started = run.start_next(|| 0)?;
     run.event(started.slot).copied()?;
     run.finish_step(started.slot).map(|delivery| delivery.event)
@@ -219,7 +231,7 @@ fn chain_step(run: &mut Run<Guest>) -> Option<u64> {
 fn fan_out(run: &mut Run<Guest>, count: u64) -> u64 {
     let mut sum = 0;
     for event in 0..count {
-        let _ = run.deliver(EventKind(0), event, |event| *event);
+        let _ = run.deliver(EventKind(0), event);
     }
     while let Some(started) = run.start_next(|| 0) {
         sum += run.finish_step(started.slot).map_or(0, |delivery| delivery.event);
@@ -229,7 +241,7 @@ fn fan_out(run: &mut Run<Guest>, count: u64) -> u64 {
 
 fn fan_out_all_at_once(run: &mut Run<Guest>, count: u64) -> u64 {
     for event in 0..count {
-        let _ = run.deliver(EventKind(0), event, |event| *event);
+        let _ = run.deliver(EventKind(0), event);
     }
     let started: Vec<_> = std::iter::from_fn(|| run.start_next(|| 0)).collect();
     started.iter().filter_map(|started| run.finish_step(started.slot)).map(|delivery| delivery.event).sum()
@@ -272,19 +284,21 @@ fn run(c: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     for count in [0, 10_000] {
         let mut run = run_of(vec![plain.clone()]);
+        let slot = a_slot(&mut run);
         for waiter in 0..count {
-            let _ = run.wait(waiter, Some(waiter));
+            let _ = run.wait(slot, waiter, Some(1), Some(waiter));
         }
         group.bench_function(BenchmarkId::new("wait and its end, others", count), |b| {
             b.iter(|| {
-                let id = run.wait(black_box(7), Some(1_000_000)).ok()?;
-                run.end_wait(id)
+                let id = run.wait(slot, black_box(7), Some(1), Some(1_000_000)).ok()?;
+                run.end_wait(id).map(|over| over.waiter)
             });
         });
     }
     for count in [100, 10_000] {
         let mut run = run_of(vec![plain.clone()]);
-        let mut ids: Vec<_> = (0..count).filter_map(|waiter| run.wait(waiter, None).ok()).collect();
+        let slot = a_slot(&mut run);
+        let mut ids: Vec<_> = (0..count).filter_map(|waiter| run.wait(slot, waiter, Some(1), None).ok()).collect();
         let mut random = 1_usize;
         group.bench_function(BenchmarkId::new("a wait in any place ends, others", count), |b| {
             b.iter(|| {
@@ -292,7 +306,7 @@ fn run(c: &mut Criterion) {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let at = (random >> 33) % ids.len();
                 run.end_wait(ids[at])?;
-                ids[at] = run.wait(black_box(7), None).ok()?;
+                ids[at] = run.wait(slot, black_box(7), Some(1), None).ok()?;
                 Some(())
             });
         });
@@ -309,16 +323,72 @@ fn run(c: &mut Criterion) {
     group.finish();
 }
 
+/// What a run costs that is tried again, put down and gone on with.
+fn restart(c: &mut Criterion) {
+    let mut group = c.benchmark_group("restart");
+    let plain = StepPlan::default();
+    let mut retried = run_of(vec![plain.clone()]);
+    group.bench_function("a step that fails once", |b| b.iter(|| fail_once(&mut retried)));
+    let mut run = run_of(vec![plain.clone()]);
+    let value = Value::new(Tag::Json, &b"1"[..]);
+    for number in 0..10_000 {
+        let _ = run.set(&format!("key {number}"), value.clone());
+    }
+    let _ = run.deliver(EventKind(0), 1);
+    let plan = Arc::clone(run.plan());
+    group.throughput(Throughput::Elements(10_000));
+    group.bench_function(BenchmarkId::new("image, keys", 10_000), |b| b.iter_with_large_drop(|| run.image()));
+    group.bench_function(BenchmarkId::new("restore, keys", 10_000), |b| {
+        let restore = |image| Run::<Guest>::restore(image, Arc::clone(&plan));
+        b.iter_batched(|| run.image(), restore, BatchSize::LargeInput);
+    });
+    let mut run = run_of(vec![plain]);
+    let empty = run.image();
+    run.start_log();
+    run.acknowledge(u64::MAX);
+    for number in 0..2_000 {
+        let _ = run.set(&format!("key {}", number % 100), value.clone());
+        chain_step(&mut run);
+    }
+    let records = run.take_log();
+    group.throughput(Throughput::Elements(records.len() as u64));
+    group.bench_function("apply a record", |b| {
+        let new = || (Image::new(empty.id, "", empty.steps.clone(), 0, None), records.clone());
+        b.iter_batched(new, |(image, records)| fold(image, records), BatchSize::LargeInput);
+    });
+    group.finish();
+}
+
+fn fail_once(run: &mut Run<Guest>) -> Option<u64> {
+    run.deliver(black_box(EventKind(0)), 1).ok()?;
+    let started = run.start_next(|| 0)?;
+    run.retry(started.slot, "no".into(), 10).ok()?;
+    run.expire(10)?;
+    let started = run.start_next(|| 10)?;
+    run.finish_step(started.slot).map(|delivery| delivery.event)
+}
+
+fn fold(mut image: HostImage<Guest>, records: Vec<HostRecord<Guest>>) -> HostImage<Guest> {
+    for record in records {
+        image.apply(record).expect("a run records what is possible");
+    }
+    image
+}
+
+/// A step in flight.
+fn a_slot(run: &mut Run<Guest>) -> Slot {
+    let _ = run.deliver(EventKind(0), 1);
+    run.start_next(|| 0).expect("it is ready").slot
+}
+
+/// Two steps that each add an event to a group, which the second one completes.
 fn collect_pair(run: &mut Run<Guest>, key: &str) -> usize {
     let mut add = |event| {
-        let answer = run.collect(
-            (StepId(0), Some(key)),
-            event,
-            |classes| classes == [1, 1],
-            |_| Some(1),
-            || ([1, 1].into(), ()),
-        );
-        answer.ok().flatten().map_or(0, |complete| complete.events.len())
+        let slot = a_slot(run);
+        let call = Collecting { slot, step: StepId(0), key: Some(key), event };
+        let answer = run.collect(call, |classes| classes == [1, 1], |_| Some(1), || [1, 1].into());
+        run.finish_step(slot);
+        answer.ok().and_then(|gathered| gathered.events).map_or(0, |events| events.len())
     };
     add(1) + add(2)
 }
@@ -326,6 +396,6 @@ fn collect_pair(run: &mut Run<Guest>, key: &str) -> usize {
 criterion_group! {
     name = core;
     config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_millis(1000)).sample_size(30);
-    targets = value, store, event, queue, stream, timers, run
+    targets = value, store, event, queue, stream, timers, run, restart
 }
 criterion_main!(core);

@@ -1,6 +1,10 @@
 //! What can go wrong in the core.
 
+mod format;
+
 use std::fmt;
+
+pub use format::FormatError;
 
 /// Every error of the core. The Python binding maps each to one exception class, in one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,8 +14,27 @@ pub enum Error {
     InvalidRunId(String),
     /// The run is over: it takes no events and no changes any more.
     RunEnded,
+    /// The key was written since its version was read.
+    Outdated,
     /// An event reached `collect` whose class is not among the expected ones.
     NotExpected,
+    /// The state of a run is asked for as it was before what its checkpoint has folded.
+    Folded {
+        /// The first record after which its state is known.
+        first: u64,
+    },
+    /// A record cannot come behind those before it: the log is not one of a run.
+    InvalidRecord(&'static str),
+    /// No run can have such an image.
+    InvalidImage(&'static str),
+    /// Bytes that are not a snapshot or a record, or must not be trusted.
+    Format(FormatError),
+}
+
+impl From<FormatError> for Error {
+    fn from(error: FormatError) -> Self {
+        Self::Format(error)
+    }
 }
 
 /// A refused call: why, and what it was to take, for the caller to drop where foreign code may run.
@@ -34,6 +57,13 @@ impl fmt::Display for Error {
         match self {
             Self::InvalidRunId(text) => write!(f, "not a run id (a UUID): {text:?}"),
             Self::RunEnded => f.write_str("the run has ended"),
+            Self::InvalidRecord(why) => write!(f, "the records are not those of a run: {why}"),
+            Self::Folded { first } => {
+                write!(f, "the run's state is known only from record {first} on: earlier ones were folded")
+            }
+            Self::InvalidImage(why) => write!(f, "this is not the image of a run: {why}"),
+            Self::Format(error) => error.fmt(f),
+            Self::Outdated => f.write_str("the key was written meanwhile"),
             Self::NotExpected => f.write_str("the event's class is not among the expected ones"),
         }
     }

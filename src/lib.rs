@@ -8,29 +8,56 @@
 //! - [`event`]: kinds of events and the table of routes.
 //! - [`queue`]: deliveries that wait for a step, and events that a step collects.
 //! - [`stream`]: what a run publishes.
-//! - [`timers`]: the deadlines of a run.
+//! - [`timers`]: the deadlines of a run. [`retry`]: when a failed step is tried again.
+//! - [`replay`]: what a delivery has done so far, for a body that runs again.
+//! - [`record`]: what happens to a run; [`image`]: a run as plain data, the fold of its records;
+//!   [`translate`]: either as objects of a host or as bytes.
+//! - [`snapshot`]: a run as bytes. [`journal`]: where runs are written down: a record as bytes, requests,
+//!   answers, and the backends.
+//! - [`secret`]: what signs the values that must be trusted. `wire`: what is common to the bytes of both.
 //! - [`run_id`], [`error`]: the name of a run, and what can go wrong.
 //! - `python` (feature `python`): the binding, the only room that knows Python.
 
 pub mod error;
 pub mod event;
+pub mod image;
+pub mod journal;
 pub mod queue;
+pub mod rare;
+pub mod record;
+pub mod replay;
+pub mod retry;
 pub mod run;
 pub mod run_id;
+pub mod secret;
+pub mod snapshot;
 pub mod store;
 pub mod stream;
 pub mod timers;
+pub mod translate;
 pub mod value;
+mod wire;
 
 #[cfg(feature = "python")]
 mod python;
 
-pub use error::{Error, Refused};
-pub use event::{Delivery, EventKind, Routes, StepId};
+pub use error::{Error, FormatError, Refused};
+pub use event::{Body, Delivery, EncodedEvent, EventKind, Routes, StepId};
+pub use image::{EncodedImage, Grouped, Held, Image, Pending, Status, Waiting};
 pub use queue::{Collected, Queue};
-pub use run::{Complete, Deadline, Host, Phase, Plan, Remains, Run, Slot, Started, StepPlan, WaitId};
+pub use rare::Rare;
+pub use record::{EncodedRecord, Record};
+pub use replay::{Collection, Failure, Replay, Wanted};
+pub use retry::{Backoff, RetryPlan};
+pub use run::{
+    Collecting, Deadline, Gathered, Host, HostDelivery, HostImage, HostRecord, Leftover, Phase, Plan, Remains, Run,
+    Slot, Started, StepPlan, WaitId, WaitOver,
+};
 pub use run_id::RunId;
+pub use secret::{KeyId, Secrets};
+pub use snapshot::Inspection;
 pub use store::Store;
 pub use stream::{Read, Stream};
 pub use timers::{Time, Timers};
+pub use translate::Translate;
 pub use value::{JsonWriter, MAX_DEPTH, Stored, Tag, Value};

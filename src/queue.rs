@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::hash::Hash;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
@@ -11,21 +12,21 @@ use crate::event::{Delivery, StepId};
 
 /// Deliveries that wait for their step, first in, first out, within each step's concurrency.
 #[derive(Debug)]
-pub struct Queue<E> {
-    ready: VecDeque<Delivery<E>>,
+pub struct Queue<E, C = ()> {
+    ready: VecDeque<Delivery<E, C>>,
     // Only for workflows with a limited step, one entry for each step.
-    loads: Box<[Load<E>]>,
+    loads: Box<[Load<E, C>]>,
 }
 
 #[derive(Debug)]
-struct Load<E> {
+struct Load<E, C> {
     limit: u32,
     // How many deliveries of the step are ready or running: never more than `limit`.
     admitted: u32,
-    backlog: VecDeque<Delivery<E>>,
+    backlog: VecDeque<Delivery<E, C>>,
 }
 
-impl<E> Queue<E> {
+impl<E, C> Queue<E, C> {
     /// A queue for steps with these concurrency limits (`None`: no limit).
     pub fn new(limits: impl ExactSizeIterator<Item = Option<NonZeroU32>> + Clone) -> Self {
         let loads =
@@ -35,7 +36,7 @@ impl<E> Queue<E> {
 
     /// Adds a delivery; it is ready once its step has a place free.
     #[inline]
-    pub fn push(&mut self, delivery: Delivery<E>) {
+    pub fn push(&mut self, delivery: Delivery<E, C>) {
         match self.load_if_full(delivery.step) {
             Some(load) => load.backlog.push_back(delivery),
             None => {
@@ -48,7 +49,7 @@ impl<E> Queue<E> {
     }
 
     /// Puts a delivery that was taken and released back, ahead of all that wait.
-    pub fn put_back(&mut self, delivery: Delivery<E>) {
+    pub fn put_back(&mut self, delivery: Delivery<E, C>) {
         let step = delivery.step;
         if self.load_if_full(step).is_none() {
             return self.ready.push_front(delivery);
@@ -69,7 +70,7 @@ impl<E> Queue<E> {
 
     /// Takes a place in a step, unless it has none free.
     #[inline]
-    fn load_if_full(&mut self, step: StepId) -> Option<&mut Load<E>> {
+    fn load_if_full(&mut self, step: StepId) -> Option<&mut Load<E, C>> {
         let load = self.loads.get_mut(step.0 as usize)?;
         if load.admitted == load.limit {
             return Some(load);
@@ -78,9 +79,15 @@ impl<E> Queue<E> {
         None
     }
 
+    /// The next ready delivery.
+    #[inline]
+    pub fn peek(&self) -> Option<&Delivery<E, C>> {
+        self.ready.front()
+    }
+
     /// Takes the next ready delivery. Its place in the step is taken until [`Queue::release`].
     #[inline]
-    pub fn pop(&mut self) -> Option<Delivery<E>> {
+    pub fn pop(&mut self) -> Option<Delivery<E, C>> {
         self.ready.pop_front()
     }
 
@@ -101,12 +108,12 @@ impl<E> Queue<E> {
     }
 
     /// All deliveries that wait: the ready ones, then those that wait for a place.
-    pub fn waiting(&self) -> impl Iterator<Item = &Delivery<E>> {
+    pub fn waiting(&self) -> impl Iterator<Item = &Delivery<E, C>> {
         self.ready.iter().chain(self.loads.iter().flat_map(|load| &load.backlog))
     }
 }
 
-impl<E> Load<E> {
+impl<E, C> Load<E, C> {
     fn new(limit: Option<NonZeroU32>) -> Self {
         Self { limit: limit.map_or(u32::MAX, NonZeroU32::get), admitted: 0, backlog: VecDeque::new() }
     }
@@ -117,31 +124,55 @@ impl<E> Load<E> {
 /// Adding an event costs the same however many are expected and however many came before.
 #[derive(Debug)]
 pub struct Collected<C, E> {
-    expected: Box<[C]>,
+    expected: Arc<[C]>,
     needed: HashMap<C, usize>,
     events: HashMap<C, VecDeque<E>>,
     missing: usize,
 }
 
-impl<C: Copy + Eq + Hash, E> Collected<C, E> {
+impl<C: Eq + Hash, E: PartialEq> PartialEq for Collected<C, E> {
+    fn eq(&self, other: &Self) -> bool {
+        let has_same = |class: &C, events: &VecDeque<E>| match other.events.get(class) {
+            Some(others) => others == events,
+            None => events.is_empty(),
+        };
+        let count = |events: &HashMap<C, VecDeque<E>>| events.values().map(VecDeque::len).sum::<usize>();
+        self.expected == other.expected
+            && count(&self.events) == count(&other.events)
+            && self.events.iter().all(|(class, events)| has_same(class, events))
+    }
+}
+
+impl<C: Clone + Eq + Hash, E> Collected<C, E> {
     /// Starts to gather events of these classes; a class may stand in the list several times.
-    pub fn new(expected: impl Into<Box<[C]>>) -> Self {
+    pub fn new(expected: impl Into<Arc<[C]>>) -> Self {
         let expected = expected.into();
         let mut needed = HashMap::new();
-        for &class in &expected {
-            *needed.entry(class).or_insert(0) += 1;
+        // Most lists are one class, many times: a run of them is counted at once.
+        for run in expected.chunk_by(|one, next| one == next) {
+            match needed.get_mut(&run[0]) {
+                Some(count) => *count += run.len(),
+                None => {
+                    needed.insert(run[0].clone(), run.len());
+                }
+            }
         }
         Self { missing: expected.len(), expected, needed, events: HashMap::new() }
     }
 
     /// The classes it was made with, in that order.
-    pub fn expected(&self) -> &[C] {
+    pub fn expected(&self) -> &Arc<[C]> {
         &self.expected
     }
 
+    /// How many different classes there are among them.
+    pub fn distinct(&self) -> usize {
+        self.needed.len()
+    }
+
     /// Whether a class is among the expected ones.
-    pub fn expects(&self, class: C) -> bool {
-        self.needed.contains_key(&class)
+    pub fn expects(&self, class: &C) -> bool {
+        self.needed.contains_key(class)
     }
 
     /// Adds an event. Once all are there, gives them in the order of the expected classes, first
@@ -168,5 +199,25 @@ impl<C: Copy + Eq + Hash, E> Collected<C, E> {
     /// The events that were added and not yet given, in no particular order of classes.
     pub fn pending(&self) -> impl Iterator<Item = &E> {
         self.events.values().flatten()
+    }
+
+    /// The same, each class with its events in the order in which they came.
+    pub fn pending_by_class(&self) -> impl Iterator<Item = (&C, &VecDeque<E>)> {
+        self.events.iter().filter(|(_, events)| !events.is_empty())
+    }
+
+    /// The events that were added and not yet given, each class with its events in the order in which they came.
+    pub fn into_pending(self) -> impl Iterator<Item = (C, VecDeque<E>)> {
+        self.events.into_iter()
+    }
+
+    /// The references to classes that are left of it.
+    pub fn into_classes(self) -> (Arc<[C]>, Vec<C>) {
+        (self.expected, self.needed.into_keys().chain(self.events.into_keys()).collect())
+    }
+
+    /// Whether no event is waiting to be given.
+    pub fn is_empty(&self) -> bool {
+        self.pending().next().is_none()
     }
 }

@@ -3,15 +3,30 @@
 //! The host calls a method for everything that happens (an event was emitted, a step finished, time has
 //! passed) and does what the answer says. Whatever the run lets go of is given back to the host, never
 //! dropped here: a host's value may run foreign code when it is dropped, and must not do so under a lock.
+//!
+//! - this file: deliveries, from the queue through a step to its end, and the keys and values;
+//! - `collect`, `wait`: what a step can do in its middle; `pause`: holding a run; `end`: its end;
+//! - `restore`: a run from an [`Image`](crate::Image) and back.
+
+mod collect;
+mod end;
+mod pause;
+mod restore;
+mod wait;
 
 use std::collections::VecDeque;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::HashMap;
 
 use crate::event::{Delivery, Routes, StepId};
-use crate::queue::{Collected, Queue};
+use crate::image::{Held, Waiting};
+use crate::queue::Queue;
+use crate::rare::Rare;
+use crate::record::Record;
+use crate::replay::Failure;
+use crate::retry::RetryPlan;
 use crate::run_id::RunId;
 use crate::store::Store;
 use crate::stream::Stream;
@@ -19,23 +34,41 @@ use crate::timers::{Time, Timers};
 use crate::value::Stored;
 use crate::{Error, EventKind, Refused};
 
+pub use collect::{Collecting, Gathered, Leftover};
+pub use end::Remains;
+pub use restore::HostImage;
+pub use wait::{WaitId, WaitOver};
+
 /// The types that a host brings along.
 pub trait Host {
     /// An event as the host holds it.
     type Event;
     /// A value as the host holds it.
     type Value: Stored;
-    /// Names a class of events that are collected.
-    type Class: Copy + Eq + std::hash::Hash;
+    /// A class of events. A copy is one more reference.
+    type Class: Clone + Eq + std::hash::Hash;
     /// Somebody who waits for an event: whom to wake, and what the event must match.
     type Waiter;
-    /// Keeps the classes of a group of collected events alive.
-    type Expected;
+
+    /// One more reference to an event.
+    fn copy_event(event: &Self::Event) -> Self::Event;
+    /// One more reference to a value.
+    fn copy_value(value: &Self::Value) -> Self::Value;
+    /// Whether two references are to the same event.
+    fn is_same_event(one: &Self::Event, other: &Self::Event) -> bool;
 }
+
+/// A delivery as a host's run holds it.
+pub type HostDelivery<H> = Delivery<<H as Host>::Event, <H as Host>::Class>;
+
+/// A record of a host's run.
+pub type HostRecord<H> = Record<<H as Host>::Event, <H as Host>::Value, <H as Host>::Class>;
 
 /// What does not change while a workflow runs; shared by all of its runs.
 #[derive(Debug, Default)]
 pub struct Plan {
+    /// The workflow's name.
+    pub name: Box<str>,
     /// The steps; a [`StepId`] is an index into them.
     pub steps: Vec<StepPlan>,
     /// Which steps take which kind of event.
@@ -57,6 +90,8 @@ pub struct StepPlan {
     pub timeout: Option<Time>,
     /// Whether its events come from outside of the run.
     pub external: bool,
+    /// When it is tried again after a failure.
+    pub retry: Option<RetryPlan>,
 }
 
 /// How far a run is.
@@ -70,12 +105,20 @@ pub enum Phase {
     Ended,
 }
 
-/// Names one step in flight: a place, and the number of the delivery that has it, since another delivery may
-/// have it next.
+/// Names one body in flight: a place, the number of the delivery that has it, and that of the start, since
+/// another delivery may have the place next, or the same one with another body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Slot {
     place: u32,
+    start: u32,
     seq: u64,
+}
+
+impl Slot {
+    /// The number of the delivery.
+    pub fn seq(self) -> u64 {
+        self.seq
+    }
 }
 
 /// A delivery that has been taken to be run.
@@ -91,10 +134,6 @@ pub struct Started {
     pub attempt: u32,
 }
 
-/// Names somebody who waits for an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WaitId(u64);
-
 /// What a deadline is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
@@ -102,122 +141,116 @@ pub enum Deadline {
     Run,
     /// A step in flight has taken too long.
     Step(Slot),
-    /// Somebody has waited too long for an event.
+    /// Somebody has waited long enough, for an event or for time to pass.
     Wait(WaitId),
+    /// A delivery, by its number, is to be tried again; it is queued by now.
+    Retry(u64),
 }
 
-struct Flight<E> {
-    delivery: Delivery<E>,
+struct Flight<E, C> {
+    delivery: Delivery<E, C>,
+    start: u32,
     timer: Option<u64>,
+    // How many waits it has begun that are not over.
+    waits: u32,
 }
 
-enum Place<E> {
-    Free(Option<u32>),
-    Taken(Flight<E>),
-}
-
-struct Wait<W> {
-    id: WaitId,
-    waiter: W,
-    timer: Option<u64>,
-}
-
-/// Events that were collected whole.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Complete<E, X> {
-    /// The events, in the order of the expected classes.
-    pub events: Vec<E>,
-    /// What kept the classes alive, once the group has no events left.
-    pub expected: Option<X>,
-}
-
-struct Group<H: Host> {
-    collected: Collected<H::Class, H::Event>,
-    expected: H::Expected,
-}
-
-#[derive(PartialEq, Eq, Hash)]
-struct GroupKey {
-    step: StepId,
-    key: Option<Box<str>>,
-}
-
-#[derive(Hash)]
-struct GroupName<'a> {
-    step: StepId,
-    key: Option<&'a str>,
-}
-
-impl Equivalent<GroupKey> for GroupName<'_> {
-    fn equivalent(&self, key: &GroupKey) -> bool {
-        self.step == key.step && self.key == key.key.as_deref()
+impl<E, C> Flight<E, C> {
+    #[inline]
+    fn is_at(&self, slot: Slot) -> bool {
+        self.start == slot.start && self.delivery.seq == slot.seq
     }
 }
 
-// Leaves room below, for events that are kept again ahead of others.
-const KEPT_FROM: u64 = 1 << 62;
+enum Place<E, C> {
+    Free(Option<u32>),
+    Taken(Flight<E, C>),
+}
 
 /// One run.
 pub struct Run<H: Host> {
     id: RunId,
     plan: Arc<Plan>,
     phase: Phase,
+    is_paused: bool,
+    is_draining: bool,
     store: Store<H::Value>,
-    queue: Queue<H::Event>,
+    queue: Queue<H::Event, H::Class>,
     stream: Stream<H::Event>,
-    flights: Vec<Place<H::Event>>,
+    flights: Vec<Place<H::Event, H::Class>>,
     free: Option<u32>,
     in_flight: u32,
+    // How many bodies were started, as far as they can be counted.
+    starts: u32,
+    // How many of those in flight have a wait that is not over.
+    waiting: u32,
+    // The waits, by number, of deliveries that waited when the run was put down and have not come to that
+    // point again.
+    settling: Vec<(u64, Waiting<H::Class>)>,
+    // The waits, by number, that nobody comes to again: they are over, which is not recorded yet.
+    left_behind: Vec<u64>,
     delivered: u64,
-    // Several for one key if they expect different classes.
-    groups: HashMap<GroupKey, Vec<Group<H>>>,
-    // In the order of their ids.
-    waits: VecDeque<Wait<H::Waiter>>,
-    waited: u64,
+    // Deliveries that failed and are to be tried again. They hold no place in their step.
+    retries: Rare<HashMap<u64, HostDelivery<H>>>,
+    groups: collect::Groups<H>,
+    waits: wait::Waits<H>,
     kept: VecDeque<(u64, H::Event)>,
     kept_ever: u64,
     kept_again: u64,
+    held: Rare<VecDeque<Held<H::Event>>>,
     timers: Timers<Deadline>,
-}
-
-/// What a run held when it ended, for the host to drop where foreign code may run.
-pub struct Remains<H: Host> {
-    /// Deliveries that never started.
-    pub queue: Queue<H::Event>,
-    /// Events that were kept for somebody who would ask for them; nobody did.
-    pub kept: Vec<H::Event>,
-    /// Those who still waited for an event.
-    pub waiters: Vec<H::Waiter>,
-    _groups: HashMap<GroupKey, Vec<Group<H>>>,
+    created: Time,
+    deadline: Option<Time>,
+    // Nobody reads the records of a run without a journal.
+    log: Option<Vec<HostRecord<H>>>,
+    // How many records there were, and up to which of them deliveries may start.
+    recorded: u64,
+    acknowledged: u64,
+    // The time of what is recorded, as far as the host has told it.
+    time: Time,
 }
 
 impl<H: Host> Run<H> {
-    /// A run that has not begun: the host delivers its first event.
+    /// A run that has not begun: the host delivers its first event. `now` is read if the run has a time limit.
     pub fn new(id: RunId, plan: Arc<Plan>, now: Time) -> Self {
         let queue = Queue::new(plan.steps.iter().map(|step| step.concurrency));
         let stream = Stream::new(plan.stream_limit);
+        let deadline = plan.timeout.map(|timeout| now.saturating_add(timeout));
         let mut timers = Timers::default();
-        if let Some(timeout) = plan.timeout {
-            timers.add(now.saturating_add(timeout), Deadline::Run);
+        if let Some(deadline) = deadline {
+            timers.add(deadline, Deadline::Run);
         }
         Self {
             id,
             plan,
             phase: Phase::Running,
+            is_paused: false,
+            is_draining: false,
             store: Store::default(),
             queue,
             stream,
             flights: Vec::new(),
             free: None,
             in_flight: 0,
+            starts: 0,
+            waiting: 0,
+            settling: Vec::new(),
+            left_behind: Vec::new(),
             delivered: 0,
-            groups: HashMap::new(),
-            waits: VecDeque::new(),
-            waited: 0,
+            retries: Rare::default(),
+            groups: collect::Groups::default(),
+            waits: wait::Waits::default(),
             kept: VecDeque::new(),
-            kept_ever: KEPT_FROM,
+            kept_ever: wait::KEPT_FROM,
             kept_again: 0,
+            held: Rare::default(),
             timers,
+            created: now,
+            deadline,
+            log: None,
+            recorded: 0,
+            acknowledged: 0,
+            time: 0,
         }
     }
 
@@ -237,19 +270,128 @@ impl<H: Host> Run<H> {
         &self.plan
     }
 
+    /// From now on, everything that happens is recorded. The records come behind those that the run was restored
+    /// from.
+    pub fn start_log(&mut self) {
+        self.log.get_or_insert_default();
+        for wait in std::mem::take(&mut self.left_behind) {
+            self.record(|| Record::WaitOver { wait });
+        }
+    }
+
+    /// The time of what is recorded from now on.
+    pub fn set_time(&mut self, now: Time) {
+        self.time = now;
+    }
+
+    /// How many records there were since the log was begun.
+    pub fn recorded(&self) -> u64 {
+        self.recorded
+    }
+
+    /// The first so many records are safe: what they queued may start. Says whether anything may that could not.
+    pub fn acknowledge(&mut self, recorded: u64) -> bool {
+        let was_held = self.is_held_back();
+        self.acknowledged = self.acknowledged.max(recorded);
+        was_held && !self.is_held_back()
+    }
+
+    /// What is queued from now on waits until its record is acknowledged.
+    pub fn hold_back(&mut self) {
+        self.acknowledged = self.acknowledged.min(self.recorded);
+    }
+
+    /// Whether the next delivery waits for its record to be safe.
+    #[inline]
+    pub fn is_held_back(&self) -> bool {
+        self.queue.peek().is_some_and(|delivery| delivery.recorded > self.acknowledged)
+    }
+
+    /// How many records were not taken yet.
+    pub fn unwritten(&self) -> usize {
+        self.log.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The records since the last call, oldest first.
+    pub fn take_log(&mut self) -> Vec<HostRecord<H>> {
+        self.log.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Records what happens as long as the outcome is not known: nothing of it matters to a run that is over.
+    #[inline]
+    fn record(&mut self, record: impl FnOnce() -> HostRecord<H>) {
+        if self.phase == Phase::Running {
+            self.record_to_the_end(record);
+        }
+    }
+
+    /// Records what is still seen of a run when it is over.
+    #[inline]
+    fn record_to_the_end(&mut self, record: impl FnOnce() -> HostRecord<H>) {
+        if let Some(log) = &mut self.log {
+            log.push(record());
+            self.recorded += 1;
+        }
+    }
+
     /// The keys and values.
     #[inline]
     pub fn store(&self) -> &Store<H::Value> {
         &self.store
     }
 
-    /// The keys and values, to be changed.
+    /// Sets a key and gives back the value that it held.
     ///
     /// # Errors
     /// [`Error::RunEnded`] once the run is over.
     #[inline]
-    pub fn store_mut(&mut self) -> Result<&mut Store<H::Value>, Error> {
-        if self.phase == Phase::Ended { Err(Error::RunEnded) } else { Ok(&mut self.store) }
+    pub fn set(&mut self, key: &str, value: H::Value) -> Result<Option<H::Value>, Refused<H::Value>> {
+        if self.phase == Phase::Ended {
+            return Err(Refused::new(Error::RunEnded, value));
+        }
+        self.record_set(key, &value);
+        Ok(self.store.set(key, value))
+    }
+
+    /// Sets a key only if nobody wrote it since it had `version` (`None`: only if it is missing).
+    ///
+    /// # Errors
+    /// [`Error::RunEnded`] once the run is over, [`Error::Outdated`] if somebody wrote the key in between.
+    pub fn compare_and_set(
+        &mut self,
+        key: &str,
+        version: Option<u64>,
+        value: H::Value,
+    ) -> Result<Option<H::Value>, Refused<H::Value>> {
+        if self.phase == Phase::Ended {
+            return Err(Refused::new(Error::RunEnded, value));
+        }
+        let current = self.store.get_versioned(key).map(|(_, version)| version);
+        if current != version {
+            return Err(Refused::new(Error::Outdated, value));
+        }
+        self.record_set(key, &value);
+        Ok(self.store.set(key, value))
+    }
+
+    #[inline]
+    fn record_set(&mut self, key: &str, value: &H::Value) {
+        self.record_to_the_end(|| Record::Set { key: key.into(), value: H::copy_value(value) });
+    }
+
+    /// Removes a key and gives back its value.
+    ///
+    /// # Errors
+    /// [`Error::RunEnded`] once the run is over.
+    pub fn delete(&mut self, key: &str) -> Result<Option<H::Value>, Error> {
+        if self.phase == Phase::Ended {
+            return Err(Error::RunEnded);
+        }
+        let deleted = self.store.delete(key);
+        if deleted.is_some() {
+            self.record_to_the_end(|| Record::Delete { key: key.into() });
+        }
+        Ok(deleted)
     }
 
     /// What was published.
@@ -264,98 +406,222 @@ impl<H: Host> Run<H> {
     /// [`Error::RunEnded`] once the run is over.
     pub fn publish(&mut self, event: H::Event) -> Result<Option<H::Event>, Refused<H::Event>> {
         if self.phase == Phase::Ended {
-            Err(Refused::new(Error::RunEnded, event))
-        } else {
-            Ok(self.stream.publish(event))
+            return Err(Refused::new(Error::RunEnded, event));
         }
+        self.record_to_the_end(|| Record::Published { event: H::copy_event(&event) });
+        Ok(self.stream.publish(event))
     }
 
-    /// Routes an event: one delivery for each step that takes its kind. `copy` makes one more reference
-    /// to the event.
+    /// Routes an event: one delivery for each step that takes its kind.
     ///
     /// # Errors
     /// [`Error::RunEnded`] once the outcome is known.
     #[inline]
-    pub fn deliver(
-        &mut self,
-        kind: EventKind,
-        event: H::Event,
-        copy: impl Fn(&H::Event) -> H::Event,
-    ) -> Result<(), Refused<H::Event>> {
+    pub fn deliver(&mut self, kind: EventKind, event: H::Event) -> Result<(), Refused<H::Event>> {
         if self.phase != Phase::Running {
             return Err(Refused::new(Error::RunEnded, event));
         }
-        let steps = self.plan.routes.steps(kind);
-        let (&last, others) = steps.split_last().expect("routes have at least one step");
-        for &step in others {
-            let event = copy(&event);
-            self.delivered += 1;
-            self.queue.push(Delivery { seq: self.delivered, step, attempt: 1, event });
+        // Routes have at least one step.
+        let last = self.plan.routes.steps(kind).len() - 1;
+        for at in 0..last {
+            let step = self.plan.routes.steps(kind)[at];
+            self.enqueue(step, H::copy_event(&event));
         }
-        self.delivered += 1;
-        self.queue.push(Delivery { seq: self.delivered, step: last, attempt: 1, event });
+        self.enqueue(self.plan.routes.steps(kind)[last], event);
         Ok(())
+    }
+
+    /// Delivers an event to one step, whatever its kind.
+    ///
+    /// # Errors
+    /// [`Error::RunEnded`] once the outcome is known.
+    pub fn deliver_to(&mut self, step: StepId, event: H::Event) -> Result<(), Refused<H::Event>> {
+        if self.phase != Phase::Running {
+            return Err(Refused::new(Error::RunEnded, event));
+        }
+        self.enqueue(step, event);
+        Ok(())
+    }
+
+    #[inline]
+    fn enqueue(&mut self, step: StepId, event: H::Event) {
+        self.delivered += 1;
+        let seq = self.delivered;
+        self.record(|| Record::Queued { seq, step, event: H::copy_event(&event) });
+        self.queue.push(Delivery { recorded: self.recorded, ..Delivery::new(seq, step, event) });
     }
 
     /// How many deliveries could start now.
     #[inline]
     pub fn ready(&self) -> usize {
-        self.queue.ready()
+        if self.is_held() || self.is_held_back() { 0 } else { self.queue.ready() }
     }
 
-    /// Takes the next ready delivery to be run; the host reads its event with [`Run::event`].
+    /// Takes the next ready delivery to be run; the host reads its event with [`Run::event`]. `now` is called
+    /// only if somebody needs to know the time.
     #[inline]
     pub fn start_next(&mut self, now: impl FnOnce() -> Time) -> Option<Started> {
-        if self.phase != Phase::Running {
+        if self.phase != Phase::Running || self.is_held() || self.is_held_back() {
             return None;
         }
         let delivery = self.queue.pop()?;
         let (step, seq, attempt) = (delivery.step, delivery.seq, delivery.attempt);
-        let slot = self.occupy(Flight { delivery, timer: None });
-        if let Some(timeout) = self.plan.steps[step.0 as usize].timeout {
-            let timer = self.timers.add(now().saturating_add(timeout), Deadline::Step(slot));
-            if let Some(flight) = self.flight_mut(slot) {
-                flight.timer = Some(timer);
-            }
+        let plan = &self.plan.steps[step.0 as usize];
+        let timeout = plan.timeout;
+        let is_timed = timeout.is_some() || plan.retry.as_ref().is_some_and(|retry| retry.total.is_some());
+        self.starts = self.starts.wrapping_add(1);
+        let slot = self.occupy(Flight { delivery, start: self.starts, timer: None, waits: 0 });
+        if is_timed || self.log.is_some() {
+            self.note_start(slot, timeout, now());
         }
         Some(Started { slot, step, seq, attempt })
     }
 
+    fn note_start(&mut self, slot: Slot, timeout: Option<Time>, now: Time) {
+        let since = NonZeroU64::new(now).unwrap_or(NonZeroU64::MIN);
+        let timer = timeout.map(|timeout| self.timers.add(now.saturating_add(timeout), Deadline::Step(slot)));
+        if let Some(flight) = self.flight_mut(slot) {
+            flight.timer = timer;
+            flight.delivery.since = flight.delivery.since.or(Some(since));
+        }
+        self.record(|| Record::Started { seq: slot.seq, at: since.get() });
+    }
+
     /// Every event that the run holds but does not publish, for a host that has to visit them.
     pub fn events(&self) -> impl Iterator<Item = &H::Event> {
+        let collected = self.groups.iter().flat_map(|group| group.collected.pending());
+        let held = self.held.get().into_iter().flatten().map(|held| &held.event);
+        let kept = self.kept.iter().map(|(_, event)| event);
+        let recorded = self.log.iter().flatten().filter_map(Record::event);
+        self.deliveries().flat_map(events_of).chain(collected).chain(kept).chain(held).chain(recorded)
+    }
+
+    /// Every delivery that is not done.
+    fn deliveries(&self) -> impl Iterator<Item = &HostDelivery<H>> {
         let in_flight = self.flights.iter().filter_map(|place| match place {
-            Place::Taken(flight) => Some(&flight.delivery.event),
+            Place::Taken(flight) => Some(&flight.delivery),
             Place::Free(_) => None,
         });
-        let queued = self.queue.waiting().map(|delivery| &delivery.event);
-        let collected = self.groups.values().flatten().flat_map(|group| group.collected.pending());
-        in_flight.chain(queued).chain(collected).chain(self.kept.iter().map(|(_, event)| event))
+        in_flight.chain(self.queue.waiting()).chain(self.retries.get().into_iter().flat_map(HashMap::values))
     }
 
     /// The event of a step in flight.
     #[inline]
     pub fn event(&self, slot: Slot) -> Option<&H::Event> {
+        self.delivery(slot).map(|delivery| &delivery.event)
+    }
+
+    /// The delivery of a step in flight.
+    #[inline]
+    pub fn delivery(&self, slot: Slot) -> Option<&HostDelivery<H>> {
         match self.flights.get(slot.place as usize) {
-            Some(Place::Taken(flight)) if flight.delivery.seq == slot.seq => Some(&flight.delivery.event),
+            Some(Place::Taken(flight)) if flight.is_at(slot) => Some(&flight.delivery),
             _ => None,
         }
     }
 
     /// A step in flight has finished, one way or another. Gives back its delivery.
     #[inline]
-    pub fn finish_step(&mut self, slot: Slot) -> Option<Delivery<H::Event>> {
+    pub fn finish_step(&mut self, slot: Slot) -> Option<HostDelivery<H>> {
+        let mut delivery = self.leave(slot)?;
+        self.settle(&mut delivery);
+        let at = self.time;
+        self.record(|| Record::Finished { seq: slot.seq, at });
+        Some(delivery)
+    }
+
+    /// The body of a step in flight has failed, and the delivery is to be tried again when it is `due`. Until
+    /// then it holds no place in its step.
+    ///
+    /// # Errors
+    /// The delivery, for the caller to drop, with [`Error::RunEnded`] once the outcome is known; nothing if the
+    /// slot is free.
+    pub fn retry(&mut self, slot: Slot, text: Box<str>, due: Time) -> Result<(), Option<Refused<HostDelivery<H>>>> {
+        let Some(mut delivery) = self.leave(slot) else { return Err(None) };
+        self.settle(&mut delivery);
+        if self.phase != Phase::Running {
+            return Err(Some(Refused::new(Error::RunEnded, delivery)));
+        }
+        let failure = Failure { attempt: delivery.attempt, text };
+        self.record(|| Record::Retried { seq: slot.seq, failure: failure.clone(), due });
+        delivery.attempt = delivery.attempt.saturating_add(1);
+        let replay = delivery.replay_mut();
+        replay.fail(failure);
+        replay.rewind();
+        self.timers.add(due, Deadline::Retry(slot.seq));
+        self.retries.make().insert(slot.seq, delivery);
+        Ok(())
+    }
+
+    /// Puts the delivery of a stopped step back, to be run again before all others.
+    ///
+    /// # Errors
+    /// As [`Run::retry`].
+    pub fn put_back(&mut self, slot: Slot) -> Result<(), Option<Refused<HostDelivery<H>>>> {
+        let Some(mut delivery) = self.leave(slot) else { return Err(None) };
+        if self.phase != Phase::Running {
+            return Err(Some(Refused::new(Error::RunEnded, delivery)));
+        }
+        if let Some(replay) = &mut delivery.replay {
+            replay.rewind();
+        }
+        self.queue.put_back(delivery);
+        Ok(())
+    }
+
+    /// Takes the delivery out of its slot.
+    #[inline]
+    fn leave(&mut self, slot: Slot) -> Option<HostDelivery<H>> {
         let place = self.flights.get_mut(slot.place as usize)?;
-        if !matches!(place, Place::Taken(flight) if flight.delivery.seq == slot.seq) {
+        if !matches!(place, Place::Taken(flight) if flight.is_at(slot)) {
             return None;
         }
         let Place::Taken(flight) = std::mem::replace(place, Place::Free(self.free)) else { return None };
         self.free = Some(slot.place);
         self.in_flight -= 1;
+        self.waiting -= u32::from(flight.waits > 0);
         if let Some(timer) = flight.timer {
             self.timers.cancel(timer);
         }
         self.queue.release(flight.delivery.step);
         Some(flight.delivery)
+    }
+
+    /// A delivery has come again to where it waited when the run was put down, or past it.
+    #[inline]
+    fn settle(&mut self, delivery: &mut HostDelivery<H>) {
+        if std::mem::take(&mut delivery.is_settling) {
+            self.forget_settling(delivery.seq);
+        }
+    }
+
+    #[cold]
+    fn forget_settling(&mut self, seq: u64) {
+        let settled: Vec<_> = self.settling.extract_if(.., |(_, waiting)| waiting.seq == seq).collect();
+        for (wait, _) in settled {
+            self.record(|| Record::WaitOver { wait });
+        }
+    }
+
+    /// Whether somebody waited when the run was put down, and has not come to that point again: an event that
+    /// nobody takes may be for them.
+    #[inline]
+    pub fn is_settling(&self) -> bool {
+        !self.settling.is_empty()
+    }
+
+    /// The body of a step in flight sends an event. Says whether an earlier body has sent it already: then it is
+    /// not to be delivered.
+    pub fn sends_again(&mut self, slot: Slot, digest: u64) -> bool {
+        let replay = self.flight_mut(slot).and_then(|flight| flight.delivery.replay.as_mut());
+        replay.is_some_and(|replay| replay.sends_again(digest))
+    }
+
+    /// An event that the body of a step in flight has sent is on its way.
+    pub fn note_sent(&mut self, slot: Slot, digest: u64) {
+        let Some(flight) = self.flight_mut(slot) else { return };
+        flight.delivery.replay_mut().send(digest);
+        self.record(|| Record::Sent { seq: slot.seq, digest });
     }
 
     /// How many steps are in flight.
@@ -364,231 +630,52 @@ impl<H: Host> Run<H> {
         self.in_flight
     }
 
-    /// Puts the delivery of a stopped step back, to be run again before all others.
-    ///
-    /// # Errors
-    /// [`Error::RunEnded`] once the outcome is known.
-    pub fn requeue(&mut self, delivery: Delivery<H::Event>) -> Result<(), Refused<Delivery<H::Event>>> {
-        if self.phase != Phase::Running {
-            return Err(Refused::new(Error::RunEnded, delivery));
-        }
-        self.queue.put_back(delivery);
-        Ok(())
-    }
-
     /// Whether nothing can ever happen any more: nothing is queued, running or waited for.
     #[inline]
     pub fn is_stalled(&self) -> bool {
         self.phase == Phase::Running
+            && !self.is_held()
             && self.queue.ready() == 0
             && self.in_flight == 0
             && self.waits.is_empty()
+            && self.retries.get().is_none_or(HashMap::is_empty)
             && !self.plan.steps.iter().any(|step| step.external)
     }
 
-    /// Gathers an event for a step (see [`Collected`]); groups are told apart by step, `key` and what is
-    /// expected. `same` says whether a group expects what the caller does, `class_of` gives the class
-    /// among the expected ones that the event counts for, and `expected` the list, for a new group.
-    ///
-    /// # Errors
-    /// [`Error::NotExpected`] for an event of another class, [`Error::RunEnded`] once the outcome is known.
-    #[allow(clippy::type_complexity)]
-    pub fn collect(
-        &mut self,
-        (step, key): (StepId, Option<&str>),
-        event: H::Event,
-        same: impl Fn(&[H::Class]) -> bool,
-        class_of: impl Fn(&dyn Fn(H::Class) -> bool) -> Option<H::Class>,
-        expected: impl FnOnce() -> (Box<[H::Class]>, H::Expected),
-    ) -> Result<Option<Complete<H::Event, H::Expected>>, Refused<(H::Event, Option<H::Expected>)>> {
-        if self.phase != Phase::Running {
-            return Err(Refused::new(Error::RunEnded, (event, None)));
-        }
-        let known = self.groups.get(&GroupName { step, key });
-        let known = known.and_then(|groups| groups.iter().position(|group| same(group.collected.expected())));
-        let Some(at) = known else {
-            let (classes, expected) = expected();
-            let mut collected = Collected::new(classes);
-            let Some(class) = class_of(&|class| collected.expects(class)) else {
-                return Err(Refused::new(Error::NotExpected, (event, Some(expected))));
-            };
-            return match collected.add(class, event) {
-                Ok(Some(events)) => Ok(Some(Complete { events, expected: Some(expected) })),
-                Ok(None) => {
-                    let groups = self.groups.entry(GroupKey { step, key: key.map(Into::into) }).or_default();
-                    groups.push(Group { collected, expected });
-                    Ok(None)
-                }
-                Err(refused) => Err(Refused::new(refused.error, (refused.value, Some(expected)))),
-            };
-        };
-        let groups = self.groups.get_mut(&GroupName { step, key }).expect("the group was found in it");
-        let collected = &mut groups[at].collected;
-        let Some(class) = class_of(&|class| collected.expects(class)) else {
-            return Err(Refused::new(Error::NotExpected, (event, None)));
-        };
-        let added = collected.add(class, event);
-        let events = match added {
-            Ok(Some(events)) => events,
-            Ok(None) => return Ok(None),
-            Err(refused) => return Err(Refused::new(refused.error, (refused.value, None))),
-        };
-        // A key that is used once must not be remembered for good.
-        let mut expected = None;
-        if collected.pending().next().is_none() {
-            expected = Some(groups.swap_remove(at).expected);
-            if groups.is_empty() {
-                self.groups.remove(&GroupName { step, key });
-            }
-        }
-        Ok(Some(Complete { events, expected }))
+    /// Whether nothing can happen before an event comes from outside or a deadline passes.
+    pub fn is_idle(&self) -> bool {
+        self.queue.ready() == 0 && self.is_quiet()
     }
 
-    /// Somebody waits for an event, at most until `deadline`.
-    ///
-    /// # Errors
-    /// [`Error::RunEnded`] once the outcome is known.
-    pub fn wait(&mut self, waiter: H::Waiter, deadline: Option<Time>) -> Result<WaitId, Refused<H::Waiter>> {
-        if self.phase != Phase::Running {
-            return Err(Refused::new(Error::RunEnded, waiter));
-        }
-        self.waited += 1;
-        let id = WaitId(self.waited);
-        let timer = deadline.map(|at| self.timers.add(at, Deadline::Wait(id)));
-        if self.waits.is_empty() {
-            self.waits.reserve_exact(1);
-        }
-        self.waits.push_back(Wait { id, waiter, timer });
-        Ok(id)
-    }
-
-    /// Those who wait for an event, in the order in which they came.
-    pub fn waiters(&self) -> impl ExactSizeIterator<Item = (WaitId, &H::Waiter)> {
-        self.waits.iter().map(|wait| (wait.id, &wait.waiter))
-    }
-
-    /// The next one who waits for an event behind `after`; the first for `None`.
-    pub fn next_waiter(&self, after: Option<WaitId>) -> Option<(WaitId, &H::Waiter)> {
-        let at = after.map_or(0, |after| self.waits.partition_point(|wait| wait.id <= after));
-        self.waits.get(at).map(|wait| (wait.id, &wait.waiter))
-    }
-
-    /// Ends a wait: its event is there, its time is over, or it was given up.
-    pub fn end_wait(&mut self, id: WaitId) -> Option<H::Waiter> {
-        let at = self.waits.binary_search_by_key(&id, |wait| wait.id).ok()?;
-        let wait = self.waits.remove(at)?;
-        if let Some(timer) = wait.timer {
-            self.timers.cancel(timer);
-        }
-        Some(wait.waiter)
-    }
-
-    /// Keeps an event from outside that nobody asks for yet.
-    ///
-    /// # Errors
-    /// [`Error::RunEnded`] once the outcome is known.
-    pub fn keep(&mut self, event: H::Event) -> Result<(), Refused<H::Event>> {
-        if self.phase != Phase::Running {
-            return Err(Refused::new(Error::RunEnded, event));
-        }
-        self.kept_ever += 1;
-        self.kept.push_back((self.kept_ever, event));
-        Ok(())
-    }
-
-    /// The events kept for somebody who will ask for them, oldest first, each with its number.
-    pub fn kept(&self) -> impl ExactSizeIterator<Item = (u64, &H::Event)> {
-        self.kept.iter().map(|(number, event)| (*number, event))
-    }
-
-    /// Takes out a kept event.
-    pub fn take_kept(&mut self, number: u64) -> Option<H::Event> {
-        let at = self.kept.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-        self.kept.remove(at).map(|(_, event)| event)
-    }
-
-    /// The next deadline.
+    /// The next deadline. A run that is paused has none.
     pub fn next_deadline(&mut self) -> Option<Time> {
-        self.timers.next_deadline()
+        if self.is_paused { None } else { self.timers.next_deadline() }
     }
 
     /// Whether the run has any deadline.
     #[inline]
     pub fn has_deadline(&self) -> bool {
-        !self.timers.is_empty()
+        !self.is_paused && !self.timers.is_empty()
     }
 
-    /// The earliest deadline that has passed, taken out.
+    /// The earliest deadline that has passed, taken out. While the run is paused, none passes.
     pub fn expire(&mut self, now: Time) -> Option<Deadline> {
-        self.timers.expire(now)
-    }
-
-    /// The outcome is known: nothing starts any more. Gives back what was waiting, once.
-    pub fn begin_end(&mut self) -> Option<Remains<H>> {
-        if self.phase != Phase::Running {
+        if self.is_paused {
             return None;
         }
-        self.phase = Phase::Ending;
-        self.timers.clear();
-        let none: [Option<NonZeroU32>; 0] = [];
-        Some(Remains {
-            queue: std::mem::replace(&mut self.queue, Queue::new(none.into_iter())),
-            kept: std::mem::take(&mut self.kept).into_iter().map(|(_, event)| event).collect(),
-            waiters: std::mem::take(&mut self.waits).into_iter().map(|wait| wait.waiter).collect(),
-            _groups: std::mem::take(&mut self.groups),
-        })
-    }
-
-    /// The last step in flight has stopped: the run is over. Says whether it was so now.
-    pub fn try_end(&mut self) -> bool {
-        let now = self.phase == Phase::Ending && self.in_flight == 0;
-        if now {
-            self.phase = Phase::Ended;
-            self.flights = Vec::new();
-            self.free = None;
+        let passed = self.timers.expire(now)?;
+        if let Deadline::Retry(seq) = passed
+            && let Some(delivery) = self.retries.make().remove(&seq)
+        {
+            self.record(|| Record::Due { seq });
+            self.queue.push(delivery);
         }
-        now
-    }
-
-    /// Ends a run whose outcome is known although steps are in flight: nothing can drive them any more.
-    /// Gives back their deliveries; nothing happens before the outcome is known.
-    pub fn abandon(&mut self) -> Vec<Delivery<H::Event>> {
-        if self.phase == Phase::Running {
-            return Vec::new();
-        }
-        let flights = std::mem::take(&mut self.flights).into_iter();
-        let deliveries = flights.filter_map(|place| match place {
-            Place::Taken(flight) => Some(flight.delivery),
-            Place::Free(_) => None,
-        });
-        let deliveries = deliveries.collect();
-        self.in_flight = 0;
-        self.try_end();
-        deliveries
-    }
-
-    /// Gives back all values and published events: nobody can reach the run any more.
-    pub fn clear(&mut self) -> (Store<H::Value>, Stream<H::Event>) {
-        let stream = Stream::new(self.plan.stream_limit);
-        (std::mem::take(&mut self.store), std::mem::replace(&mut self.stream, stream))
-    }
-
-    /// Keeps an event ahead of the others: it was taken out, but whoever asked for it went away.
-    ///
-    /// # Errors
-    /// [`Error::RunEnded`] once the outcome is known.
-    pub fn keep_again(&mut self, event: H::Event) -> Result<(), Refused<H::Event>> {
-        if self.phase != Phase::Running {
-            return Err(Refused::new(Error::RunEnded, event));
-        }
-        self.kept_again += 1;
-        self.kept.push_front((KEPT_FROM - self.kept_again, event));
-        Ok(())
+        Some(passed)
     }
 
     #[inline]
-    fn occupy(&mut self, flight: Flight<H::Event>) -> Slot {
-        let seq = flight.delivery.seq;
+    fn occupy(&mut self, flight: Flight<H::Event, H::Class>) -> Slot {
+        let (seq, start) = (flight.delivery.seq, flight.start);
         self.in_flight += 1;
         let Some(place) = self.free else {
             let place = u32::try_from(self.flights.len()).expect("fewer than 2^32 steps in flight");
@@ -597,18 +684,27 @@ impl<H: Host> Run<H> {
                 self.flights.reserve_exact(1);
             }
             self.flights.push(Place::Taken(flight));
-            return Slot { place, seq };
+            return Slot { place, start, seq };
         };
         if let Place::Free(next) = std::mem::replace(&mut self.flights[place as usize], Place::Taken(flight)) {
             self.free = next;
         }
-        Slot { place, seq }
+        Slot { place, start, seq }
     }
 
-    fn flight_mut(&mut self, slot: Slot) -> Option<&mut Flight<H::Event>> {
+    fn flight_mut(&mut self, slot: Slot) -> Option<&mut Flight<H::Event, H::Class>> {
         match self.flights.get_mut(slot.place as usize) {
-            Some(Place::Taken(flight)) => Some(flight),
+            Some(Place::Taken(flight)) if flight.is_at(slot) => Some(flight),
             _ => None,
         }
     }
+}
+
+fn events_of<E, C>(delivery: &Delivery<E, C>) -> impl Iterator<Item = &E> {
+    let replay = delivery.replay.iter();
+    let remembered = replay.flat_map(|replay| {
+        let collected = replay.collected.iter().flat_map(|collection| collection.events.iter().flatten());
+        replay.received.iter().chain(collected)
+    });
+    std::iter::once(&delivery.event).chain(remembered)
 }

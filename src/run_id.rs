@@ -30,6 +30,11 @@ impl RunId {
         Self(bytes)
     }
 
+    /// The id that has these bytes, most significant first.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// The sixteen bytes, most significant first.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0

@@ -102,6 +102,11 @@ impl<V> Store<V> {
         self.entries.iter().flatten().map(|entry| (&*entry.key, &entry.value))
     }
 
+    /// The keys and values, taken out, in that order.
+    pub fn into_pairs(self) -> impl Iterator<Item = (Box<str>, V)> {
+        self.entries.into_iter().flatten().map(|entry| (entry.key, entry.value))
+    }
+
     #[inline]
     fn find(&self, key: &str) -> Option<&Entry<V>> {
         let hash = self.hasher.hash_one(key);
@@ -126,6 +131,28 @@ impl<V> Store<V> {
                 self.index.insert_unique(entry.hash, at, |&at| hash_at(entries, at));
             }
         }
+    }
+}
+
+impl<V: Clone> Clone for Store<V> {
+    fn clone(&self) -> Self {
+        self.iter().map(|(key, value)| (key, value.clone())).collect()
+    }
+}
+
+impl<K: AsRef<str>, V> FromIterator<(K, V)> for Store<V> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        let mut store = Self::default();
+        for (key, value) in pairs {
+            store.set(key.as_ref(), value);
+        }
+        store
+    }
+}
+
+impl<V: PartialEq> PartialEq for Store<V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
     }
 }
 

@@ -27,6 +27,11 @@ impl<E> Stream<E> {
         Self { kept: VecDeque::new(), published: 0, limit: limit.max(1) }
     }
 
+    /// Goes on behind events that were published elsewhere, and are not kept here.
+    pub fn go_on_after(&mut self, published: u64) {
+        self.published = published;
+    }
+
     /// Publishes an event. Gives back the one that is no longer kept because of it, if any.
     #[inline]
     pub fn publish(&mut self, event: E) -> Option<E> {

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 /// How the bytes of a value are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tag {
@@ -25,8 +27,23 @@ pub const MAX_DEPTH: usize = 128;
 pub struct Value {
     /// How to read `bytes`.
     pub tag: Tag,
-    /// The encoded value; shared, never changed.
-    pub bytes: Arc<[u8]>,
+    /// The name of the class of an opaque value; no other value has one.
+    pub class: Option<Arc<str>>,
+    /// The encoded value; shared, never changed. A buffer of the host is used as it is through
+    /// [`Bytes::from_owner`].
+    pub bytes: Bytes,
+}
+
+impl Value {
+    /// A value that is no object of a class.
+    pub fn new(tag: Tag, bytes: impl Into<Bytes>) -> Self {
+        Self { tag, class: None, bytes: bytes.into() }
+    }
+
+    /// An opaque value of a class.
+    pub fn opaque(class: impl Into<Arc<str>>, bytes: impl Into<Bytes>) -> Self {
+        Self { tag: Tag::Opaque, class: Some(class.into()), bytes: bytes.into() }
+    }
 }
 
 /// What a [`Store`](crate::Store) holds: anything that knows its tag.
@@ -79,13 +96,19 @@ impl JsonWriter {
     /// Never: what is written is UTF-8.
     #[inline]
     pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).expect("only UTF-8 is written")
+    }
+
+    /// The bytes of [`as_str`](Self::as_str), without the time that it takes to see that they are UTF-8.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
         let text = &self.out[..self.len];
-        std::str::from_utf8(text.strip_suffix(b",").unwrap_or(text)).expect("only UTF-8 is written")
+        text.strip_suffix(b",").unwrap_or(text)
     }
 
     /// Whether memory can be had for a text, even if every character needs the longest escape.
     pub fn has_room_for(&mut self, text: &str) -> bool {
-        let need = text.len().saturating_mul(LONGEST_ESCAPE).saturating_add(8);
+        let need = text.len().saturating_mul(LONGEST_ESCAPE).saturating_add(LARGEST_ROOM);
         let room = self.out.len() - self.len;
         self.out.try_reserve(need.saturating_sub(room)).is_ok()
     }
@@ -125,6 +148,24 @@ impl JsonWriter {
     /// An integer, in decimal.
     #[inline]
     pub fn int(&mut self, value: i64) {
+        match value {
+            0..10 => self.put(&[b'0' + value as u8, b',']),
+            10..EIGHT_DIGITS => self.short_int(value as u64),
+            _ => self.long_int(value),
+        }
+    }
+
+    #[inline(never)]
+    fn short_int(&mut self, value: u64) {
+        let (digits, count) = up_to_eight_digits(value);
+        let room = self.room::<9>();
+        room[..8].copy_from_slice(&digits.to_le_bytes());
+        room[count] = b',';
+        self.len += count + 1;
+    }
+
+    #[inline(never)]
+    fn long_int(&mut self, value: i64) {
         self.put_slice(itoa::Buffer::new().format(value).as_bytes());
         self.put(b",");
     }
@@ -185,11 +226,29 @@ impl JsonWriter {
 
     /// The next `count` bytes to write into.
     #[inline]
-    fn room(&mut self, count: usize) -> &mut [u8] {
+    fn room_of(&mut self, count: usize) -> &mut [u8] {
         if self.out.len() - self.len < count {
             self.grow(count);
         }
         &mut self.out[self.len..][..count]
+    }
+
+    /// The next `N` bytes to write into; those that are not kept are written again by what comes next.
+    #[inline(always)]
+    fn room<const N: usize>(&mut self) -> &mut [u8; N] {
+        // The minimum is `len`; with it the compiler needs no second check.
+        let at = self.len.min(self.out.len());
+        if self.out.len() - at < N {
+            return self.more_room();
+        }
+        self.out[at..].first_chunk_mut().expect("it is there")
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn more_room<const N: usize>(&mut self) -> &mut [u8; N] {
+        self.grow(N);
+        self.out[self.len..].first_chunk_mut().expect("it has grown")
     }
 
     #[cold]
@@ -203,33 +262,83 @@ impl JsonWriter {
 
     #[inline]
     fn put<const N: usize>(&mut self, bytes: &[u8; N]) {
-        self.room(N).copy_from_slice(bytes);
+        *self.room() = *bytes;
         self.len += N;
     }
 
     #[inline]
     fn put_slice(&mut self, bytes: &[u8]) {
-        self.room(bytes.len()).copy_from_slice(bytes);
+        self.room_of(bytes.len()).copy_from_slice(bytes);
         self.len += bytes.len();
     }
 
     #[inline]
     fn quoted(&mut self, text: &str, end: u8) {
-        let count = text.len() + 3;
-        let room = self.room(count);
-        if !copy_unescaped(text.as_bytes(), &mut room[1..count - 2]) {
-            return self.escaped(text, end);
+        let text = text.as_bytes();
+        if text.len() < 8 && self.quoted_word(text, end) {
+            self.len += text.len() + 3;
+        } else {
+            self.quoted_any(text, end);
         }
+    }
+
+    #[inline(never)]
+    fn quoted_any(&mut self, text: &[u8], end: u8) {
+        let is_written = match text.len() {
+            0..8 => false,
+            8..=16 => self.quoted_words(text, end),
+            _ => self.quoted_chunks(text, end),
+        };
+        if is_written {
+            self.len += text.len() + 3;
+        } else {
+            self.escaped(text, end);
+        }
+    }
+
+    /// Writes a text of less than eight bytes, unless a byte of it needs an escape.
+    #[inline(always)]
+    fn quoted_word(&mut self, text: &[u8], end: u8) -> bool {
+        let length = text.len() % 8;
+        let word = short_word(text);
+        let room = self.room::<16>();
+        room[0] = b'"';
+        room[1..9].copy_from_slice(&word.to_le_bytes());
+        room[length + 1] = b'"';
+        room[length + 2] = end;
+        !any_needs_escape(word | (PLAIN << (8 * length)))
+    }
+
+    /// Writes a text of eight to sixteen bytes, unless a byte of it needs an escape. The two words overlap.
+    #[inline(always)]
+    fn quoted_words(&mut self, text: &[u8], end: u8) -> bool {
+        let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) else {
+            return false;
+        };
+        let length = text.len();
+        let room = self.room::<LARGEST_ROOM>();
+        room[0] = b'"';
+        room[1..9].copy_from_slice(first);
+        room[length - 7..=length].copy_from_slice(last);
+        room[length + 1] = b'"';
+        room[length + 2] = end;
+        !any_needs_escape(u64::from_le_bytes(*first)) && !any_needs_escape(u64::from_le_bytes(*last))
+    }
+
+    /// Writes a text of more than sixteen bytes, unless a byte of it needs an escape.
+    fn quoted_chunks(&mut self, text: &[u8], end: u8) -> bool {
+        let count = text.len() + 3;
+        let room = self.room_of(count);
         room[0] = b'"';
         room[count - 2] = b'"';
         room[count - 1] = end;
-        self.len += count;
+        copy_unescaped(text, &mut room[1..count - 2])
     }
 
     #[cold]
-    fn escaped(&mut self, text: &str, end: u8) {
+    fn escaped(&mut self, text: &[u8], end: u8) {
         self.put(b"\"");
-        let mut rest = text.as_bytes();
+        let mut rest = text;
         while let Some(at) = rest.iter().position(|&byte| needs_escape(byte)) {
             self.put_slice(&rest[..at]);
             self.escape(rest[at]);
@@ -256,68 +365,108 @@ impl JsonWriter {
 }
 
 const LONGEST_ESCAPE: usize = 6;
+// What may be asked for beyond the text itself.
+const LARGEST_ROOM: usize = 32;
 
 #[inline]
 fn needs_escape(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// Copies a text, and says whether no byte of it needs an escape; else what was copied is void.
+/// Copies a text of at least sixteen bytes, and says whether no byte of it needs an escape; else what was
+/// copied is void.
 ///
-/// Whole chunks are tested without a branch per byte: sixteen bytes by vector code, eight as one word. The
-/// last chunk overlaps the one before it.
-#[inline]
+/// The last chunk overlaps the one before it.
 fn copy_unescaped(text: &[u8], to: &mut [u8]) -> bool {
-    let length = text.len();
-    if length >= 16 {
-        let mut at = 0;
-        loop {
-            if !copy_chunk::<16>(text, to, at, |chunk| chunk.iter().fold(false, |any, &b| any | needs_escape(b))) {
-                return false;
-            }
-            if at + 16 == length {
-                return true;
-            }
-            at = (at + 16).min(length - 16);
+    let last = text.len() - CHUNK;
+    let mut at = 0;
+    loop {
+        let (Some(from), Some(to)) = (text[at..].first_chunk::<CHUNK>(), to[at..].first_chunk_mut()) else {
+            return false;
+        };
+        *to = *from;
+        if any_in_chunk(from) {
+            return false;
         }
+        if at == last {
+            return true;
+        }
+        at = (at + CHUNK).min(last);
     }
-    if length >= 8 {
-        let any_escape = |chunk: &[u8; 8]| any_needs_escape(u64::from_le_bytes(*chunk));
-        return copy_chunk(text, to, 0, any_escape) && copy_chunk(text, to, length - 8, any_escape);
-    }
-    if length >= 4 {
-        let any_escape = |chunk: &[u8; 4]| any_needs_escape(PLAIN << 32 | u64::from(u32::from_le_bytes(*chunk)));
-        return copy_chunk(text, to, 0, any_escape) && copy_chunk(text, to, length - 4, any_escape);
+}
+
+pub(crate) const CHUNK: usize = 16;
+
+/// A text of less than eight bytes as a word, the first byte lowest, with zeros behind the text.
+#[inline]
+pub(crate) fn short_word(text: &[u8]) -> u64 {
+    let length = text.len();
+    if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        // Where the two overlap they have the same bytes.
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        return u64::from(first) | (u64::from(last) << (8 * (length - 4)));
     }
     let (Some(&first), Some(&middle), Some(&last)) = (text.first(), text.get(length / 2), text.last()) else {
-        return true;
+        return 0;
     };
-    to[0] = first;
-    to[length / 2] = middle;
-    to[length - 1] = last;
-    !any_needs_escape(PLAIN << 24 | u64::from_le_bytes([first, middle, last, 0, 0, 0, 0, 0]))
+    u64::from(first) | (u64::from(middle) << (8 * (length / 2))) | (u64::from(last) << (8 * (length - 1)))
+}
+
+const EIGHT_DIGITS: i64 = 100_000_000;
+
+/// The decimal digits of a number below [`EIGHT_DIGITS`], the first one in the lowest byte, and
+/// their count.
+///
+/// All are made at once: a number below 10^8 is split into two below 10^4, these into four below 100, these
+/// into eight digits. A division by 100 or 10 is a multiplication and a shift, exact for numbers that small.
+#[inline]
+fn up_to_eight_digits(number: u64) -> (u64, usize) {
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = ((fours * 5243) >> 19) & 0x0000_007f_0000_007f;
+    let twos = hundreds | ((fours - hundreds * 100) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    let ones = tens | ((twos - tens * 10) << 8);
+    // A branch that is foreseen, where counting the zeros would have the next store wait for all of this.
+    let count = match number {
+        0..10 => 1,
+        10..100 => 2,
+        100..1_000 => 3,
+        1_000..10_000 => 4,
+        10_000..100_000 => 5,
+        100_000..1_000_000 => 6,
+        1_000_000..10_000_000 => 7,
+        _ => 8,
+    };
+    let digits = (ones | u64::from_ne_bytes([b'0'; 8])) >> (8 * (8 - count));
+    (digits, count)
 }
 
 // Bytes that need no escape, to fill up a word.
 const PLAIN: u64 = u64::from_ne_bytes([b'-'; 8]);
 
 #[inline]
-fn copy_chunk<const N: usize>(text: &[u8], to: &mut [u8], at: usize, any_escape: impl Fn(&[u8; N]) -> bool) -> bool {
-    let (Some(from), Some(to)) = (text[at..].first_chunk::<N>(), to[at..].first_chunk_mut::<N>()) else {
-        return false;
-    };
-    *to = *from;
-    !any_escape(from)
+pub(crate) fn any_needs_escape(word: u64) -> bool {
+    escape_flags(word) != 0
 }
 
-// Tests all bytes of a word at once ("Determine if a word has a byte less than n", Sean Eron Anderson,
-// Bit Twiddling Hacks).
+/// A word whose lowest bit that is set lies in the lowest byte of `word` that needs an escape; 0 if none does.
+///
+/// All bytes are tested at once ("Determine if a word has a byte less than n", Sean Eron Anderson, Bit
+/// Twiddling Hacks). A borrow can set bits above the lowest one, never below.
 #[inline]
-fn any_needs_escape(word: u64) -> bool {
-    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
-    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-    let has_less = |word: u64, than: u64| word.wrapping_sub(ONES * than) & !word & HIGH;
-    let quote = has_less(word ^ (ONES * u64::from(b'"')), 1);
-    let backslash = has_less(word ^ (ONES * u64::from(b'\\')), 1);
-    has_less(word, 0x20) | quote | backslash != 0
+pub(crate) fn escape_flags(word: u64) -> u64 {
+    const fn all(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let below_space = word.wrapping_sub(all(0x20));
+    let quote = (word ^ all(b'"')).wrapping_sub(all(1));
+    let backslash = (word ^ all(b'\\')).wrapping_sub(all(1));
+    (below_space | quote | backslash) & !word & all(0x80)
+}
+
+/// Whether a byte of a chunk needs an escape, without a branch per byte: the compiler makes vector code of it.
+#[inline]
+pub(crate) fn any_in_chunk(chunk: &[u8; CHUNK]) -> bool {
+    let any = |test: fn(u8) -> bool| chunk.iter().fold(false, |any, &byte| any | test(byte));
+    any(|byte| byte < 0x20) | any(|byte| byte == b'"') | any(|byte| byte == b'\\')
 }

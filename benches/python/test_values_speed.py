@@ -10,7 +10,16 @@ import pytest
 
 values = pytest.importorskip("comparison.values")
 
-KINDS = values.kinds(gigabyte=False)
+KINDS: dict[str, Any] = {
+    **values.kinds(gigabyte=False),
+    "65,536 lists": {"lists": [[] for _ in range(1 << 16)]},
+    "100,000 ints": {"ints": list(range(100_000))},
+    "20,000 records": {
+        "records": [{"id": n, "name": f"name {n}", "tags": ["a"]} for n in range(20_000)]
+    },
+    "10,000 short texts": {"texts": [f"text {n}" for n in range(10_000)]},
+    "10,000 texts with accents": {"texts": [f"é {n}" for n in range(10_000)]},
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

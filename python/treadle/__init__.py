@@ -1,57 +1,116 @@
 """treadle: a workflow engine for async Python with its core in Rust."""
 
 from ._treadle import Context, Run, StreamReader, __version__
-from .events import Event, Lagged, StartEvent, StopEvent
+from .events import Event, Lagged, StartEvent, StepFailed, StopEvent
 from .exceptions import (
+    EngineClosed,
     EventLoopError,
+    IncompatibleSnapshot,
     InternalError,
+    InvalidSignature,
+    JournalConflict,
+    JournalError,
+    KeyConflict,
     RunEnded,
     RunStalled,
+    SnapshotError,
     StepCancelled,
     StepTimeout,
+    StoredError,
     TreadleError,
+    UnknownRun,
     UnreadableValue,
     UnroutedEvent,
+    UnsignedValue,
     UnstorableValue,
     WaitTimeout,
     WorkflowDefinitionError,
     WorkflowTimeout,
 )
 from .log import logger as _logger  # noqa: F401  (adds the NullHandler)
+from .resources import Resource, close_resources
+from .retry import Retry
 from .steps import step
 from .workflow import Workflow
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .inspection import Inspection, inspect
+    from .runs import RunHandle, RunInfo
+
 __all__ = [
     "Context",
+    "Engine",
+    "EngineClosed",
     "Event",
     "EventLoopError",
+    "IncompatibleSnapshot",
+    "Inspection",
     "InternalError",
+    "InvalidSignature",
+    "JournalConflict",
+    "JournalError",
+    "KeyConflict",
     "Lagged",
+    "Resource",
+    "Retry",
     "Run",
     "RunEnded",
+    "RunHandle",
+    "RunInfo",
     "RunStalled",
+    "SnapshotError",
     "StartEvent",
     "StepCancelled",
+    "StepFailed",
     "StepTimeout",
     "StopEvent",
+    "StoredError",
     "StreamReader",
     "TreadleError",
+    "UnknownRun",
     "UnreadableValue",
     "UnroutedEvent",
+    "UnsignedValue",
     "UnstorableValue",
     "WaitTimeout",
     "Workflow",
     "WorkflowDefinitionError",
     "WorkflowTimeout",
     "__version__",
+    "close_resources",
+    "inspect",
     "step",
 ]
+
+
+# Imported when they are asked for: they bring along asyncio and more, which a program that only
+# runs workflows in memory does not need at its start.
+_LATER = {
+    "Engine": "engine",
+    "Inspection": "inspection",
+    "RunHandle": "runs",
+    "RunInfo": "runs",
+    "inspect": "inspection",
+}
+
+
+def __getattr__(name: str) -> object:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
 
 
 def _show_public_names() -> None:
     """Give the public classes the name by which users import them."""
     for name in __all__:
-        public = globals()[name]
+        public = globals().get(name)
         if isinstance(public, type) and public.__module__.startswith("treadle."):
             public.__module__ = "treadle"
 

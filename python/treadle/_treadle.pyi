@@ -8,6 +8,7 @@ from collections.abc import (
     Generator,
     Iterator,
     MutableMapping,
+    Sequence,
 )
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, final, overload
@@ -21,8 +22,8 @@ __version__: Final[str]
 class Context:
     """The state and the events of a run, as one step sees them.
 
-    Every call but `wait_for_event` is synchronous, and every call may be made from a step that runs
-    in a thread. A write is visible to every step of the run at once, and is never undone.
+    Every call but `wait_for_event` and `sleep` is synchronous, and may be made from a step that
+    runs in a thread. A write is visible to every step of the run at once, and is never undone.
 
     A key is a `str` of valid Unicode: anything else is a `TypeError`, a lone surrogate a
     `ValueError`. A call that changes the run raises `RunEnded` once the run is over. Any call
@@ -131,6 +132,8 @@ class Context:
     def send_event(self, event: object) -> None:
         """Route an event now: to whoever waits for it, else to the steps that accept it.
 
+        If the body has run before and sent an equal event at this point, it is not delivered again.
+
         Raises:
             UnroutedEvent: no step accepts the event.
             RunEnded: the run is over.
@@ -152,7 +155,8 @@ class Context:
     ) -> EventWait[_E]:
         """Wait, where the step stands, for an event of a class; `await` it in an `async def` step.
 
-        An event that nobody took when it was sent in is found as well.
+        An event that nobody took when it was sent in is found as well. A body that runs again gets
+        the events again that it got before.
 
         Args:
             event_type: the class; a subclass will do.
@@ -187,8 +191,28 @@ class Context:
             RunEnded: the run is over.
         """
 
+    def sleep(self, seconds: float) -> EventWait[None]:
+        """Sleep, where the step stands; `await` it in an `async def` step.
+
+        The time is part of the run: a body that runs again after a pause sleeps until the same
+        moment. 0 gives everybody else a turn.
+
+        Raises:
+            TypeError, ValueError: this is not a number of seconds.
+            EventLoopError: no event loop is running here: the step is not an `async def`.
+            RunEnded: the run is over.
+        """
+
     def _revoke(self) -> None:
         """Have nothing that the step does from now on count: only its thread goes on."""
+
+    def _keeper(self, make: Callable[[Run], _T]) -> _T:
+        """Return what keeps the resources of the run: `make(run)`, the first time.
+
+        Its `close(failure)` is called when the last step has stopped. It says whether all is
+        closed; if not, it calls `Run._try_finish` later. Its `abandon()` is called if the run
+        cannot wait for that.
+        """
 
 @final
 class Run(Coroutine[Any, Any, Any]):
@@ -212,7 +236,7 @@ class Run(Coroutine[Any, Any, Any]):
         """The run's UUID (version 7)."""
 
     @property
-    def status(self) -> Literal["running", "completed", "failed", "cancelled"]:
+    def status(self) -> Literal["running", "paused", "completed", "failed", "cancelled"]:
         """How the run stands. It is "running" until its last step has stopped."""
 
     def __await__(self) -> Generator[Any, Any, Any]: ...
@@ -246,6 +270,33 @@ class Run(Coroutine[Any, Any, Any]):
             EventLoopError: the run's event loop was closed.
         """
 
+    def pause(self, *, wait: bool = True) -> Pause:
+        """Start no more steps, until `resume`; from any thread.
+
+        Await the result for the moment when nothing of the run moves: each step in flight has
+        finished, waits for an event or sleeps. Events that come meanwhile are held, and no deadline
+        passes.
+
+        Args:
+            wait: let the steps in flight finish; else they are cancelled, and run again later.
+
+        Raises:
+            RunEnded: the run is over.
+            EventLoopError: the run's event loop was closed.
+            RunStalled: when awaited, by a step of the run itself, which would wait for itself.
+        """
+
+    def resume(self) -> None:
+        """Go on after a pause, from any thread; nothing happens if the run is not paused.
+
+        Events that came meanwhile are routed, in their order; then deadlines that have passed are
+        due.
+
+        Raises:
+            RunEnded: the run is over.
+            EventLoopError: the run's event loop was closed.
+        """
+
     def cancel(self) -> bool:
         """Cancel the run, from any thread. Return whether it was still going on.
 
@@ -260,6 +311,64 @@ class Run(Coroutine[Any, Any, Any]):
         drives a step at the moment and is cancelled later, that step is cancelled with it and runs
         again.
         """
+
+    @property
+    def workflow(self) -> str:
+        """The name of the run's workflow."""
+
+    def snapshot(
+        self, *, secret: str | bytes | Sequence[str | bytes] | None = None
+    ) -> Awaitable[bytes]:
+        """Take the run as bytes, from which `Workflow.resume` goes on, at any moment.
+
+        It holds the state, queued events, those of steps in flight with what they have received,
+        collected and sent, events that were collected and kept, timers and retries, and the number
+        of the stream; not its events, nor `Context.session`. A step in flight runs its body again.
+
+        Args:
+            secret: what opaque values and the whole are signed with: one, or several of which the
+                first one signs; the environment variable `TREADLE_SECRET` if not given. Without one
+                the snapshot is not signed, and must hold JSON and binary values only.
+
+        Raises:
+            UnsignedValue: there is an opaque value and no secret.
+            UnstorableValue: an event cannot be stored; names it and the field.
+            RunEnded: the run is over.
+        """
+
+    def _snapshot(self, secret: str | bytes | Sequence[str | bytes] | None = None) -> bytes:
+        """As `snapshot`, at once."""
+
+    def _state(self) -> dict[str, Any]:
+        """Return the keys and values, also of a run that is over."""
+
+    def _observe(self, observer: Callable[[Run, str], object] | None) -> None:
+        """Have a function called with the run and a word for what has just happened to it."""
+
+    def _try_finish(self) -> None:
+        """End the run, if nothing of it is left."""
+
+    def _flush(self) -> None:
+        """Write what has happened to the journal."""
+
+    def _drain(self, *, stop: bool) -> Pause:
+        """Start no more steps, so that the run can go on in another process.
+
+        Args:
+            stop: cancel the steps in flight, to run again there.
+        """
+
+    def _let_go(self) -> None:
+        """Write what is to be written, and end here: the run goes on elsewhere."""
+
+    def _lose(self, error: BaseException) -> None:
+        """Stop, since another process has the run."""
+
+    def _settle(self, status: str, value: Any) -> None:
+        """End as the run that the journal has in the place of this one."""
+
+    def _take_entry(self, number: int, kind: int, body: bytes, classes: dict[str, type]) -> None:
+        """Take an entry of the run's inbox, once."""
 
 @final
 class StreamReader(AsyncIterator[Any]):
@@ -279,13 +388,38 @@ class StreamReader(AsyncIterator[Any]):
 
 @final
 class EventWait(Awaitable[_E]):
-    """What `Context.wait_for_event` gives: awaitable once."""
+    """What `Context.wait_for_event` and `Context.sleep` give: awaitable once."""
 
     def __await__(self) -> Generator[Any, Any, _E]: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> Any: ...
     def throw(self, exception: Any, value: Any = None, traceback: Any = None) -> Any: ...
     def close(self) -> None: ...
+
+@final
+class Pause(Awaitable[None]):
+    """What `Run.pause` gives: awaitable, until nothing of the run moves."""
+
+    def __await__(self) -> Generator[Any, Any]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def throw(self, exception: Any, value: Any = None, traceback: Any = None) -> Any: ...
+    def close(self) -> None: ...
+
+@final
+class ManualClock:
+    """A clock that tests turn by hand. Runs made while it is the current one go by it."""
+
+    def __new__(cls) -> Self: ...
+    @property
+    def now(self) -> float:
+        """Seconds since the Unix epoch."""
+
+    def next_deadline(self) -> float | None:
+        """The next deadline of any run, in seconds since the Unix epoch."""
+
+    def set(self, seconds: float) -> None:
+        """Set the time forward, and tell every run what is due by then."""
 
 @final
 class Plan:
@@ -301,6 +435,91 @@ class Plan:
         stream_limit: int,
     ) -> Self: ...
     def start(self, event: object) -> Run: ...
+    def resume(self, bytes: bytes, secrets: list[bytes], classes: dict[str, type]) -> Run: ...
+    def problems(
+        self, bytes: bytes, secrets: list[bytes], classes: dict[str, type]
+    ) -> list[str]: ...
+
+@final
+class LoadedRun:
+    """A run as a journal holds it."""
+
+    def problems(self, journal: Journal, plan: Plan, classes: dict[str, type]) -> list[str]:
+        """List why a workflow could not go on with the run."""
+
+    def inspect(self, journal: Journal) -> dict[str, Any]:
+        """Return the run as names, tags and sizes."""
+
+    def snapshot(self, journal: Journal, at: int | None = None) -> bytes:
+        """Return the run as it was behind a record."""
+
+    def go_on(self, journal: Journal, plan: Plan, classes: dict[str, type]) -> Run:
+        """Go on with the run."""
+
+    def reopen(self, journal: Journal) -> Awaitable[Any]:
+        """Have a run that is over go on from where it failed."""
+
+    def fork(self, journal: Journal, at: int | None = None) -> tuple[str, Awaitable[Any]]:
+        """Make a new run that goes on from a point of this one."""
+
+    def timeline(self, journal: Journal) -> list[dict[str, Any]]:
+        """List what happened."""
+
+@final
+class Journal:
+    """A journal, on the event loop that opened it. Times are in seconds."""
+
+    def __new__(
+        cls, path: str | None, secrets: list[bytes], *, is_pipelined: bool, listener: object
+    ) -> Self: ...
+    @property
+    def owner(self) -> str: ...
+    def fileno(self) -> int: ...
+    def _drain(self) -> None: ...
+    def _drain_all(self) -> None: ...
+    def queued_bytes(self) -> int: ...
+    def close(self) -> None: ...
+    def enlist(self, lease: float) -> Awaitable[None]: ...
+    def renew(self, lease: float) -> Awaitable[None]: ...
+    def release(self) -> Awaitable[None]: ...
+    def claim(
+        self, workflows: list[str], limit: int
+    ) -> Awaitable[tuple[list[dict[str, Any]], bool]]: ...
+    def next_due(self, workflows: list[str]) -> Awaitable[tuple[float | None, float | None]]: ...
+    def poll(
+        self, after: int, limit: int
+    ) -> Awaitable[tuple[list[tuple[str, int, int, bytes]], int, bool]]: ...
+    def load(self, run: str) -> Awaitable[LoadedRun]: ...
+    def send(self, run: str, message: bytes, kind: int, body: bytes) -> Awaitable[bool]: ...
+    def get(self, run: str) -> Awaitable[tuple[dict[str, Any], bytes | None]]: ...
+    def list_runs(
+        self,
+        *,
+        workflow: str | None,
+        status: str | None,
+        since: float | None,
+        after: str | None,
+        limit: int,
+    ) -> Awaitable[list[dict[str, Any]]]: ...
+    def records(
+        self, run: str, after: int, limit: int
+    ) -> Awaitable[tuple[list[tuple[int, bytes]], int]]: ...
+    def read_stream(
+        self, run: str, after: int, limit: int
+    ) -> Awaitable[tuple[list[tuple[int, bytes]], int, int, bool]]: ...
+    def delete(self, run: str) -> Awaitable[None]: ...
+    def prune(self, finished_before: float, limit: int) -> Awaitable[int]: ...
+    def start(self, plan: Plan, event: object, key: str | None) -> Run: ...
+    def submit_run(
+        self, plan: Plan, event: object, key: str | None
+    ) -> tuple[str, Awaitable[Any]]: ...
+    def input(self, event: object) -> bytes: ...
+    def message(self, run: str, event: object) -> bytes: ...
+    def outcome(self, status: str, run: str, bytes: bytes, classes: dict[str, type]) -> Any: ...
+    def published(self, run: str, bytes: bytes, classes: dict[str, type]) -> Any: ...
+    def peek(self, run: str, bytes: bytes) -> dict[str, Any]: ...
+
+def _inspect(bytes: bytes) -> dict[str, Any]: ...
 
 @final
 class Lane:

@@ -1,49 +1,48 @@
 """What the annotations of a step say: which events it accepts, which it emits, how it is called."""
 
 import collections.abc
-import functools
 import inspect
 import sys
 import types
 import typing
+from collections.abc import Callable
 from typing import Any
 
 from . import bodies
 from ._treadle import Context
-from .events import Event, StartEvent, StopEvent
-from .steps import MARK, StepOptions, local_names
-
-
-class Problem(Exception):
-    """Something is wrong with one step."""
+from .events import Event, StartEvent, StepFailed, StopEvent
+from .providers import Provider, Providers, resource_in
+from .signatures import (
+    Problem,
+    bound_by_partial,
+    inner_function,
+    kind_of,
+    name_of,
+    names_around,
+)
+from .steps import MARK, StepOptions
 
 
 class StepInfo:
     """One step, as its function, its annotations and its options describe it."""
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, providers: Providers) -> None:
         options: StepOptions | None = getattr(function, MARK, None)
         label = getattr(function, "__name__", None) or repr(function)
         if options is None:
             raise Problem(f"{label!r} is not a step; decorate it with @step")
         self.function = function
         self.options = options
-        self.name = options.name or _name(function)
+        self.name = options.name or name_of(function)
         self._hints = self._resolve()
+        self._providers = self._resources(providers)
         self.context_first, self.takes_context, event = self._parameters()
         self.accepts = self._accepted(event)
         self.emits = _emitted(self._hints.get("return", inspect.Parameter.empty))
 
     def _resolve(self) -> dict[str, Any]:
-        inner = _inner(self.function)
-        names = dict(local_names(inner, sys._getframe(1)))
-        names.update(self.options.namespace)
-        closure = getattr(inner, "__closure__", None) or ()
-        for name, cell in zip(inner.__code__.co_freevars, closure, strict=False):
-            try:
-                names[name] = cell.cell_contents
-            except ValueError:
-                continue
+        inner = inner_function(self.function)
+        names = names_around(inner, sys._getframe(1), self.options.namespace)
         try:
             return typing.get_type_hints(inner, localns=names, include_extras=True)
         except NameError as error:
@@ -56,12 +55,30 @@ class StepInfo:
                 f"step {self.name!r}: its annotations cannot be resolved: {error}"
             ) from error
 
+    def _resources(self, providers: Providers) -> dict[str, Provider]:
+        self._wanted: set[str] = set()
+        found = {}
+        bound = bound_by_partial(self.function)
+        for parameter in inspect.signature(self.function).parameters.values():
+            where = f"step {self.name!r}: parameter {parameter.name!r}"
+            resource = resource_in(self._hints.get(parameter.name), where)
+            if resource is None or parameter.name in bound:
+                continue
+            if parameter.kind is parameter.POSITIONAL_ONLY:
+                raise Problem(f"{where} is positional only; a resource is given by keyword")
+            self._wanted.add(parameter.name)
+            provider = providers.provider(resource)
+            if provider is not None:
+                found[parameter.name] = provider
+        return found
+
     def _parameters(self) -> tuple[bool, bool, inspect.Parameter]:
         self._check_self()
         parameters = [
             parameter
             for parameter in inspect.signature(self.function).parameters.values()
             if parameter.default is parameter.empty
+            and parameter.name not in self._wanted
             and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         ]
         for parameter in parameters:
@@ -78,6 +95,7 @@ class StepInfo:
                 f"the Context; it has {_listed([p.name for p in parameters])}"
             )
         self._by_keyword = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        self._by_position = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         context_first = bool(contexts) and parameters.index(contexts[0]) == 0
         self._names = [p.name for p in parameters]
         return context_first, bool(contexts), events[0]
@@ -107,6 +125,29 @@ class StepInfo:
                 raise Problem(f"step {self.name!r}: a {cls.__name__} ends the run; no step gets it")
         return list(dict.fromkeys(classes))
 
+    @property
+    def takes_failures(self) -> bool:
+        """Whether the step deals with failures of other steps."""
+        return StepFailed in self.accepts
+
+    @property
+    def may_take_failures(self) -> bool:
+        """Whether it may be given a `StepFailed`: as any event, if it accepts any."""
+        return any(issubclass(StepFailed, cls) for cls in self.accepts)
+
+    def is_named_by(self, wanted: Any) -> bool:
+        """Tell whether this is the step that a name, or a function, stands for."""
+        if isinstance(wanted, str):
+            return self.name == wanted
+        wanted = getattr(wanted, "__func__", wanted)
+        function = getattr(self.function, "__func__", self.function)
+        if function is wanted:
+            return True
+        # A method stands for those that override it.
+        name = getattr(function, "__name__", "")
+        classes = type(getattr(self.function, "__self__", None)).__mro__
+        return any(vars(cls).get(name) is wanted for cls in classes)
+
     def description(self) -> dict[str, Any]:
         """Return the step as the compiled plan takes it."""
         function, arguments, awaitable = self._body()
@@ -120,23 +161,49 @@ class StepInfo:
             "concurrency": options.concurrency,
             "timeout": None if options.timeout is None else float(options.timeout),
             "external": options.external,
+            "retry": options.retry,
+            "on_error": None,
+            "takes_failures": self.takes_failures,
         }
 
     def _body(self) -> tuple[Any, str, bool]:
-        kind = _kind(self.function)
+        kind = kind_of(self.function)
+        if self.options.inline and kind not in ("coroutine", "function"):
+            raise Problem(f"step {self.name!r}: inline is for a plain function, not for a {kind}")
+        if self._providers:
+            return self._body_with_resources(kind)
         if kind == "coroutine" or (kind == "function" and self.options.inline):
             awaitable = kind == "coroutine"
             if self._by_keyword:
                 return self._call_with_both(), "context, event", awaitable
             return self.function, self._arguments(), awaitable
-        if self.options.inline:
-            raise Problem(f"step {self.name!r}: inline is for a plain function, not for a {kind}")
-        call = self._call_with_both()
-        if kind == "asynchronous generator":
-            return bodies.from_async_generator(call), "context, event", True
-        if kind == "generator":
-            return bodies.from_generator(call), "context, event", True
-        return bodies.in_thread(call), "context, event", True
+        return _SHAPES[kind](self._call_with_both()), "context, event", True
+
+    def _body_with_resources(self, kind: str) -> tuple[Any, str, bool]:
+        call = self._call_by_name()
+        if kind == "coroutine" or not self.options.inline:
+            shape = _SHAPES[kind]
+            return bodies.with_resources(shape, call, self._providers), "context, event", True
+        waiting = [p.name for top in self._providers.values() for p in top.walk() if p.is_async]
+        if waiting:
+            raise Problem(
+                f"step {self.name!r}: inline=True cannot wait for what is made asynchronously: "
+                f"{_listed(list(dict.fromkeys(waiting)))}"
+            )
+        return bodies.with_resources_at_once(call, self._providers), "context, event", False
+
+    def _call_by_name(self) -> Any:
+        """Return a function of context and event that takes the resources by keyword."""
+        function, names, first = self.function, self._names, self._by_position
+        is_context_first = self.context_first
+
+        def call(context: Context, event: Any, /, **resources: Any) -> Any:
+            both = (context, event) if is_context_first else (event, context)
+            values = dict(zip(names, both, strict=False))
+            positional = [values.pop(name) for name in first]
+            return function(*positional, **values, **resources)
+
+        return call
 
     def _arguments(self) -> str:
         if not self.takes_context:
@@ -171,43 +238,16 @@ class StepInfo:
         return function
 
 
-def _inner(function: Any) -> Any:
-    """Return the plain function whose annotations and code count."""
-    while True:
-        if isinstance(function, functools.partial):
-            function = function.func
-        elif isinstance(function, types.MethodType):
-            function = function.__func__
-        elif hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
-        elif isinstance(function, types.FunctionType):
-            return function
-        elif isinstance(call := getattr(type(function), "__call__", None), types.FunctionType):  # noqa: B004
-            return call
-        else:
-            raise Problem(f"{function!r} is not a function, and has no annotations to read")
+def _as_it_is(call: Any) -> Any:
+    return call
 
 
-def _name(function: Any) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
-    name = getattr(function, "__name__", None)
-    return str(name if name is not None else type(function).__name__)
-
-
-def _kind(function: Any) -> str:
-    outer = function
-    while isinstance(outer, functools.partial):
-        outer = outer.func
-    if not inspect.isroutine(outer):
-        outer = type(outer).__call__
-    if inspect.iscoroutinefunction(outer):
-        return "coroutine"
-    if inspect.isasyncgenfunction(outer):
-        return "asynchronous generator"
-    if inspect.isgeneratorfunction(outer):
-        return "generator"
-    return "function"
+_SHAPES: dict[str, Callable[[Any], Any]] = {
+    "coroutine": _as_it_is,
+    "function": bodies.in_thread,
+    "generator": bodies.from_generator,
+    "asynchronous generator": bodies.from_async_generator,
+}
 
 
 def _is_context(annotation: Any) -> bool:

@@ -1,6 +1,7 @@
-"""How steps that are not plain coroutine functions are run: in threads, and as generators."""
+"""How steps that are more than coroutine functions run: in threads, generators, with resources."""
 
 import asyncio
+import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import copy_context
@@ -8,6 +9,10 @@ from typing import Any
 
 from ._treadle import Context
 from .exceptions import RunEnded
+from .keeping import LoopScope, at_once, obtain
+from .providers import Provider
+from .replacements import actual
+from .waiting import settled
 
 Call = Callable[[Context, Any], Any]
 Body = Callable[[Context, Any], Any]
@@ -35,7 +40,7 @@ def in_thread(call: Call) -> Body:
         except asyncio.CancelledError:
             is_cancelled.set()
             context._revoke()
-            await _settled(future)
+            await settled(future)
             raise
         return await result if asyncio.iscoroutine(result) else result
 
@@ -48,18 +53,6 @@ def _call(call: Call, context: Context, event: Any) -> Any:
     except StopIteration as error:
         # A future cannot hold one (PEP 479).
         raise RuntimeError(f"a step raised {error!r}") from error
-
-
-async def _settled(future: "asyncio.Future[Any]") -> None:
-    """Wait until a future is done, however often the waiting is cancelled."""
-    while not future.done():
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError:
-            continue
-    if not future.cancelled():
-        # The cancellation stands; an error that came after it was likely caused by it.
-        future.exception()
 
 
 def from_async_generator(call: Callable[[Context, Any], AsyncIterator[Any]]) -> Body:
@@ -91,3 +84,38 @@ def from_generator(call: Callable[[Context, Any], Iterator[Any]]) -> Body:
                 context.send_event(emitted)
 
     return in_thread(send_all)
+
+
+def with_resources(
+    shape: Callable[[Any], Body], call: Callable[..., Any], providers: dict[str, Provider]
+) -> Body:
+    """Obtain resources, then run a step that gets them by keyword; `shape` says how it runs."""
+
+    async def body(context: Context, event: Any) -> Any:
+        with LoopScope.of(asyncio.get_running_loop()):
+            given = {
+                name: await obtain(actual(provider), context)
+                for name, provider in providers.items()
+            }
+            return await shape(functools.partial(call, **given))(context, event)
+
+    return body
+
+
+def with_resources_at_once(call: Callable[..., Any], providers: dict[str, Provider]) -> Body:
+    """Obtain resources, and then call a function that gets them by keyword, all without waiting."""
+
+    def body(context: Context, event: Any) -> Any:
+        given = {name: _obtain_at_once(provider, context) for name, provider in providers.items()}
+        return call(context, event, **given)
+
+    return body
+
+
+def _obtain_at_once(provider: Provider, context: Context) -> Any:
+    try:
+        return at_once(obtain(actual(provider), context))
+    except BlockingIOError:
+        raise TypeError(
+            f"resource {provider.name!r} takes waiting, which a step with inline=True cannot do"
+        ) from None

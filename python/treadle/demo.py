@@ -3,8 +3,12 @@
     python -m treadle demo                  the standard library of this interpreter
     python -m treadle demo --path DIR       any other tree
     python -m treadle demo --concurrency 4  at most four files at once
+    python -m treadle demo --journal FILE   a durable run: killed, the same command goes on with it
 
 Each file is read and parsed in a worker thread. One that cannot be is listed and stops nobody.
+
+A step whose process was killed runs again. So what the steps in threads leave in the Context has a key
+of its own for each file: set twice, it is there once.
 """
 
 import argparse
@@ -17,11 +21,12 @@ import sysconfig
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from treadle import Context, Event, Run, StartEvent, StopEvent, Workflow, step
+from treadle import Context, Engine, Event, StartEvent, StopEvent, Workflow, step
 
 MOST_LISTED = 20
 NOT_ENTERED = ("site-packages", "__pycache__")
@@ -32,6 +37,7 @@ class Module:
     """What one file holds. It goes into the Context whole, as an opaque value."""
 
     path: str
+    size: int
     lines: int
     functions: int
     classes: int
@@ -89,63 +95,70 @@ def find(ctx: Context, ev: Measure) -> list[Found] | StopEvent:
     for error in unreadable:
         skip(ctx, error.filename, error.strerror or str(error))
     ctx.set("files", len(paths))
-    ctx.set("totals", dict.fromkeys(("modules", "bytes", "lines", "functions", "classes"), 0))
-    ctx.set("steps", 1)
     return [Found(path=path) for path in paths] or StopEvent(result=reported(ctx))
 
 
 def load(ctx: Context, ev: Found) -> Loaded | Finished:
     """Read a file into the Context, as bytes."""
-    number = ctx.increment("steps")
+    key = f"source {ev.path!a}"
     try:
         if not stat.S_ISREG(os.stat(ev.path).st_mode):
-            return skip(ctx, ev.path, "not a readable file")
-        ctx.set(f"source {number}", Path(ev.path).read_bytes())
+            return skip(ctx, ev.path, "not a readable file", steps=2)
+        ctx.set(key, Path(ev.path).read_bytes())
     except OSError as error:
-        return skip(ctx, ev.path, error.strerror or str(error))
-    return Loaded(path=ev.path, key=f"source {number}")
+        return skip(ctx, ev.path, error.strerror or str(error), steps=2)
+    return Loaded(path=ev.path, key=key)
 
 
 def measure(ctx: Context, ev: Loaded) -> Finished:
     """Parse the bytes, and put what they hold into the Context."""
-    number = ctx.increment("steps")
     source = ctx.get_bytes(ev.key)
-    ctx.delete(ev.key)
+    if source is None:
+        # Killed after the last line below.
+        return Finished(path=ev.path)
     try:
         module = describe(ev.path, source, ast.parse(source))
     except (SyntaxError, ValueError) as error:
-        return skip(ctx, ev.path, f"not Python: {error.args[0] if error.args else error}")
+        skip(ctx, ev.path, f"not Python: {error.args[0] if error.args else error}", steps=3)
     except (RecursionError, MemoryError):
-        return skip(ctx, ev.path, "nested too deeply")
-    ctx.set(f"module {number}", module)
-    ctx.update("totals", lambda totals: added(totals, module, len(source)))
+        skip(ctx, ev.path, "nested too deeply", steps=3)
+    else:
+        ctx.set(f"module {ev.path!a}", module)
+    ctx.delete(ev.key)
     return Finished(path=ev.path)
 
 
 @step
 async def report(ctx: Context, ev: Finished) -> StopEvent | None:
     """Join: once every file is finished, report."""
-    ctx.increment("steps")
     done, total = ctx.increment("done"), ctx.get("files")
     ctx.write_event_to_stream(Progress(done=done, total=total))
     return StopEvent(result=reported(ctx)) if done == total else None
 
 
-def skip(ctx: Context, path: str, why: str) -> Finished:
-    """Note that a file could not be measured."""
-    ctx.set(f"skipped {path!a}", [path, why])
+def skip(ctx: Context, path: str, why: str, steps: int = 0) -> Finished:
+    """Note that a file could not be measured, and how many steps it took to find out."""
+    ctx.set(f"skipped {path!a}", [path, why, steps])
     return Finished(path=path)
 
 
 def reported(ctx: Context) -> Report:
     """Sum up what the steps left in the Context."""
     modules: list[Module] = [ctx.get(key) for key in ctx.state if key.startswith("module ")]
+    skipped: list[list[Any]] = [ctx.get(key) for key in ctx.state if key.startswith("skipped ")]
     imports = Counter(name for module in modules for name in module.imports)
     return Report(
-        totals=ctx.get("totals") | {"steps": ctx.get("steps")},
+        totals={
+            "modules": len(modules),
+            "bytes": sum(module.size for module in modules),
+            "lines": sum(module.lines for module in modules),
+            "functions": sum(module.functions for module in modules),
+            "classes": sum(module.classes for module in modules),
+            "steps": 1 + 3 * len(modules) + sum(steps for _, _, steps in skipped),
+        },
         largest=sorted(modules, key=lambda module: (-module.lines, module.path))[:10],
         most_imported=sorted(imports.items(), key=lambda item: (-item[1], item[0]))[:10],
-        skipped=sorted(ctx.get(key) for key in ctx.state if key.startswith("skipped ")),
+        skipped=sorted([path, why] for path, why, _ in skipped),
     )
 
 
@@ -173,7 +186,8 @@ def describe(path: str, source: bytes, tree: ast.Module) -> Module:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             imports.add(node.module.partition(".")[0])
     lines = len(source.splitlines())
-    return Module(path, lines, functions, classes, tuple(sorted(imports)), longest, longest_lines)
+    names = tuple(sorted(imports))
+    return Module(path, len(source), lines, functions, classes, names, longest, longest_lines)
 
 
 def statements(tree: ast.Module) -> Iterator[ast.AST]:
@@ -186,21 +200,10 @@ def statements(tree: ast.Module) -> Iterator[ast.AST]:
             nodes += getattr(node, name, ())
 
 
-def added(totals: dict[str, int], module: Module, size: int) -> dict[str, int]:
-    """Return the totals with one more module in them."""
-    return {
-        "modules": totals["modules"] + 1,
-        "bytes": totals["bytes"] + size,
-        "lines": totals["lines"] + module.lines,
-        "functions": totals["functions"] + module.functions,
-        "classes": totals["classes"] + module.classes,
-    }
-
-
-async def show_progress(run: Run) -> None:
+async def show_progress(events: AsyncIterator[Any]) -> None:
     """Print how far the run is: as a bar in a terminal, elsewhere as a line for each quarter."""
     quarters = 0
-    async for ev in run.stream_events():
+    async for ev in events:
         if not isinstance(ev, Progress):
             continue
         if sys.stdout.isatty():
@@ -212,7 +215,7 @@ async def show_progress(run: Run) -> None:
             print(f"{ev.done:,} of {ev.total:,} files", flush=True)
 
 
-def show(report: Report, root: str, run: Run, seconds: float) -> None:
+def show(report: Report, root: str, run_id: str, seconds: float) -> None:
     """Print the report."""
 
     def shown(path: str) -> str:
@@ -244,7 +247,7 @@ def show(report: Report, root: str, run: Run, seconds: float) -> None:
     print("\nTotals")
     print(f"  {totals['modules']:,} modules of {size}, {len(report.skipped):,} skipped")
     print(f"  {totals['lines']:,} lines, {counts}")
-    print(f"\nRun {run.id}")
+    print(f"\nRun {run_id}")
     rate = totals["steps"] / seconds
     print(f"  {totals['steps']:,} steps in {seconds:.2f} s: {rate:,.0f} steps per second")
 
@@ -254,9 +257,24 @@ async def run_and_show(root: str, concurrency: int) -> None:
     print(f"Measuring {root}", flush=True)
     began = time.perf_counter()
     run = workflow(concurrency).run(root=root)
-    await show_progress(run)
+    await show_progress(run.stream_events())
     report: Report = await run
-    show(report, root, run, time.perf_counter() - began)
+    show(report, root, run.id, time.perf_counter() - began)
+
+
+async def run_durably(root: str, concurrency: int, journal: str) -> None:
+    """Start the run, or go on with the one of the same tree, and print what it found."""
+    measuring = workflow(concurrency)
+    began = time.perf_counter()
+    async with Engine(f"sqlite:///{journal}", workflows=[measuring]) as engine:
+        run_id = await engine.submit(measuring, root=root, key=root)
+        done = (await engine.get(run_id).info()).published
+        print(f"Measuring {root}", flush=True)
+        if done:
+            print(f"Going on: {done:,} files need not be read again", flush=True)
+        await show_progress(engine.stream_events(run_id, after=done))
+        report: Report = await engine.get(run_id)
+    show(report, root, run_id, time.perf_counter() - began)
 
 
 def positive(text: str) -> int:
@@ -282,9 +300,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=8,
         help="how many files are worked on at once (8)",
     )
+    parser.add_argument(
+        "--journal",
+        metavar="FILE",
+        help="write the run to this file; the same command goes on with it after a crash",
+    )
 
 
-def main(path: str, concurrency: int) -> int:
+def main(path: str, concurrency: int, journal: str | None = None) -> int:
     """Run the demo. Returns the exit code."""
     if not os.path.isdir(path):
         print(f"{path}: not a directory", file=sys.stderr)
@@ -292,7 +315,10 @@ def main(path: str, concurrency: int) -> int:
     with warnings.catch_warnings():
         # Python warns of old habits in the files that it parses.
         warnings.simplefilter("ignore")
-        asyncio.run(run_and_show(path, concurrency))
+        if journal is None:
+            asyncio.run(run_and_show(path, concurrency))
+        else:
+            asyncio.run(run_durably(path, concurrency, journal))
     return 0
 
 

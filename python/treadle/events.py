@@ -92,6 +92,74 @@ class Lagged(Event):
             self.missed = missed
 
 
+class StepFailed(Event):
+    """A step has failed, and all of its attempts: what a step gets that deals with failures.
+
+    A step that accepts it gets those of every step that names no other one with
+    `@step(on_error=...)`. If such a step fails itself, the run fails.
+    """
+
+    if TYPE_CHECKING:
+        step: str
+        event: Any
+        error: BaseException
+        attempts: int
+    else:
+
+        def __init__(self, *, step, event, error, attempts):
+            self.step = step
+            self.event = event
+            self.error = error
+            self.attempts = attempts
+
+
+def is_stored_by_field(cls: type) -> bool:
+    """Tell whether the fields of an event are all that there is of it.
+
+    Then each is stored as a value of its own. Any other event is pickled whole.
+    """
+    if not issubclass(cls, Event) or getattr(cls, "__dictoffset__", 0) == 0:
+        return False
+    hooks = ("__reduce__", "__reduce_ex__", "__getstate__")
+    if any(getattr(cls, hook) is not getattr(object, hook) for hook in hooks):
+        return False
+    if hasattr(cls, "__setstate__") or hasattr(cls, "__getnewargs__"):
+        return False
+    return not hasattr(cls, "__getnewargs_ex__") and not any(
+        vars(base).get("__slots__") for base in cls.__mro__ if base is not object
+    )
+
+
+def restored(cls: type, fields: "dict[str, Any]") -> object:
+    """Make an event of its stored fields, without calling its `__init__`.
+
+    A field that the class has got since is given its default.
+
+    Raises:
+        IncompatibleSnapshot: a field that the class has got since has no default.
+    """
+    event: object = object.__new__(cls)
+    vars(event).update(fields)
+    for name, field in getattr(cls, "__dataclass_fields__", {}).items():
+        if name not in fields:
+            vars(event)[name] = _default(cls, name, field)
+    return event
+
+
+def _default(cls: type, name: str, field: "Any") -> "Any":
+    from dataclasses import MISSING
+
+    from .exceptions import IncompatibleSnapshot
+
+    if field.default is not MISSING:
+        return field.default
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    raise IncompatibleSnapshot(
+        [f"event {cls.__qualname__}: it has no field {name!r}, and the class has no default for it"]
+    )
+
+
 def _has_annotations(cls: type) -> bool:
     try:
         return bool(cls.__annotations__)

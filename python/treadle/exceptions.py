@@ -59,6 +59,64 @@ class UnreadableValue(TreadleError, ValueError):
     """A stored value cannot be read back: its class has changed, or its unpickling raised."""
 
 
+class UnsignedValue(TreadleError, ValueError):
+    """An opaque value is to leave or enter the process, and there is no secret to sign it with."""
+
+
+class SnapshotError(TreadleError, ValueError):
+    """A snapshot cannot be read: it is damaged, not one, or of a version that is not known."""
+
+
+class InvalidSignature(SnapshotError):
+    """A snapshot was changed, or was signed with none of the given secrets."""
+
+
+class IncompatibleSnapshot(SnapshotError):
+    """A snapshot cannot go on with this workflow. `problems` lists all that is in the way."""
+
+    problems: list[str]
+
+    def __init__(self, problems: list[str]) -> None:
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        super().__init__(f"the snapshot cannot go on with this workflow:{lines}")
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.problems,)
+
+
+class StoredError(TreadleError):
+    """Stands for an exception that could not be stored: it has its type's name and its text."""
+
+    def __init__(self, type_name: str, text: str) -> None:
+        super().__init__(f"{type_name}: {text}")
+        self.type_name = type_name
+        self.text = text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.type_name, self.text)
+
+
+class JournalError(TreadleError, OSError):
+    """A journal cannot be opened, read or written. Nothing is acknowledged after it."""
+
+
+class JournalConflict(JournalError):
+    """Another process has the run: what this one wanted to write was refused."""
+
+
+class UnknownRun(TreadleError, LookupError):
+    """There is no such run in the journal."""
+
+
+class KeyConflict(TreadleError, ValueError):
+    """A run of this key was started with another input."""
+
+
+class EngineClosed(TreadleError, RuntimeError):
+    """The engine was closed: the run goes on when an engine is opened on its journal again."""
+
+
 class EventLoopError(TreadleError, RuntimeError):
     """No event loop is running, or that of a run was closed before the run ended."""
 

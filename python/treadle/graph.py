@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-from .annotations import Problem, StepInfo
+from .annotations import StepInfo
 from .events import StartEvent, StopEvent
+from .providers import Providers
+from .retry import Retry
+from .signatures import Problem
 from .steps import MARK
 
 
@@ -15,13 +18,16 @@ class Graph:
         self.name = name
         self.steps: list[StepInfo] = []
         self.problems = list(problems)
+        providers = Providers()
         for function in functions:
             try:
-                self.steps.append(StepInfo(function))
+                self.steps.append(StepInfo(function, providers))
             except Problem as problem:
                 self.problems.append(str(problem))
+        self.problems += providers.problems
         self._check_names()
         self._check_bodies()
+        self._find_handlers()
         if not self.problems:
             self._check_connections()
 
@@ -40,6 +46,39 @@ class Graph:
                 step.description()
             except Problem as problem:
                 self.problems.append(str(problem))
+
+    def _find_handlers(self) -> None:
+        """Find the steps that deal with the failures of others, by `on_error`."""
+        self.handlers: dict[str, int] = {}
+        for step in self.steps:
+            wanted = step.options.on_error
+            if wanted is None:
+                continue
+            found = [at for at, other in enumerate(self.steps) if other.is_named_by(wanted)]
+            label = wanted if isinstance(wanted, str) else getattr(wanted, "__name__", wanted)
+            if not found:
+                self.problems.append(
+                    f"step {step.name!r}: on_error={label!r} is not a step of this workflow"
+                )
+            elif not self.steps[found[0]].may_take_failures:
+                self.problems.append(
+                    f"step {step.name!r}: on_error={label!r} does not accept a StepFailed"
+                )
+            else:
+                self.handlers[step.name] = found[0]
+
+    def descriptions(self, retry: Retry | None) -> list[dict[str, Any]]:
+        """Return the steps as the compiled plan takes them. `retry` is for those without one."""
+        named = set(self.handlers.values())
+        descriptions = []
+        for at, step in enumerate(self.steps):
+            description = step.description()
+            description["retry"] = description["retry"] or retry
+            description["on_error"] = self.handlers.get(step.name)
+            # A step that others name deals with their failures alone.
+            description["takes_failures"] = step.takes_failures and at not in named
+            descriptions.append(description)
+        return descriptions
 
     def _check_connections(self) -> None:
         if not any(_meet(cls, StartEvent) for step in self.steps for cls in step.accepts):
@@ -62,6 +101,8 @@ class Graph:
     def _check_reached(self) -> None:
         for step in self.steps:
             if step.options.external or any(_meet(cls, StartEvent) for cls in step.accepts):
+                continue
+            if step.takes_failures:
                 continue
             emitters = [
                 s for s in self.steps if any(step in self._takers(c) for c in s.emits or ())

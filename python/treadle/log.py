@@ -41,11 +41,16 @@ class Unretrieved:
     def __del__(self) -> None:
         if self.error is None:
             return
-        if _is_listened_to() or self.loop.is_closed():
-            log_exception(self.text, self.error)
-        else:
-            # As asyncio does for a task.
-            self.loop.call_exception_handler({"message": self.text, "exception": self.error})
+        report(self.text, self.error, self.loop)
+
+
+def report(text: str, error: BaseException, loop: "AbstractEventLoop") -> None:
+    """Log an exception that nobody awaits; if nobody listens, give it to the loop's handler."""
+    if _is_listened_to() or loop.is_closed():
+        log_exception(text, error)
+    else:
+        # As asyncio does for a task.
+        loop.call_exception_handler({"message": text, "exception": error})
 
 
 def _is_listened_to() -> bool:

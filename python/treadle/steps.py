@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, TypeVar, overload
 
+    from .retry import Retry
+
     F = TypeVar("F", bound=Callable[..., Any])
 
 MARK = "__treadle_step__"
@@ -16,7 +18,16 @@ MARK = "__treadle_step__"
 class StepOptions:
     """What `@step` was given. Times are in seconds."""
 
-    __slots__ = ("concurrency", "external", "inline", "name", "namespace", "timeout")
+    __slots__ = (
+        "concurrency",
+        "external",
+        "inline",
+        "name",
+        "namespace",
+        "on_error",
+        "retry",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -26,6 +37,8 @@ class StepOptions:
         concurrency: int | None,
         inline: bool,
         external: bool,
+        retry: "Retry | None",
+        on_error: "Callable[..., Any] | str | None",
         namespace: "dict[str, Any]",
     ) -> None:
         self.name = name
@@ -33,6 +46,8 @@ class StepOptions:
         self.concurrency = concurrency
         self.inline = inline
         self.external = external
+        self.retry = retry
+        self.on_error = on_error
         self.namespace = namespace
 
 
@@ -49,6 +64,8 @@ if TYPE_CHECKING:
         concurrency: int | None = None,
         inline: bool = False,
         external: bool = False,
+        retry: Retry | None = None,
+        on_error: Callable[..., Any] | str | None = None,
     ) -> Callable[[F], F]: ...
 
 
@@ -61,6 +78,8 @@ def step(
     concurrency: int | None = None,
     inline: bool = False,
     external: bool = False,
+    retry: "Retry | None" = None,
+    on_error: "Callable[..., Any] | str | None" = None,
 ) -> "Any":
     """Make a function, or a method of a `Workflow`, a step. The function itself stays as it is.
 
@@ -75,11 +94,17 @@ def step(
         inline: run a plain `def` on the event loop; for functions that return at once.
         external: the step's events are sent from outside, with `Run.send_event`: that no other step
             emits them is no mistake, and a run that has nothing else to do waits for them.
+        retry: when the step is tried again after a failure; as the workflow says if not given.
+        on_error: another step, or its name, that gets a `StepFailed` when all attempts have failed;
+            the run goes on then.
 
     Raises:
         TypeError, ValueError: an option is of a wrong type or out of range.
     """
     _check(timeout, concurrency)
+    check_retry(retry)
+    if on_error is not None and not callable(on_error) and not isinstance(on_error, str):
+        raise TypeError(f"on_error: a step or its name expected, not {on_error!r}")
     frame = sys._getframe(1)
 
     def mark(function: "Any") -> "Any":
@@ -94,6 +119,8 @@ def step(
             concurrency=concurrency,
             inline=inline,
             external=external,
+            retry=retry,
+            on_error=on_error,
             namespace=_names_in_annotations(function, frame),
         )
         try:
@@ -116,7 +143,15 @@ def _check(timeout: float | None, concurrency: int | None) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int):
             raise TypeError(f"concurrency: an int expected, not {concurrency!r}")
         if not 1 <= concurrency < 2**32:
-            raise ValueError(f"concurrency: at least 1 expected, not {concurrency!r}")
+            raise ValueError(f"concurrency: at least 1 expected, not {shown_number(concurrency)}")
+
+
+def check_retry(retry: "Retry | None") -> None:
+    """Raise unless this is a `Retry`, or nothing."""
+    from .retry import Retry
+
+    if retry is not None and not isinstance(retry, Retry):
+        raise TypeError(f"retry: a Retry expected, not {retry!r}; say Retry(attempts=...)")
 
 
 def check_seconds(name: str, seconds: float) -> None:
@@ -124,7 +159,17 @@ def check_seconds(name: str, seconds: float) -> None:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise TypeError(f"{name}: a number of seconds expected, not {seconds!r}")
     if not seconds > 0:
-        raise ValueError(f"{name}: more than 0 seconds expected, not {seconds!r}")
+        raise ValueError(f"{name}: more than 0 seconds expected, not {shown_number(seconds)}")
+    if isinstance(seconds, int) and seconds > sys.float_info.max:
+        raise ValueError(f"{name}: fewer seconds expected than {shown_number(seconds)}")
+
+
+def shown_number(number: float) -> str:
+    """Return how an error shows a number: Python refuses to print the largest ones."""
+    try:
+        return repr(number)
+    except ValueError:
+        return f"a number of {int(number).bit_length()} bits"
 
 
 def _names_in_annotations(function: "Any", frame: "FrameType") -> "dict[str, Any]":

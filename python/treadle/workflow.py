@@ -3,12 +3,15 @@
 from ._treadle import Plan, Run
 from .events import StopEvent
 from .exceptions import WorkflowDefinitionError
-from .steps import check_seconds
+from .signing import secrets_of
+from .steps import check_retry, check_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
+
+    from .retry import Retry
 
 
 class Workflow:
@@ -32,6 +35,7 @@ class Workflow:
         steps: functions decorated with `step`; for a subclass they come on top of its methods.
         timeout: seconds that a run may take; then it fails with `WorkflowTimeout`.
         stream_limit: how many of the last streamed events of a run are kept for its readers.
+        retry: when steps without a `retry` of their own are tried again.
 
     Raises:
         WorkflowDefinitionError: the graph cannot work; lists everything that is wrong with it.
@@ -45,6 +49,7 @@ class Workflow:
         *,
         timeout: float | None = None,
         stream_limit: int = 65_536,
+        retry: "Retry | None" = None,
     ) -> None:
         from .graph import Graph, methods_of
 
@@ -62,6 +67,7 @@ class Workflow:
             raise ValueError(f"stream_limit: at least 1 expected, not {stream_limit!r}")
         if stream_limit >= 2**63:
             raise ValueError(f"stream_limit: less than 2**63 expected, not {stream_limit!r}")
+        check_retry(retry)
         self.name = type(self).__name__ if name is None else name
         methods, problems = methods_of(self)
         self._graph = Graph(self.name, [*methods, *steps], problems)
@@ -70,7 +76,7 @@ class Workflow:
         self._start_class = self._graph.start_class()
         self._plan = Plan(
             self.name,
-            [step.description() for step in self._graph.steps],
+            self._graph.descriptions(retry),
             stop_event=StopEvent,
             timeout=None if timeout is None else float(timeout),
             stream_limit=stream_limit,
@@ -86,6 +92,9 @@ class Workflow:
             UnroutedEvent: no step accepts the event.
             EventLoopError: no event loop is running.
         """
+        return self._plan.start(self._first_event(event, fields))
+
+    def _first_event(self, event: object, fields: "dict[str, Any]") -> object:
         if not hasattr(self, "_plan"):
             raise TypeError(f"{type(self).__name__}.__init__() did not call super().__init__()")
         if event is None:
@@ -94,10 +103,48 @@ class Workflow:
                     f"workflow {self.name!r} starts with any of {self._graph.start_names()}: "
                     f"give run() one of these events"
                 )
-            event = self._start_class(**fields)
-        elif fields:
+            return self._start_class(**fields)
+        if fields:
             raise TypeError("run() takes an event or the fields of the start event, not both")
-        return self._plan.start(event)
+        return event
+
+    def resume(
+        self, snapshot: bytes, *, secret: "str | bytes | Sequence[str | bytes] | None" = None
+    ) -> Run:
+        """Go on with a run from its snapshot, in this process or another; return it at once.
+
+        A step that was in flight runs its body again; a paused run goes on.
+
+        Args:
+            snapshot: what `await run.snapshot()` gave.
+            secret: as for `Run.snapshot`; any of several will do.
+
+        Raises:
+            SnapshotError: the bytes are not a snapshot, or damaged.
+            InvalidSignature: they were changed, or signed with another secret.
+            UnsignedValue: there is no secret to verify them with.
+            IncompatibleSnapshot: this workflow cannot go on with it; lists everything why.
+            UnreadableValue: an opaque event cannot be unpickled.
+            EventLoopError: no event loop is running.
+        """
+        return self._plan.resume(_checked(snapshot), secrets_of(secret), self._classes())
+
+    def check(
+        self, snapshot: bytes, *, secret: "str | bytes | Sequence[str | bytes] | None" = None
+    ) -> list[str]:
+        """Return everything because of which `resume` would refuse a snapshot.
+
+        Nothing is run or unpickled.
+
+        Raises:
+            SnapshotError, InvalidSignature, UnsignedValue: as of `resume`.
+        """
+        return self._plan.problems(_checked(snapshot), secrets_of(secret), self._classes())
+
+    def _classes(self) -> "dict[str, type]":
+        from .classes import named_classes
+
+        return named_classes(self._graph.steps)
 
     def to_mermaid(self) -> str:
         """Return the graph as a Mermaid flowchart."""
@@ -109,3 +156,11 @@ class Workflow:
     def __repr__(self) -> str:
         steps = ", ".join(step.name for step in self._graph.steps)
         return f"<{type(self).__name__} {self.name!r}: {steps}>"
+
+
+def _checked(snapshot: object) -> bytes:
+    if isinstance(snapshot, (bytearray, memoryview)):
+        return bytes(snapshot)
+    if not isinstance(snapshot, bytes):
+        raise TypeError(f"snapshot: bytes expected, not {type(snapshot).__name__}")
+    return snapshot

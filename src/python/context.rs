@@ -11,16 +11,18 @@ use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use super::convert::{self, PyValue, decode, encode};
 use super::error;
+use super::event;
 use super::run::Run;
 use super::state::State;
-use crate::{Started, StepId};
+use super::touch::Touch;
+use crate::{Error, Phase, Slot, Started, StepId};
 
 /// The state and the events of a run, as one step sees them. Every call is synchronous.
 #[pyclass(frozen, weakref, module = "treadle")]
 pub struct Context {
     pub run: Py<Run>,
     pub step: StepId,
-    seq: u64,
+    pub slot: Slot,
     attempt: u32,
     // Set once the step was cancelled while it runs in a thread, which nobody can interrupt.
     is_revoked: AtomicBool,
@@ -31,7 +33,7 @@ impl Context {
         let context = Self {
             run: run.clone().unbind(),
             step: started.step,
-            seq: started.seq,
+            slot: started.slot,
             attempt: started.attempt,
             is_revoked: AtomicBool::new(false),
         };
@@ -56,15 +58,24 @@ impl Context {
     }
 
     #[inline]
-    fn store(&self, key: &str, value: PyValue) -> PyResult<()> {
+    fn store(&self, py: Python<'_>, key: &str, value: PyValue) -> PyResult<()> {
         let mut state = self.state()?;
-        let replaced = match state.core.store_mut() {
-            Ok(store) => store.set(key, value),
-            Err(_) => return Err(self.ended(state, "set")),
+        let replaced = match state.core.set(key, value) {
+            Ok(replaced) => replaced,
+            Err(refused) => {
+                let error = self.ended(state, "set");
+                drop(refused);
+                return Err(error);
+            }
         };
         drop(state);
         drop(replaced);
-        Ok(())
+        self.touch(py, Touch::Stored)
+    }
+
+    #[inline]
+    fn touch(&self, py: Python<'_>, what: Touch) -> PyResult<()> {
+        Run::touch(self.run.bind(py), what)
     }
 
     #[cold]
@@ -91,13 +102,17 @@ impl Context {
             let new = change(old)?;
             let value = encode(key, &new)?;
             let mut state = self.state()?;
-            let outcome = match state.core.store_mut() {
-                Ok(store) => store.compare_and_set(key, version, value),
-                Err(_) => return Err(self.ended(state, "update")),
-            };
+            let outcome = state.core.compare_and_set(key, version, value);
             drop(state);
-            if outcome.is_ok() {
-                return Ok(new);
+            match outcome {
+                Ok(_replaced) => {
+                    self.touch(py, Touch::Stored)?;
+                    return Ok(new);
+                }
+                Err(refused) if refused.error == Error::RunEnded => {
+                    return Err(error::run_ended(&self.run.get().id_text(), "update"));
+                }
+                Err(_outdated) => {}
             }
         }
         Err(PyRuntimeError::new_err(format!(
@@ -112,7 +127,7 @@ impl Context {
     /// Stores a snapshot of a value under a key.
     fn set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let key = convert::key(key)?;
-        self.store(key, encode(key, value)?)
+        self.store(value.py(), key, encode(key, value)?)
     }
 
     /// The value of a key, or `default` if there is none.
@@ -130,7 +145,7 @@ impl Context {
     fn set_bytes(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let key = convert::key(key)?;
         match convert::binary(value)? {
-            Some(binary) => self.store(key, binary),
+            Some(binary) => self.store(value.py(), key, binary),
             None => Err(error::not_binary(key, &convert::type_name(&value.get_type()))),
         }
     }
@@ -146,7 +161,7 @@ impl Context {
         let key = convert::key(key)?;
         match self.stored(py, key)? {
             Some(value @ (PyValue::Bytes(_) | PyValue::ByteArray(_))) => decode(py, key, &value),
-            Some(PyValue::Opaque(_)) => Err(error::not_binary(key, "an opaque value")),
+            Some(PyValue::Opaque(..)) => Err(error::not_binary(key, "an opaque value")),
             Some(value) => Err(error::not_binary(key, &convert::type_name(&decode(py, key, &value)?.get_type()))),
             None => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
         }
@@ -154,13 +169,15 @@ impl Context {
 
     /// Removes a key. Says whether it was there.
     fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let key = convert::key(key)?;
+        let py = key.py();
+        let text = convert::key(key)?;
         let mut state = self.state()?;
-        let removed = match state.core.store_mut() {
-            Ok(store) => store.delete(key),
+        let removed = match state.core.delete(text) {
+            Ok(removed) => removed,
             Err(_) => return Err(self.ended(state, "delete")),
         };
         drop(state);
+        self.touch(py, Touch::Stored)?;
         Ok(removed.is_some())
     }
 
@@ -251,15 +268,31 @@ impl Context {
     /// Names this step for this event in this run, the same in every attempt.
     #[getter]
     fn idempotency_key(&self) -> String {
-        format!("{}:{}", self.run.get().id_text(), self.seq)
+        format!("{}:{}", self.run.get().id_text(), self.slot.seq())
     }
 
     /// Routes an event now.
     fn send_event(&self, event: &Bound<'_, PyAny>) -> PyResult<()> {
         drop(self.state()?);
         let run = self.run.bind(event.py());
+        let digest = event::digest(event)?;
+        if let Some(digest) = digest
+            && self.state()?.core.sends_again(self.slot, digest)
+        {
+            return Ok(());
+        }
         Run::emit(run, event, &|| format!("step {:?} sent", self.step_name()))?;
-        Run::wake_lanes(run)
+        // Only now: what could not be sent, another attempt has to try again.
+        if let Some(digest) = digest {
+            run.get().state.lock().core.note_sent(self.slot, digest);
+        }
+        Run::wake_lanes(run)?;
+        Run::touch(run, Touch::Sent)
+    }
+
+    /// Sleeps for this many seconds. The time is part of the run: a snapshot keeps when it is over.
+    fn sleep<'py>(slf: &Bound<'py, Self>, seconds: &Bound<'py, PyAny>) -> PyResult<Py<super::wait::EventWait>> {
+        super::wait::EventWait::sleep(slf, seconds)
     }
 
     /// Publishes an event outside of the run.
@@ -273,7 +306,8 @@ impl Context {
         let readers = std::mem::take(&mut state.readers);
         drop(state);
         drop(forgotten);
-        readers.iter().try_for_each(|reader| reader.wake(py, py.None()))
+        readers.iter().try_for_each(|reader| reader.wake(py, py.None()))?;
+        self.touch(py, Touch::Published)
     }
 
     fn __repr__(&self) -> String {
@@ -286,6 +320,20 @@ impl Context {
         self.is_revoked.store(true, Ordering::Relaxed);
         // The thread may be waiting for a run that it started on an event loop of its own.
         Run::cancel_children_elsewhere(self.run.bind(py))
+    }
+
+    /// What keeps the resources of the run: `make(run)`, the first time.
+    fn _keeper(&self, py: Python<'_>, make: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let state = self.state()?;
+        if let Some(keeper) = &state.keeper {
+            return Ok(keeper.clone_ref(py));
+        }
+        if state.core.phase() == Phase::Ended {
+            return Err(self.ended(state, "a resource"));
+        }
+        drop(state);
+        let keeper = make.call1((&self.run,))?.unbind();
+        Ok(self.state()?.keeper.get_or_insert(keeper).clone_ref(py))
     }
 
     /// Waits for an event of a class that matches; it may have been sent already.

@@ -9,6 +9,7 @@ use std::os::raw::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hashbrown::HashSet;
 use jiter::PythonParse;
 use pyo3::exceptions::{PyException, PyMemoryError, PyRecursionError};
@@ -20,6 +21,7 @@ use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use super::error;
 use super::parse::parse;
+use super::stored::lend;
 use crate::value::{JsonWriter, MAX_DEPTH, Stored, Tag};
 
 /// A value as a run of this process holds it.
@@ -32,8 +34,8 @@ pub enum PyValue {
     ByteArray(Arc<[u8]>),
     /// JSON text of a list or a dict.
     Json(Arc<str>),
-    /// A pickle.
-    Opaque(Py<PyBytes>),
+    /// A pickle, and the class that it is of: the class itself or, in a run that was restored, its name.
+    Opaque(Py<PyBytes>, Py<PyAny>),
 }
 
 impl Stored for PyValue {
@@ -42,7 +44,7 @@ impl Stored for PyValue {
             Self::Scalar(_) | Self::Json(_) => Tag::Json,
             Self::Bytes(_) => Tag::Binary,
             Self::ByteArray(_) => Tag::MutableBinary,
-            Self::Opaque(_) => Tag::Opaque,
+            Self::Opaque(..) => Tag::Opaque,
         }
     }
 }
@@ -56,38 +58,120 @@ impl PyValue {
             Self::Bytes(bytes) => Self::Bytes(bytes.clone_ref(py)),
             Self::ByteArray(bytes) => Self::ByteArray(Arc::clone(bytes)),
             Self::Json(text) => Self::Json(Arc::clone(text)),
-            Self::Opaque(pickle) => Self::Opaque(pickle.clone_ref(py)),
+            Self::Opaque(pickle, class) => Self::Opaque(pickle.clone_ref(py), class.clone_ref(py)),
         }
     }
 
     pub fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Scalar(object) => visit.call(object),
-            Self::Bytes(bytes) | Self::Opaque(bytes) => visit.call(bytes),
+            Self::Bytes(bytes) => visit.call(bytes),
+            Self::Opaque(pickle, class) => {
+                visit.call(pickle)?;
+                visit.call(class)
+            }
             Self::ByteArray(_) | Self::Json(_) => Ok(()),
         }
     }
+}
+
+impl PyValue {
+    /// Calls a function with the tag and the bytes by which the value is stored.
+    pub fn with_bytes<T>(&self, py: Python<'_>, call: impl FnOnce(Tag, &[u8]) -> T) -> PyResult<T> {
+        Ok(match self {
+            Self::Scalar(object) => {
+                let text = scalar_text(object.bind(py));
+                call(Tag::Json, text.as_str().as_bytes())
+            }
+            Self::Bytes(bytes) => call(Tag::Binary, bytes.as_bytes(py)),
+            Self::ByteArray(bytes) => call(Tag::MutableBinary, bytes),
+            Self::Json(text) => call(Tag::Json, text.as_bytes()),
+            Self::Opaque(pickle, _) => call(Tag::Opaque, pickle.as_bytes(py)),
+        })
+    }
+}
+
+impl PyValue {
+    /// The tag and the bytes by which the value is stored. Nothing large is copied.
+    pub fn lend(&self, py: Python<'_>) -> (Tag, Bytes) {
+        match self {
+            Self::Scalar(object) => {
+                let text = scalar_text(object.bind(py));
+                (Tag::Json, Bytes::copy_from_slice(text.as_str().as_bytes()))
+            }
+            Self::Bytes(bytes) => (Tag::Binary, lend(bytes.bind(py))),
+            Self::ByteArray(bytes) => (Tag::MutableBinary, Bytes::from_owner(Arc::clone(bytes))),
+            Self::Json(text) => (Tag::Json, Bytes::from_owner(SharedText(Arc::clone(text)))),
+            Self::Opaque(pickle, _) => (Tag::Opaque, lend(pickle.bind(py))),
+        }
+    }
+
+    /// The value that is stored by a tag and bytes. `class` is the name of the class of an opaque value.
+    ///
+    /// # Errors
+    /// `UnreadableValue` for text that is not JSON.
+    pub fn from_stored(py: Python<'_>, tag: Tag, bytes: &[u8], class: &str) -> PyResult<Self> {
+        let text = || std::str::from_utf8(bytes).map_err(|_| error::unreadable_text());
+        Ok(match tag {
+            Tag::Binary => Self::Bytes(PyBytes::new(py, bytes).unbind()),
+            Tag::MutableBinary => Self::ByteArray(bytes.into()),
+            Tag::Json if bytes.first().is_some_and(|first| matches!(first, b'{' | b'[')) => Self::Json(text()?.into()),
+            Tag::Json => Self::Scalar(parse_json(py, "", text()?)?.unbind()),
+            Tag::Opaque => Self::Opaque(PyBytes::new(py, bytes).unbind(), PyString::new(py, class).into_any().unbind()),
+        })
+    }
+}
+
+/// Text that is used as bytes.
+struct SharedText(Arc<str>);
+
+impl AsRef<[u8]> for SharedText {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// An immutable JSON scalar as text.
+fn scalar_text(object: &Bound<'_, PyAny>) -> JsonWriter {
+    let mut encoder = JsonEncoder { out: JsonWriter::new(), shared: HashSet::new(), repeated: false };
+    // SAFETY: the object is live, and the encoder runs no Python code. A scalar is always JSON.
+    let _ = unsafe { encoder.value(object.as_ptr(), 0) };
+    encoder.out
 }
 
 /// Takes a snapshot of a value.
 ///
 /// # Errors
 /// `UnstorableValue` (a `TypeError`) that names the key and the type, if it does not pickle.
-#[inline]
+#[inline(always)]
 pub fn encode(key: &str, value: &Bound<'_, PyAny>) -> PyResult<PyValue> {
     match kind_of(value) {
         Kind::Scalar => Ok(PyValue::Scalar(value.clone().unbind())),
         // SAFETY: `kind_of` says `Bytes` for the exact type `bytes` alone.
         Kind::Bytes => Ok(PyValue::Bytes(unsafe { value.cast_unchecked::<PyBytes>() }.clone().unbind())),
-        Kind::Container => match json(value) {
-            Some(text) => Ok(PyValue::Json(text)),
-            None => pickle(key, value),
-        },
-        Kind::Other => match binary(value)? {
-            Some(binary) => Ok(binary),
-            None => pickle(key, value),
-        },
+        kind => encode_mutable(key, value, kind),
     }
+}
+
+/// As [`encode`], for a value that is named by something that costs something to make.
+pub fn encode_named(value: &Bound<'_, PyAny>, name: impl FnOnce() -> String) -> PyResult<PyValue> {
+    match kind_of(value) {
+        Kind::Scalar => Ok(PyValue::Scalar(value.clone().unbind())),
+        _ => encode(&name(), value),
+    }
+}
+
+/// Takes a snapshot of what cannot be kept by reference.
+#[inline(never)]
+fn encode_mutable(key: &str, value: &Bound<'_, PyAny>, kind: Kind) -> PyResult<PyValue> {
+    let text = match kind {
+        Kind::Container => json(value),
+        _ => match binary(value)? {
+            Some(binary) => return Ok(binary),
+            None => None,
+        },
+    };
+    text.map_or_else(|| pickle(key, value), |text| Ok(PyValue::Json(text)))
 }
 
 /// Takes a snapshot of `bytes`, a `bytearray` or a `memoryview`; gives nothing for any other type.
@@ -117,7 +201,7 @@ pub fn decode<'py>(py: Python<'py>, key: &str, value: &PyValue) -> PyResult<Boun
         PyValue::Bytes(bytes) => Ok(bytes.bind(py).clone().into_any()),
         PyValue::ByteArray(bytes) => Ok(PyByteArray::new(py, bytes).into_any()),
         PyValue::Json(text) => parse_json(py, key, text),
-        PyValue::Opaque(pickle) => unpickle(py, key, pickle),
+        PyValue::Opaque(pickle, _) => unpickle(py, key, pickle),
     }
 }
 
@@ -213,15 +297,17 @@ thread_local! {
 
 #[inline]
 fn json(value: &Bound<'_, PyAny>) -> Option<Arc<str>> {
-    let mut buffer = BUFFER.take();
-    buffer.reset(KEEP_BUFFER);
-    let mut encoder = JsonEncoder { out: &mut buffer, shared: HashSet::new(), repeated: false };
+    let mut encoder = JsonEncoder { out: BUFFER.take(), shared: HashSet::new(), repeated: false };
+    encoder.out.reset(KEEP_BUFFER);
     // SAFETY: `value` is a live list or dict, and the interpreter is attached: nothing that the encoder
     // calls runs Python code or lets another thread in, so nothing changes under it.
     let encoded = unsafe { encoder.container(value.as_ptr(), 1) };
     // Without memory for a copy the value is pickled, which raises a `MemoryError` if it must.
-    let text = (encoded.is_ok() && has_memory_for(buffer.len())).then(|| buffer.as_str().into());
-    BUFFER.set(buffer);
+    let text = (encoded.is_ok() && has_memory_for(encoder.out.len())).then(|| {
+        // SAFETY: the writer writes UTF-8 alone.
+        unsafe { std::str::from_utf8_unchecked(encoder.out.as_bytes()) }.into()
+    });
+    BUFFER.set(encoder.out);
     text
 }
 
@@ -230,15 +316,16 @@ fn has_memory_for(bytes: usize) -> bool {
     bytes < REMEMBER_SHARED_FROM || Vec::<u8>::new().try_reserve_exact(bytes).is_ok()
 }
 
-struct JsonEncoder<'a> {
-    out: &'a mut JsonWriter,
+struct JsonEncoder {
+    out: JsonWriter,
     shared: HashSet<usize>,
     repeated: bool,
 }
 
-impl JsonEncoder<'_> {
+impl JsonEncoder {
     /// # Safety
     /// `object` must be live, and nothing may run Python code until the call returns.
+    #[inline(always)]
     unsafe fn value(&mut self, object: *mut ffi::PyObject, depth: usize) -> Result<(), NotJson> {
         // SAFETY: by the caller's contract; each branch calls only what its exact type allows.
         unsafe {
@@ -269,21 +356,27 @@ impl JsonEncoder<'_> {
 
     /// # Safety
     /// As for [`JsonEncoder::value`]; `object` must be a `str` that outlives the result.
-    #[inline]
+    #[inline(always)]
     unsafe fn text<'t>(&mut self, object: *mut ffi::PyObject) -> Result<&'t str, NotJson> {
         // SAFETY: by the caller's contract.
         unsafe {
             let text = utf8(object).ok_or(NotJson)?;
             if self.out.len() + text.len() > REMEMBER_SHARED_FROM {
-                if !self.out.has_room_for(text) {
-                    return Err(NotJson);
-                }
-                if ffi::PyUnicode_GET_LENGTH(object) > SHORT_STRING {
-                    self.bound_shared(object)?;
-                }
+                self.bound_text(object, text)?;
             }
             Ok(text)
         }
+    }
+
+    /// # Safety
+    /// As for [`JsonEncoder::value`]; `object` must be a `str`.
+    #[cold]
+    unsafe fn bound_text(&mut self, object: *mut ffi::PyObject, text: &str) -> Result<(), NotJson> {
+        if !self.out.has_room_for(text) {
+            return Err(NotJson);
+        }
+        // SAFETY: by the caller's contract.
+        unsafe { if ffi::PyUnicode_GET_LENGTH(object) > SHORT_STRING { self.bound_shared(object) } else { Ok(()) } }
     }
 
     /// # Safety
@@ -355,16 +448,26 @@ impl JsonEncoder<'_> {
 ///
 /// # Safety
 /// `object` must be a live `str` that outlives the result.
-#[inline]
+#[inline(always)]
 unsafe fn utf8<'a>(object: *mut ffi::PyObject) -> Option<&'a str> {
+    // SAFETY: by the caller's contract; the bytes of a compact ASCII string follow its header.
+    unsafe {
+        if ffi::PyUnicode_IS_COMPACT_ASCII(object) == 0 {
+            return utf8_of_other(object);
+        }
+        let length = ffi::PyUnicode_GET_LENGTH(object) as usize;
+        let data = ffi::PyUnicode_DATA(object).cast();
+        Some(std::str::from_utf8_unchecked(std::slice::from_raw_parts(data, length)))
+    }
+}
+
+/// # Safety
+/// As for [`utf8`].
+#[inline(never)]
+unsafe fn utf8_of_other<'a>(object: *mut ffi::PyObject) -> Option<&'a str> {
     // SAFETY: by the caller's contract; the bytes live as long as the `str` does. The check comes first
     // because a failure makes an exception, and with it perhaps a collection of garbage.
     unsafe {
-        if ffi::PyUnicode_IS_COMPACT_ASCII(object) != 0 {
-            let length = ffi::PyUnicode_GET_LENGTH(object) as usize;
-            let data = ffi::PyUnicode_DATA(object).cast();
-            return Some(std::str::from_utf8_unchecked(std::slice::from_raw_parts(data, length)));
-        }
         if !is_valid_unicode(object) {
             return None;
         }
@@ -395,7 +498,7 @@ fn pickle(key: &str, value: &Bound<'_, PyAny>) -> PyResult<PyValue> {
     let dumps = DUMPS.import(value.py(), "_pickle", "dumps")?;
     let pickle = with_stack_for_recursion(value.py(), || dumps.call1((value, PROTOCOL)));
     let pickle = pickle.map_err(|error| pickle_error(key, value, error))?;
-    Ok(PyValue::Opaque(pickle.cast_into::<PyBytes>()?.unbind()))
+    Ok(PyValue::Opaque(pickle.cast_into::<PyBytes>()?.unbind(), value.get_type().into_any().unbind()))
 }
 
 fn unpickle<'py>(py: Python<'py>, key: &str, pickle: &Py<PyBytes>) -> PyResult<Bound<'py, PyAny>> {

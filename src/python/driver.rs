@@ -16,16 +16,17 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
-use super::clock::now;
 use super::context::{Context, CurrentRun};
 use super::coroutine::{
     Active, Entered, Resumed, Sent, awaited, check_sent, current_task, guarded, not_stop_iteration, thrown,
 };
 use super::error;
+use super::failure;
 use super::gate::{Entry, Gate, yielded};
 use super::plan::{Arguments, Route};
 use super::run::Run;
 use super::state::Outcome;
+use super::touch::Touch;
 use super::wake::{self, Waker, is_closed};
 use crate::{Phase, Slot, Started};
 
@@ -34,6 +35,8 @@ use crate::{Phase, Slot, Started};
 pub enum Stop {
     RunEnding,
     StepTimeout,
+    /// The run is paused and the step is to run again later.
+    Pausing,
 }
 
 /// One lane: what an asyncio task, or whoever awaits a run, iterates.
@@ -63,6 +66,8 @@ enum At {
     OnStack,
     InStep(Active),
     Parked,
+    // Waits until what it has to start may start.
+    HeldBack,
     // Waits for the run to end; the error is raised then.
     WaitingForEnd(Py<PyAny>, Option<PyErr>),
     Finished,
@@ -93,13 +98,13 @@ impl Lane {
         // A step on the stack is what awaits; a task that a step left behind is nobody's concern.
         let awaiting = CurrentRun::get(py)?.filter(|current| current.get().is_on_stack());
         if let Some(awaiting) = &awaiting
-            && run.get().state.lock().core.phase() != Phase::Ended
+            && !run.get().state.lock().is_over
         {
             if run.is(awaiting) || Run::waits_for(run, awaiting) {
                 return Err(error::awaits_itself(&run.get().id_text()));
             }
             let mut state = awaiting.get().state.lock();
-            state.awaits.entry(run.as_ptr() as usize).or_insert_with(|| (run.clone().unbind(), 0)).1 += 1;
+            state.awaits.make().entry(run.as_ptr() as usize).or_insert_with(|| (run.clone().unbind(), 0)).1 += 1;
         }
         Py::new(py, Self::new(run.clone().unbind(), true, awaiting.map(Bound::unbind)))
     }
@@ -126,7 +131,8 @@ impl Lane {
     pub fn stop(lane: &Bound<'_, Self>, why: Stop) -> PyResult<()> {
         let is_new = match lane.get().state.lock().stop {
             None => true,
-            // A step that went on after its time was over is stopped with its run all the same.
+            // A step that went on after a pause, or after its time was over, is stopped for the next reason.
+            Some(Stop::Pausing) => why != Stop::Pausing,
             Some(Stop::StepTimeout) => why == Stop::RunEnding,
             Some(Stop::RunEnding) => false,
         };
@@ -189,8 +195,10 @@ impl Lane {
                 }
                 begun
             }
-            At::Parked => {
-                entry = Entry::LetThrough;
+            at @ (At::Parked | At::HeldBack) => {
+                if matches!(at, At::Parked) {
+                    entry = Entry::LetThrough;
+                }
                 match thrown {
                     Some(error) => Some(Self::interrupted(lane, run, error)?),
                     None => None,
@@ -234,11 +242,11 @@ impl Lane {
         if let Some(error) = thrown {
             return Self::interrupted(lane, run, error).map(Some);
         }
-        let (phase, may_drive) = {
+        let (is_over, may_drive) = {
             let state = run.get().state.lock();
-            (state.core.phase(), !state.started && !state.detached && run.get().is_on_its_thread())
+            (state.is_over, !state.started && !state.detached && run.get().is_on_its_thread())
         };
-        if phase == Phase::Ended {
+        if is_over {
             return Ok(Some(Next::Finish(Self::give_result(run))));
         }
         let event_loop = wake::running_loop(py)?;
@@ -303,18 +311,26 @@ impl Lane {
         if !is_registered {
             Self::register(lane, run)?;
         }
-        let (phase, has_deadline) = {
+        let (phase, has_deadline, is_paused, stops_steps) = {
             let state = run.get().state.lock();
-            (state.core.phase(), state.core.has_deadline())
+            (state.core.phase(), state.core.has_deadline(), state.core.is_held(), state.stops_steps)
         };
         if phase != Phase::Running {
             // The run ended while the step was on the stack, perhaps by the step itself.
             Self::stop(lane, Stop::RunEnding)?;
             return Ok(object);
         }
+        if is_paused {
+            if stops_steps {
+                Self::stop(lane, Stop::Pausing)?;
+            }
+            Run::check_quiet(run)?;
+            return Ok(object);
+        }
         if has_deadline {
             Run::arm_timer(run)?;
         }
+        Run::flush(run)?;
         let wanted = run.get().lanes_wanted();
         if wanted > 0 {
             Run::spawn_lanes(run, wanted)?;
@@ -353,11 +369,11 @@ impl Lane {
         if let Some(awaiting) = &lane.get().awaiting_run {
             let address = run.as_ptr() as usize;
             let mut state = awaiting.get().state.lock();
-            let is_last = state.awaits.get_mut(&address).is_some_and(|(_, count)| {
+            let is_last = state.awaits.make().get_mut(&address).is_some_and(|(_, count)| {
                 *count -= 1;
                 *count == 0
             });
-            let known = if is_last { state.awaits.remove(&address) } else { None };
+            let known = if is_last { state.awaits.make().remove(&address) } else { None };
             drop(state);
             drop(known);
         }
@@ -374,7 +390,8 @@ impl Lane {
         loop {
             let (phase, has_deadline) = {
                 let mut state = run.get().state.lock();
-                (state.core.phase(), state.core.has_deadline() && state.core.next_deadline() <= Some(now()))
+                let is_due = state.core.has_deadline() && state.core.next_deadline() <= Some(run.get().now());
+                (state.core.phase(), is_due)
             };
             if phase != Phase::Running {
                 return Self::at_end(lane, run, None);
@@ -386,6 +403,7 @@ impl Lane {
             let event_loop = run.get().event_loop.bind(py);
             let gate = run.get().gate.bind(py);
             if !Gate::may_run(gate, event_loop, entry)? {
+                Run::flush(run)?;
                 let future = Gate::park(gate, event_loop, entry)?;
                 lane.get().state.lock().at = At::Parked;
                 return yielded(future).map(Next::Yield);
@@ -393,14 +411,17 @@ impl Lane {
             entry = Entry::Step;
             let started = {
                 let mut state = run.get().state.lock();
-                let started = state.core.start_next(now);
+                let started = state.core.start_next(|| run.get().now());
                 started.and_then(|started| {
                     let event = state.core.event(started.slot)?.clone_ref(py);
                     let context = state.base_context.as_ref()?.clone_ref(py);
                     Some((started, event, context))
                 })
             };
-            let Some((started, event, base)) = started else { return Self::idle(lane, run) };
+            let Some((started, event, base)) = started else {
+                Run::flush(run)?;
+                return Self::idle(lane, run);
+            };
             match Self::call_step(lane, run, started, event.bind(py), base.bind(py))? {
                 Some(next) => return Ok(next),
                 None => continue,
@@ -410,9 +431,19 @@ impl Lane {
 
     /// There is nothing to start: a worker is done, whoever awaits goes on waiting.
     fn idle(lane: &Bound<'_, Self>, run: &Bound<'_, Run>) -> PyResult<Next> {
-        let is_stalled = run.get().state.lock().core.is_stalled();
+        if let Some(future) = Run::wait_for_journal(run)? {
+            lane.get().state.lock().at = At::HeldBack;
+            return yielded(future).map(Next::Yield);
+        }
+        let (is_stalled, is_paused) = {
+            let state = run.get().state.lock();
+            (state.core.is_stalled(), state.core.is_held())
+        };
         if is_stalled {
             Run::fail(run, error::run_stalled(run.get()))?;
+        }
+        if is_paused {
+            Run::check_quiet(run)?;
         }
         Self::at_end(lane, run, None)
     }
@@ -431,6 +462,7 @@ impl Lane {
         run.get().log(py, || {
             format!("starts step {:?}, attempt {}", run.get().plan.get().step_name(started.step), started.attempt)
         })?;
+        Run::touch(run, Touch::Started)?;
         // SAFETY: `base` is a context object; a null result is an error that is fetched.
         let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(base.as_ptr())) }?;
         let called = {
@@ -468,7 +500,6 @@ impl Lane {
         active: Active,
         value: Bound<'_, PyAny>,
     ) -> PyResult<Option<Next>> {
-        let py = lane.py();
         if active.interrupted {
             // A step that finishes in spite of a cancellation has decided so, as a coroutine may in a task.
             Self::settle_cancellation(lane)?;
@@ -480,25 +511,37 @@ impl Lane {
         } else {
             Some(run.get().plan.get().route(&value))
         };
-        // The usual case under one lock: one event for the steps, and nobody who waits for events.
+        // The usual case under one lock: one event for the steps, and nobody who waits for events. In a paused
+        // run it goes behind those that are held.
         if let Some(Route::Steps(kind)) = route {
             let mut state = run.get().state.lock();
-            if state.core.phase() == Phase::Running && state.core.waiters().len() == 0 {
+            if state.core.phase() == Phase::Running && !state.core.is_paused() && state.core.waiters().len() == 0 {
+                if state.durable.is_some() {
+                    state.core.set_time(run.get().now());
+                }
                 let event = value.unbind();
-                let delivered = state.core.deliver(kind, event, |event| event.clone_ref(py));
+                let delivered = state.core.deliver(kind, event);
                 let finished = state.core.finish_step(started.slot);
                 drop(state);
                 drop(finished);
                 drop(delivered);
+                Run::touch(run, Touch::Finished)?;
                 return Ok(None);
             }
         }
         let emitted = Self::emit_all(run, started, &value);
-        let finished = run.get().state.lock().core.finish_step(started.slot);
+        let finished = {
+            let mut state = run.get().state.lock();
+            if state.durable.is_some() {
+                state.core.set_time(run.get().now());
+            }
+            state.core.finish_step(started.slot)
+        };
         drop(finished);
         if let Err(error) = emitted {
             Run::fail(run, error)?;
         }
+        Run::touch(run, Touch::Finished)?;
         if run.get().state.lock().core.phase() == Phase::Ending {
             Run::try_finish(run)?;
         }
@@ -529,47 +572,99 @@ impl Lane {
     ) -> PyResult<Option<Next>> {
         let py = lane.py();
         let (stop, is_external) = if active.interrupted { Self::settle_cancellation(lane)? } else { (None, false) };
-        let is_cancellation = error.is_instance_of::<CancelledError>(py);
-        let event = run.get().state.lock().core.event(active.started.slot).map(|event| event.clone_ref(py));
         let started = active.started;
         drop(active);
+        let is_cancellation = error.is_instance_of::<CancelledError>(py);
+        if is_cancellation && stop == Some(Stop::StepTimeout) && !is_external {
+            let timeout = error::step_timeout(run.get(), &started);
+            return Self::step_failed(lane, run, started, timeout);
+        }
+        if !is_cancellation {
+            let failed = Self::step_failed(lane, run, started, error)?;
+            return if is_external { Self::cancelled_besides(lane, run, failed) } else { Ok(failed) };
+        }
+        let has_awaiter_gone = stop.is_none() && lane.get().is_awaiter && run.get().state.lock().detached;
+        if has_awaiter_gone {
+            // The run is not bound to whoever awaited it: the step runs again elsewhere.
+            if Self::put_back(run, started)? {
+                Run::spawn_lanes(run, 1)?;
+            }
+            return Ok(Some(Next::Finish(Err(error))));
+        }
+        if stop == Some(Stop::Pausing) && !is_external {
+            Self::put_back(run, started)?;
+            return Self::next(lane, run, Entry::Step).map(Some);
+        }
         let finished = run.get().state.lock().core.finish_step(started.slot);
+        drop(finished);
         let mut raised_here = None;
-        match stop {
-            Some(Stop::RunEnding) if is_cancellation => {}
-            Some(Stop::StepTimeout) if is_cancellation && !is_external => {
-                Run::fail(run, error::step_timeout(run.get(), &started))?;
-            }
-            None if is_cancellation && lane.get().is_awaiter && run.get().state.lock().detached => {
-                // The awaiter is gone, the run is not bound to it: the step runs again elsewhere.
-                if let Some(delivery) = finished {
-                    let requeued = run.get().state.lock().core.requeue(delivery);
-                    if requeued.is_ok() {
-                        Run::spawn_lanes(run, 1)?;
+        if stop != Some(Stop::RunEnding) {
+            Run::end(run, Outcome::Cancelled)?;
+            raised_here = Some(error);
+        } else if is_external {
+            raised_here = Some(error::cancelled(&run.get().id_text()));
+        }
+        Run::try_finish(run)?;
+        Self::at_end(lane, run, raised_here).map(Some)
+    }
+
+    /// A step failed in spite of a cancellation by somebody else, which stands.
+    fn cancelled_besides(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, failed: Option<Next>) -> PyResult<Option<Next>> {
+        if matches!(failed, Some(Next::Finish(_))) {
+            return Ok(failed);
+        }
+        Run::end(run, Outcome::Cancelled)?;
+        Run::try_finish(run)?;
+        Self::at_end(lane, run, Some(error::cancelled(&run.get().id_text()))).map(Some)
+    }
+
+    /// The step is to run again. Says whether it can: not if the run has ended meanwhile.
+    fn put_back(run: &Bound<'_, Run>, started: Started) -> PyResult<bool> {
+        let put_back = run.get().state.lock().core.put_back(started.slot);
+        let is_queued = put_back.is_ok();
+        drop(put_back);
+        if !is_queued {
+            Run::try_finish(run)?;
+        }
+        Ok(is_queued)
+    }
+
+    /// A step failed: it is tried again, or another step deals with it, or the run has failed. Gives nothing if
+    /// the run goes on.
+    fn step_failed(
+        lane: &Bound<'_, Self>,
+        run: &Bound<'_, Run>,
+        started: Started,
+        error: PyErr,
+    ) -> PyResult<Option<Next>> {
+        let py = lane.py();
+        let mut raised_here = None;
+        let (phase, event) = {
+            let state = run.get().state.lock();
+            (state.core.phase(), state.core.event(started.slot).map(|event| event.clone_ref(py)))
+        };
+        if phase != Phase::Running {
+            error::log_while_ending(py, run.get(), &started, &error);
+        } else {
+            match failure::handle(run, started, event.as_ref(), error)? {
+                None => {
+                    // What decided on it may have ended the run.
+                    if run.get().state.lock().core.phase() != Phase::Running {
+                        Run::try_finish(run)?;
                     }
+                    return Ok(None);
                 }
-                return Ok(Some(Next::Finish(Err(error))));
-            }
-            _ if is_cancellation => {
-                Run::end(run, Outcome::Cancelled)?;
-                raised_here = Some(error);
-            }
-            _ if run.get().state.lock().core.phase() != Phase::Running => {
-                error::log_while_ending(py, run.get(), &started, &error);
-            }
-            _ => {
-                error::add_note(py, &error, run.get(), &started, event.as_ref());
-                let must_propagate = !error.is_instance_of::<PyException>(py);
-                let propagated = (must_propagate && !lane.get().is_awaiter).then(|| error.clone_ref(py));
-                Run::fail(run, error)?;
-                raised_here = propagated;
+                Some(error) => {
+                    let must_propagate = !error.is_instance_of::<PyException>(py);
+                    let propagated = (must_propagate && !lane.get().is_awaiter).then(|| error.clone_ref(py));
+                    Run::fail(run, error)?;
+                    raised_here = propagated;
+                }
             }
         }
         drop(event);
-        if is_external && raised_here.is_none() {
-            Run::end(run, Outcome::Cancelled)?;
-            raised_here = Some(error::cancelled(&run.get().id_text()));
-        }
+        let finished = run.get().state.lock().core.finish_step(started.slot);
+        drop(finished);
         Run::try_finish(run)?;
         Self::at_end(lane, run, raised_here).map(Some)
     }
@@ -618,9 +713,9 @@ impl Lane {
     /// Whoever awaits waits until the run is over; any other lane is done.
     fn at_end(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, pending: Option<PyErr>) -> PyResult<Next> {
         let py = lane.py();
-        let (phase, has_deadline) = {
+        let (is_over, has_deadline) = {
             let state = run.get().state.lock();
-            (state.core.phase(), state.core.has_deadline())
+            (state.is_over, state.core.has_deadline())
         };
         if has_deadline {
             Run::arm_timer(run)?;
@@ -628,7 +723,7 @@ impl Lane {
         if !lane.get().is_awaiter {
             return Ok(Next::Finish(pending.map_or(Ok(None), Err)));
         }
-        if phase == Phase::Ended {
+        if is_over {
             return Ok(Next::Finish(pending.map_or_else(|| Self::give_result(run), Err)));
         }
         let waker = Waker::new(&wake::running_loop(py)?)?;
@@ -709,7 +804,7 @@ impl Lane {
                 Run::try_finish(&run)?;
                 closed.map(|_| ())
             }
-            At::Parked => Run::end(&run, Outcome::Cancelled),
+            At::Parked | At::HeldBack => Run::end(&run, Outcome::Cancelled),
             At::WaitingForEnd(future, _) => {
                 run.get().remove_waiter(&future);
                 Ok(())
@@ -733,7 +828,7 @@ impl Lane {
                 visit.call(&active.context)
             }
             At::WaitingForEnd(future, _) => visit.call(future),
-            At::Fresh | At::OnStack | At::Parked | At::Finished => Ok(()),
+            At::Fresh | At::OnStack | At::Parked | At::HeldBack | At::Finished => Ok(()),
         }
     }
 

@@ -12,21 +12,30 @@ use pyo3::types::{PyInt, PyString, PyTuple, PyType};
 use super::convert::type_name;
 use super::plan::Plan;
 use super::run::Run;
-use super::state::EventWaiter;
-use crate::error::Error;
+use super::state::{Class, EventWaiter};
+use crate::error::{Error, FormatError};
+use crate::journal::JournalError;
 use crate::{Started, StepId};
 
 /// The exceptions of `treadle.exceptions`.
 pub mod classes {
     #![allow(missing_docs)]
     pyo3::import_exception!(treadle.exceptions, EventLoopError);
+    pyo3::import_exception!(treadle.exceptions, IncompatibleSnapshot);
     pyo3::import_exception!(treadle.exceptions, InternalError);
+    pyo3::import_exception!(treadle.exceptions, InvalidSignature);
+    pyo3::import_exception!(treadle.exceptions, EngineClosed);
+    pyo3::import_exception!(treadle.exceptions, JournalConflict);
+    pyo3::import_exception!(treadle.exceptions, JournalError);
     pyo3::import_exception!(treadle.exceptions, RunEnded);
     pyo3::import_exception!(treadle.exceptions, RunStalled);
+    pyo3::import_exception!(treadle.exceptions, SnapshotError);
     pyo3::import_exception!(treadle.exceptions, StepCancelled);
     pyo3::import_exception!(treadle.exceptions, StepTimeout);
+    pyo3::import_exception!(treadle.exceptions, UnknownRun);
     pyo3::import_exception!(treadle.exceptions, UnreadableValue);
     pyo3::import_exception!(treadle.exceptions, UnroutedEvent);
+    pyo3::import_exception!(treadle.exceptions, UnsignedValue);
     pyo3::import_exception!(treadle.exceptions, UnstorableValue);
     pyo3::import_exception!(treadle.exceptions, WaitTimeout);
     pyo3::import_exception!(treadle.exceptions, WorkflowTimeout);
@@ -36,10 +45,50 @@ impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         match error {
-            Error::InvalidRunId(_) | Error::NotExpected => PyValueError::new_err(text),
+            Error::InvalidRunId(_) | Error::NotExpected | Error::Outdated | Error::Folded { .. } => {
+                PyValueError::new_err(text)
+            }
+            Error::InvalidRecord(_) | Error::InvalidImage(_) => classes::SnapshotError::new_err(text),
+            Error::Format(failure) => format(&failure, text),
             Error::RunEnded => classes::RunEnded::new_err(text),
         }
     }
+}
+
+fn format(failure: &FormatError, text: String) -> PyErr {
+    match failure {
+        FormatError::SecretNeeded { .. } | FormatError::SignedWithoutSecret(_) => classes::UnsignedValue::new_err(text),
+        FormatError::Changed
+        | FormatError::ValueChanged { .. }
+        | FormatError::UnknownSecret(_)
+        | FormatError::Unsigned => classes::InvalidSignature::new_err(text),
+        FormatError::ShortSecret { .. } => PyValueError::new_err(text),
+        // All others say in their own words that the bytes cannot be read, or made.
+        _ => classes::SnapshotError::new_err(text),
+    }
+}
+
+/// An error of a journal.
+#[cold]
+pub fn journal(failure: &JournalError) -> PyErr {
+    let text = failure.to_string();
+    match failure {
+        JournalError::Conflict(_) | JournalError::LeaseLost(_) | JournalError::RunActive(_) => {
+            classes::JournalConflict::new_err(text)
+        }
+        JournalError::UnknownRun(_) => classes::UnknownRun::new_err(text),
+        JournalError::RunEnded(_) => classes::RunEnded::new_err(text),
+        JournalError::Panicked(_) => classes::InternalError::new_err(text),
+        // All others say that the journal cannot be used, each in its own words.
+        _ => classes::JournalError::new_err(text),
+    }
+}
+
+#[cold]
+pub fn engine_closed(run: &str) -> PyErr {
+    classes::EngineClosed::new_err(format!(
+        "run {run}: its engine was closed before it ended; it goes on when an engine is opened on the same journal"
+    ))
 }
 
 /// A panic, as an exception.
@@ -164,10 +213,28 @@ pub fn step_cancelled(run: &Run, step: StepId) -> PyErr {
 }
 
 #[cold]
-pub fn wait_timeout(py: Python<'_>, waiter: &EventWaiter, run: &str) -> PyErr {
-    let class = waiter.class.bind(py).cast::<PyType>().map_or_else(|_| "?".to_owned(), type_name);
+pub fn wait_timeout(py: Python<'_>, waiter: &EventWaiter, class: &Class, run: &str) -> PyErr {
+    let class = type_name(class.0.bind(py));
     let seconds = waiter.timeout.unwrap_or_default();
     classes::WaitTimeout::new_err(format!("run {run}: no event {class} came within {seconds} s"))
+}
+
+/// What is remembered of an attempt that failed.
+#[cold]
+pub fn attempt_text(py: Python<'_>, attempt: u32, error: &PyErr) -> String {
+    const MOST: usize = 1000;
+    let class = type_name(&error.get_type(py));
+    let text = text_of(error.value(py));
+    let text = text.char_indices().nth(MOST).map_or(&*text, |(at, _)| &text[..at]);
+    format!("attempt {attempt}: {class}: {text}")
+}
+
+#[cold]
+pub fn pauses_itself(run: &str) -> PyErr {
+    classes::RunStalled::new_err(format!(
+        "run {run}: one of its own steps waits for it to be paused, and the run for that step; use \
+         pause(wait=False), or pause it from outside"
+    ))
 }
 
 /// Adds to an exception where it happened.
@@ -259,6 +326,16 @@ pub fn unreadable_value(py: Python<'_>, key: &str, cause: &PyErr) -> PyErr {
     ));
     error.set_cause(py, Some(cause.clone_ref(py)));
     error
+}
+
+#[cold]
+pub fn unreadable_text() -> PyErr {
+    classes::UnreadableValue::new_err("a stored JSON text is not valid Unicode")
+}
+
+#[cold]
+pub fn incompatible(problems: Vec<String>) -> PyErr {
+    classes::IncompatibleSnapshot::new_err((problems,))
 }
 
 #[cold]

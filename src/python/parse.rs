@@ -4,310 +4,390 @@
 //! character that needs none, deeper nesting), and the `jiter` crate parses the text instead. So this file
 //! decides about speed alone.
 
-use std::hash::BuildHasher;
+use std::str::from_utf8;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hashbrown::DefaultHashBuilder;
 use parking_lot::Mutex;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyList, PyString};
+use pyo3::types::{PyBool, PyDict, PySet};
 use smallvec::SmallVec;
 
-use crate::value::MAX_DEPTH;
+use crate::value::{CHUNK, MAX_DEPTH, any_in_chunk, escape_flags, short_word};
 
 /// Parses a text; gives nothing if it is not as our writer writes it.
 ///
 /// # Errors
 /// What the interpreter raises when it cannot make an object (`MemoryError`).
 pub fn parse<'py>(py: Python<'py>, text: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let mut parser = Parser { py, text, at: 0, keys: KeyCache::take() };
-    let parsed = parser.value(0);
-    let whole = parser.at == text.len();
+    let text = text.as_bytes();
+    let paused = (text.len() >= LARGE_TEXT).then(|| PausedCollector::new(py));
+    let mut parser = Parser { py, text, at: 0, items: SmallVec::new(), keys: KeyCache::take(), raised: None };
+    let value = parser.value(0);
     parser.keys.give_back();
-    match parsed {
-        Ok(value) if whole => Ok(Some(value)),
-        Ok(_) | Err(Stop::Unusual) => Ok(None),
-        Err(Stop::Raised(error)) => Err(error),
+    drop(paused);
+    match parser.raised {
+        Some(error) => Err(error),
+        None => Ok(value.filter(|_| parser.at == text.len())),
     }
 }
 
-/// Why the parser stops.
-enum Stop {
-    Unusual,
-    Raised(PyErr),
+// A shorter text has too few containers for the collector to matter.
+const LARGE_TEXT: usize = 1 << 11;
+
+/// Keeps the garbage collector from running while many containers are made, none of which can be garbage: it
+/// would go over all of them again and again. The interpreters before 3.12 run it inside of an allocation.
+///
+/// No other thread sees that it is paused: a parse runs no Python code, and holds on to the interpreter.
+struct PausedCollector<'py> {
+    py: Python<'py>,
+    was_enabled: bool,
 }
 
-impl From<PyErr> for Stop {
-    fn from(error: PyErr) -> Self {
-        Self::Raised(error)
+impl<'py> PausedCollector<'py> {
+    fn new(py: Python<'py>) -> Self {
+        // SAFETY: sets one flag of the attached interpreter.
+        Self { py, was_enabled: unsafe { ffi::PyGC_Disable() } != 0 }
     }
 }
 
+impl Drop for PausedCollector<'_> {
+    fn drop(&mut self) {
+        if !self.was_enabled {
+            return;
+        }
+        // SAFETY: sets one flag of the attached interpreter.
+        unsafe { ffi::PyGC_Enable() };
+        // A collection that is due starts with the next container that is not taken from a free list, which
+        // a program that does nothing but `get` might never make. A set is one.
+        drop(PySet::empty(self.py));
+    }
+}
+
+/// Every method gives nothing where the parser stops: what it met is unusual, unless `raised` says otherwise.
 struct Parser<'a, 'py> {
     py: Python<'py>,
-    text: &'a str,
+    text: &'a [u8],
     at: usize,
+    // The items of the lists that are not ended yet.
+    items: SmallVec<[Bound<'py, PyAny>; 16]>,
     keys: KeyCache,
+    raised: Option<PyErr>,
 }
 
-impl<'a, 'py> Parser<'a, 'py> {
-    #[inline]
-    fn peek(&self) -> Result<u8, Stop> {
-        self.text.as_bytes().get(self.at).copied().ok_or(Stop::Unusual)
-    }
-
-    fn value(&mut self, depth: usize) -> Result<Bound<'py, PyAny>, Stop> {
-        match self.peek()? {
-            b'"' => {
-                let (content, is_ascii) = self.quoted()?;
-                Ok(new_string(self.py, content.as_str(), is_ascii)?)
-            }
+impl<'py> Parser<'_, 'py> {
+    #[inline(always)]
+    fn value(&mut self, depth: usize) -> Option<Bound<'py, PyAny>> {
+        match *self.text.get(self.at)? {
+            b'"' => self.quoted(Self::string),
             b'{' => self.dict(depth + 1),
             b'[' => self.list(depth + 1),
-            b't' => self.literal("true", PyBool::new(self.py, true).to_owned().into_any()),
-            b'f' => self.literal("false", PyBool::new(self.py, false).to_owned().into_any()),
-            b'n' => self.literal("null", self.py.None().into_bound(self.py)),
+            b't' => self.literal(b"true", PyBool::new(self.py, true).to_owned().into_any()),
+            b'f' => self.literal(b"false", PyBool::new(self.py, false).to_owned().into_any()),
+            b'n' => self.literal(b"null", self.py.None().into_bound(self.py)),
             _ => self.number(),
         }
     }
 
     #[inline]
-    fn literal(&mut self, text: &str, value: Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Stop> {
-        if self.text[self.at..].starts_with(text) {
-            self.at += text.len();
-            Ok(value)
-        } else {
-            Err(Stop::Unusual)
-        }
+    fn literal(&mut self, text: &[u8], value: Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+        let is_it = self.text[self.at..].starts_with(text);
+        self.at += text.len();
+        is_it.then_some(value)
     }
 
-    fn list(&mut self, depth: usize) -> Result<Bound<'py, PyAny>, Stop> {
-        self.open(depth)?;
-        let mut items: SmallVec<[Bound<'py, PyAny>; 16]> = SmallVec::new();
-        if self.peek()? == b']' {
-            self.at += 1;
-        } else {
-            loop {
-                items.push(self.value(depth)?);
-                if self.ends(b']')? {
-                    break;
-                }
-            }
-        }
-        Ok(PyList::new(self.py, items)?.into_any())
+    /// What is right or was raised.
+    #[inline]
+    fn right<T>(&mut self, result: PyResult<T>) -> Option<T> {
+        result.map_err(|error| self.raised = Some(error)).ok()
     }
 
-    fn dict(&mut self, depth: usize) -> Result<Bound<'py, PyAny>, Stop> {
+    fn list(&mut self, depth: usize) -> Option<Bound<'py, PyAny>> {
         self.open(depth)?;
-        let dict = PyDict::new(self.py);
-        if self.peek()? == b'}' {
+        let first = self.items.len();
+        if *self.text.get(self.at)? == b']' {
             self.at += 1;
-            return Ok(dict.into_any());
+            return self.list_of_items(first);
         }
         loop {
-            if self.peek()? != b'"' {
-                return Err(Stop::Unusual);
+            let item = self.value(depth)?;
+            self.items.push(item);
+            if self.ends(b']')? {
+                return self.list_of_items(first);
             }
-            let (content, is_ascii) = self.quoted()?;
-            let key = self.keys.key(self.py, content.as_str(), is_ascii)?;
-            if self.peek()? != b':' {
-                return Err(Stop::Unusual);
+        }
+    }
+
+    /// Moves the items from `first` on into a list.
+    #[inline]
+    fn list_of_items(&mut self, first: usize) -> Option<Bound<'py, PyAny>> {
+        let count = self.items.len() - first;
+        // SAFETY: gives an owned reference, or null with an error set.
+        let list = unsafe { Bound::from_owned_ptr_or_err(self.py, ffi::PyList_New(count as ffi::Py_ssize_t)) };
+        let list = self.right(list)?;
+        for (at, item) in self.items.drain(first..).enumerate() {
+            // SAFETY: the list is fresh, has this place, and takes over the reference.
+            unsafe { ffi::PyList_SET_ITEM(list.as_ptr(), at as ffi::Py_ssize_t, item.into_ptr()) };
+        }
+        Some(list)
+    }
+
+    fn dict(&mut self, depth: usize) -> Option<Bound<'py, PyAny>> {
+        self.open(depth)?;
+        let dict = PyDict::new(self.py);
+        if *self.text.get(self.at)? == b'}' {
+            self.at += 1;
+            return Some(dict.into_any());
+        }
+        loop {
+            if *self.text.get(self.at)? != b'"' {
+                return None;
+            }
+            let key = self.quoted(Self::key)?;
+            if *self.text.get(self.at)? != b':' {
+                return None;
             }
             self.at += 1;
             let value = self.value(depth)?;
             // SAFETY: the dict is fresh, key and value are live; a failure is fetched. With keys of the
             // exact type `str` the call runs no Python code.
             if unsafe { ffi::PyDict_SetItem(dict.as_ptr(), key.as_ptr(), value.as_ptr()) } != 0 {
-                return Err(PyErr::fetch(self.py).into());
+                self.raised = Some(PyErr::fetch(self.py));
+                return None;
             }
             if self.ends(b'}')? {
-                return Ok(dict.into_any());
+                return Some(dict.into_any());
             }
         }
     }
 
     #[inline]
-    fn open(&mut self, depth: usize) -> Result<(), Stop> {
+    fn open(&mut self, depth: usize) -> Option<()> {
         self.at += 1;
-        if depth > MAX_DEPTH { Err(Stop::Unusual) } else { Ok(()) }
+        (depth <= MAX_DEPTH).then_some(())
     }
 
     /// After an item: whether the container ends here or goes on.
     #[inline]
-    fn ends(&mut self, bracket: u8) -> Result<bool, Stop> {
-        let byte = self.peek()?;
+    fn ends(&mut self, bracket: u8) -> Option<bool> {
+        let byte = *self.text.get(self.at)?;
         self.at += 1;
         if byte == b',' {
-            Ok(false)
+            Some(false)
         } else if byte == bracket {
-            Ok(true)
+            Some(true)
         } else {
-            Err(Stop::Unusual)
+            None
         }
     }
 
-    /// A string without escapes, and whether it is ASCII.
+    /// Gives the content of a string to `make`, and whether it is ASCII.
     #[inline]
-    fn quoted(&mut self) -> Result<(Quoted<'a>, bool), Stop> {
-        let bytes = self.text.as_bytes();
+    fn quoted(
+        &mut self,
+        make: impl Fn(&mut Self, &[u8], bool) -> Option<Bound<'py, PyAny>>,
+    ) -> Option<Bound<'py, PyAny>> {
+        let text = self.text;
         let start = self.at + 1;
-        let mut end = start;
-        let mut seen = 0;
-        // Chunks without a branch per byte, which the compiler turns into vector code.
-        while let Some(chunk) = bytes.get(end..end + 16) {
-            let (any, all) = chunk.iter().fold((false, 0), |(any, all), &byte| (any | is_special(byte), all | byte));
-            if any {
-                break;
+        let (end, seen) = plain_end(text, start);
+        match *text.get(end)? {
+            b'"' => {
+                self.at = end + 1;
+                make(self, &text[start..end], seen & HIGH_BITS == 0)
             }
-            seen |= all;
-            end += 16;
-        }
-        loop {
-            let byte = *bytes.get(end).ok_or(Stop::Unusual)?;
-            if is_special(byte) {
-                if byte == b'"' {
-                    break;
-                }
-                return self.escaped(start, end);
+            b'\\' => {
+                let content = self.unescaped(start, end)?;
+                make(self, &content, content.is_ascii())
             }
-            seen |= byte;
-            end += 1;
+            _ => None,
         }
-        self.at = end + 1;
-        Ok((Quoted::Plain(&self.text[start..end]), seen < 0x80))
     }
 
-    /// A string with escapes, of which the writer makes only those that it needs.
+    /// The content of a string with escapes, of which the writer makes only those that it needs.
     #[cold]
-    fn escaped(&mut self, start: usize, first: usize) -> Result<(Quoted<'a>, bool), Stop> {
-        let bytes = self.text.as_bytes();
-        let mut content = self.text[start..first].to_owned();
+    fn unescaped(&mut self, start: usize, first: usize) -> Option<Vec<u8>> {
+        let text = self.text;
+        let mut content = text[start..first].to_owned();
         let mut at = first;
         loop {
-            match *bytes.get(at).ok_or(Stop::Unusual)? {
+            match *text.get(at)? {
                 b'"' => break,
                 b'\\' => {
-                    let escape = *bytes.get(at + 1).ok_or(Stop::Unusual)?;
-                    at += 2;
-                    content.push(match escape {
-                        b'"' => '"',
-                        b'\\' => '\\',
-                        b'n' => '\n',
-                        b'r' => '\r',
-                        b't' => '\t',
-                        b'u' => {
-                            let digits = self.text.get(at..at + 4).ok_or(Stop::Unusual)?;
-                            at += 4;
-                            let code = u8::from_str_radix(digits, 16).map_err(|_| Stop::Unusual)?;
-                            char::from(code)
-                        }
-                        _ => return Err(Stop::Unusual),
-                    });
+                    content.push(unescaped(&text[at + 1..])?);
+                    at += if text[at + 1] == b'u' { 6 } else { 2 };
                 }
-                byte if byte < 0x20 => return Err(Stop::Unusual),
                 _ => {
-                    let rest = &bytes[at..];
-                    let length = rest.iter().position(|&byte| is_special(byte)).ok_or(Stop::Unusual)?;
-                    content.push_str(&self.text[at..at + length]);
-                    at += length;
+                    let (end, _) = plain_end(text, at);
+                    if end == at {
+                        return None;
+                    }
+                    content.extend_from_slice(&text[at..end]);
+                    at = end;
                 }
             }
         }
         self.at = at + 1;
-        let is_ascii = content.is_ascii();
-        Ok((Quoted::Escaped(content), is_ascii))
+        Some(content)
     }
 
     #[inline]
-    fn number(&mut self) -> Result<Bound<'py, PyAny>, Stop> {
-        let bytes = &self.text.as_bytes()[self.at..];
-        let is_negative = bytes.first() == Some(&b'-');
+    fn string(&mut self, content: &[u8], is_ascii: bool) -> Option<Bound<'py, PyAny>> {
+        let string = new_string(self.py, content, is_ascii);
+        self.right(string)
+    }
+
+    #[inline]
+    fn key(&mut self, content: &[u8], is_ascii: bool) -> Option<Bound<'py, PyAny>> {
+        let key = self.keys.key(self.py, content, is_ascii);
+        self.right(key)
+    }
+
+    #[inline]
+    fn number(&mut self) -> Option<Bound<'py, PyAny>> {
+        let text = &self.text[self.at..];
+        let is_negative = text.first() == Some(&b'-');
         let digits = usize::from(is_negative);
         let mut length = digits;
         let mut value: i64 = 0;
-        while let Some(digit) = bytes.get(length).filter(|byte| byte.is_ascii_digit()) {
+        while let Some(digit) = text.get(length).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit < 10) {
             // Wraps around only beyond the 18 digits for which it is used.
-            value = value.wrapping_mul(10).wrapping_add(i64::from(digit - b'0'));
+            value = value.wrapping_mul(10).wrapping_add(i64::from(digit));
             length += 1;
         }
-        let has_leading_zero = bytes.get(digits) == Some(&b'0') && length > digits + 1;
+        let has_leading_zero = length > digits + 1 && text[digits] == b'0';
         if length == digits || has_leading_zero {
-            return Err(Stop::Unusual);
+            return None;
         }
-        if matches!(bytes.get(length), Some(b'.' | b'e' | b'E')) {
+        if matches!(text.get(length), Some(b'.' | b'e' | b'E')) {
             return self.float(length);
         }
-        let text = &self.text[self.at..self.at + length];
         self.at += length;
         if length - digits > 18 {
-            value = text.parse().map_err(|_| Stop::Unusual)?;
+            value = from_utf8(&text[..length]).ok()?.parse().ok()?;
         } else if is_negative {
             value = -value;
         }
         // SAFETY: gives an owned reference, or null with an error set.
         let number = unsafe { Bound::from_owned_ptr_or_err(self.py, ffi::PyLong_FromLongLong(value)) };
-        Ok(number?)
+        self.right(number)
     }
 
-    fn float(&mut self, integer: usize) -> Result<Bound<'py, PyAny>, Stop> {
-        let bytes = &self.text.as_bytes()[self.at..];
-        let rest = bytes[integer..].iter();
-        let length =
-            integer + rest.take_while(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')).count();
-        let text = &self.text[self.at..self.at + length];
+    /// `integer` is the length of the digits that have been read, with their sign.
+    fn float(&mut self, integer: usize) -> Option<Bound<'py, PyAny>> {
+        let text = &self.text[self.at..];
+        let is_digit = |at: &usize| text.get(*at).is_some_and(u8::is_ascii_digit);
+        let digits_end = |from: usize| (from..).find(|at| !is_digit(at)).filter(|&end| end > from);
+        let mut length = integer;
         // The parser of the standard library takes forms that JSON does not have: a point needs digits.
-        if text.ends_with('.') || text.contains(".e") || text.contains(".E") {
-            return Err(Stop::Unusual);
+        if text[length] == b'.' {
+            length = digits_end(length + 1)?;
         }
-        let value: f64 = text.parse().map_err(|_| Stop::Unusual)?;
-        if !value.is_finite() {
-            return Err(Stop::Unusual);
+        if let Some(b'e' | b'E') = text.get(length) {
+            let has_sign = matches!(text.get(length + 1), Some(b'+' | b'-'));
+            length = digits_end(length + 1 + usize::from(has_sign))?;
         }
+        let value: f64 = from_utf8(&text[..length]).ok()?.parse().ok().filter(|value: &f64| value.is_finite())?;
         self.at += length;
         // SAFETY: gives an owned reference, or null with an error set.
-        Ok(unsafe { Bound::from_owned_ptr_or_err(self.py, ffi::PyFloat_FromDouble(value)) }?)
+        let float = unsafe { Bound::from_owned_ptr_or_err(self.py, ffi::PyFloat_FromDouble(value)) };
+        self.right(float)
     }
 }
 
+const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// Where from `start` on the first byte is that a string has only as an escape, a quote or a backslash or below
+/// a space, or the end of the text; and all bytes before it, one over the other.
 #[inline]
-fn is_special(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
-}
-
-/// The content of a string: a part of the text, or put together where there were escapes.
-enum Quoted<'a> {
-    Plain(&'a str),
-    Escaped(String),
-}
-
-impl Quoted<'_> {
-    #[inline]
-    fn as_str(&self) -> &str {
-        match self {
-            Self::Plain(text) => text,
-            Self::Escaped(text) => text,
+fn plain_end(text: &[u8], start: usize) -> (usize, u64) {
+    let (mut end, mut seen) = (start, 0);
+    loop {
+        let word = word_at(text, end);
+        let flags = escape_flags(word);
+        if flags != 0 {
+            let bits = flags.trailing_zeros() & !7;
+            return (end + bits as usize / 8, seen | (word & ((1 << bits) - 1)));
+        }
+        seen |= word;
+        end += size_of::<u64>();
+        while let Some(chunk) = text.get(end..).and_then(|rest| rest.first_chunk::<CHUNK>())
+            && !any_in_chunk(chunk)
+        {
+            seen |= chunk.iter().fold(0, |all, &byte| all | u64::from(byte));
+            end += CHUNK;
         }
     }
 }
 
+/// The eight bytes from `at` on, the first one lowest; zeros are behind the end of the text.
 #[inline]
-fn new_string<'py>(py: Python<'py>, text: &str, is_ascii: bool) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: the text is valid UTF-8; an ASCII string object of this length is fresh, and its data is
-    // filled before anybody sees it. Null is an error that is fetched.
+fn word_at(text: &[u8], at: usize) -> u64 {
+    let rest = text.get(at..).unwrap_or_default();
+    rest.first_chunk().map_or_else(|| short_word(rest), |word| u64::from_le_bytes(*word))
+}
+
+/// The character, below U+0080, that an escape stands for; `text` begins behind its backslash.
+fn unescaped(text: &[u8]) -> Option<u8> {
+    match *text.first()? {
+        b'n' => Some(b'\n'),
+        b'r' => Some(b'\r'),
+        b't' => Some(b'\t'),
+        byte @ (b'"' | b'\\') => Some(byte),
+        b'u' => match text.get(1..5)? {
+            [b'0', b'0', digits @ ..] if digits.iter().all(u8::is_ascii_hexdigit) => {
+                u8::from_str_radix(from_utf8(digits).ok()?, 16).ok().filter(u8::is_ascii)
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[inline]
+fn new_string<'py>(py: Python<'py>, text: &[u8], is_ascii: bool) -> PyResult<Bound<'py, PyAny>> {
+    // The empty string and those of one character may be shared objects.
+    if text.len() <= 1 || !is_ascii {
+        return new_other_string(py, text);
+    }
+    // SAFETY: an ASCII string object of this length is fresh, and its data is filled before anybody sees it.
+    // Null is an error that is fetched.
     unsafe {
-        if !is_ascii {
-            let string = ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as ffi::Py_ssize_t);
-            return Bound::from_owned_ptr_or_err(py, string);
-        }
         let string = Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_New(text.len() as ffi::Py_ssize_t, 127))?;
-        // The empty string and those of one character may be shared objects, with the same content.
-        if text.len() > 1 {
-            std::ptr::copy_nonoverlapping(text.as_ptr(), ffi::PyUnicode_DATA(string.as_ptr()).cast(), text.len());
-            return Ok(string);
+        std::ptr::copy_nonoverlapping(text.as_ptr(), ffi::PyUnicode_DATA(string.as_ptr()).cast(), text.len());
+        Ok(string)
+    }
+}
+
+#[inline(never)]
+fn new_other_string<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    // For a longer one the interpreter's decoder, which takes ASCII a word at a time, is worth its setting up.
+    // Up to four bytes may be one character.
+    if let 5..=40 = text.len()
+        && let Ok(text) = from_utf8(text)
+    {
+        return new_short_string(py, text);
+    }
+    let (start, length) = (text.as_ptr().cast(), text.len() as ffi::Py_ssize_t);
+    // SAFETY: the text has this length; null is an error that is fetched.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_FromStringAndSize(start, length)) }
+}
+
+/// A string of more than one character, in the narrowest form that holds them all, as the interpreter expects.
+fn new_short_string<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    let (length, widest) =
+        text.chars().fold((0, 0), |(length, widest), char| (length + 1, u32::from(char).max(widest)));
+    // SAFETY: the string object is fresh, with room for `length` units of the size that the widest character
+    // needs, and filled before anybody sees it. Null is an error that is fetched.
+    unsafe {
+        let string = Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_New(length, widest))?;
+        let data = ffi::PyUnicode_DATA(string.as_ptr());
+        let chars = text.chars().map(u32::from).enumerate();
+        match widest {
+            0..=0xff => chars.for_each(|(at, char)| data.cast::<u8>().add(at).write(char as u8)),
+            0x100..=0xffff => chars.for_each(|(at, char)| data.cast::<u16>().add(at).write(char as u16)),
+            _ => chars.for_each(|(at, char)| data.cast::<u32>().add(at).write(char)),
         }
-        let string = ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as ffi::Py_ssize_t);
-        Bound::from_owned_ptr_or_err(py, string)
+        Ok(string)
     }
 }
 
@@ -318,22 +398,24 @@ const LONGEST_KEY: usize = 64;
 ///
 /// It is taken for the time of one parse and not locked: making an object can start the garbage collector,
 /// which can run any code, which may parse. Such an inner parse goes without a cache.
-struct KeyCache(Option<Box<Keys>>);
+struct KeyCache(Option<Box<[KnownKey]>>);
 
-struct Keys {
-    slots: Vec<Option<Py<PyString>>>,
-    hasher: DefaultHashBuilder,
+/// An ASCII string, with its first eight bytes, or zeros behind a shorter one, as a word.
+#[derive(Default)]
+struct KnownKey {
+    head: u64,
+    length: usize,
+    key: Option<Py<PyAny>>,
 }
 
-static CACHE: Mutex<Option<Box<Keys>>> = Mutex::new(None);
+static CACHE: Mutex<Option<Box<[KnownKey]>>> = Mutex::new(None);
 static IS_MADE: AtomicBool = AtomicBool::new(false);
 
 impl KeyCache {
     fn take() -> Self {
         let cache = CACHE.lock().take();
         if cache.is_none() && !IS_MADE.swap(true, Ordering::Relaxed) {
-            let slots = (0..KEYS).map(|_| None).collect();
-            return Self(Some(Box::new(Keys { slots, hasher: DefaultHashBuilder::default() })));
+            return Self(Some((0..KEYS).map(|_| KnownKey::default()).collect()));
         }
         Self(cache)
     }
@@ -345,19 +427,42 @@ impl KeyCache {
     }
 
     #[inline]
-    fn key<'py>(&mut self, py: Python<'py>, text: &str, is_ascii: bool) -> PyResult<Bound<'py, PyAny>> {
+    fn key<'py>(&mut self, py: Python<'py>, text: &[u8], is_ascii: bool) -> PyResult<Bound<'py, PyAny>> {
         let Some(keys) = self.0.as_mut().filter(|_| is_ascii && text.len() <= LONGEST_KEY) else {
             return new_string(py, text, is_ascii);
         };
-        let slot = &mut keys.slots[keys.hasher.hash_one(text) as usize % KEYS];
-        if let Some(known) = slot
-            && known.bind(py).to_str().is_ok_and(|known| known == text)
+        let (head, tail) = match (text.first_chunk(), text.last_chunk()) {
+            (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
+            _ => (short_word(text), text.len() as u64),
+        };
+        let known = &mut keys[slot(head, tail)];
+        if let Some(key) = known.key.as_ref()
+            && (known.head, known.length) == (head, text.len())
+            // SAFETY: what is kept is an ASCII string of this length.
+            && (text.len() <= 8 || unsafe { ascii(key.as_ptr(), text.len()) } == text)
         {
-            return Ok(known.bind(py).clone().into_any());
+            return Ok(key.bind(py).clone());
         }
         let key = new_string(py, text, is_ascii)?;
-        let replaced = slot.replace(key.cast::<PyString>()?.clone().unbind());
+        let replaced = std::mem::replace(known, KnownKey { head, length: text.len(), key: Some(key.clone().unbind()) });
         drop(replaced);
         Ok(key)
     }
+}
+
+/// The place of a key. Keys that share one only take turns: no choice of keys makes it slower than no cache.
+#[inline]
+fn slot(head: u64, tail: u64) -> usize {
+    const ODD: u128 = 0x9e37_79b9_7f4a_7c15;
+    // Each bit of the two words reaches the lower or the upper half of the product.
+    let product = u128::from(head ^ tail.rotate_left(29)) * ODD;
+    (product as u64 ^ (product >> 64) as u64) as usize % KEYS
+}
+
+/// # Safety
+/// `string` must be a live ASCII string of this length that outlives the result.
+#[inline]
+unsafe fn ascii<'a>(string: *mut ffi::PyObject, length: usize) -> &'a [u8] {
+    // SAFETY: by the caller's contract.
+    unsafe { std::slice::from_raw_parts(ffi::PyUnicode_DATA(string).cast(), length) }
 }

@@ -11,7 +11,7 @@ use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::run::Run;
-use crate::{EventKind, Plan as CorePlan, Routes, StepId, StepPlan, Time};
+use crate::{Backoff, EventKind, Plan as CorePlan, RetryPlan, Routes, StepId, StepPlan, Time};
 
 /// What a step's function is called with.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,16 @@ pub struct Body {
     pub arguments: Arguments,
     /// Whether the call gives something to await; else it gives the step's result.
     pub awaitable: bool,
+    filter: Option<RetryFilter>,
+    // The step that alone deals with its failures.
+    on_error: Option<StepId>,
+}
+
+/// Which exceptions of a step are worth another attempt.
+pub struct RetryFilter {
+    pub on: Py<PyAny>,
+    pub unless: Py<PyAny>,
+    pub retry_if: Option<Py<PyAny>>,
 }
 
 /// Where an event of some class goes.
@@ -45,6 +55,8 @@ pub struct Plan {
     pub bodies: Vec<Body>,
     accepted: HashMap<usize, (Py<PyType>, EventKind)>,
     pub stop_event: Py<PyType>,
+    // The steps that deal with failures of any step that names no other.
+    failure_takers: Vec<StepId>,
     // The class is held so that its address cannot come to mean another class.
     routes: Mutex<HashMap<usize, (Py<PyType>, Route)>>,
 }
@@ -64,6 +76,45 @@ struct StepDescription {
     concurrency: Option<NonZeroU32>,
     timeout: Option<f64>,
     external: bool,
+    retry: Option<RetryDescription>,
+    on_error: Option<u32>,
+    takes_failures: bool,
+}
+
+/// A `treadle.Retry`, with times in seconds.
+#[derive(FromPyObject)]
+struct RetryDescription {
+    attempts: u32,
+    backoff: String,
+    initial: f64,
+    factor: f64,
+    max: f64,
+    jitter: f64,
+    total_timeout: Option<f64>,
+    on: Py<PyAny>,
+    unless: Py<PyAny>,
+    retry_if: Option<Py<PyAny>>,
+}
+
+impl RetryDescription {
+    fn split(self) -> PyResult<(RetryPlan, RetryFilter)> {
+        let backoff = match self.backoff.as_str() {
+            "constant" => Backoff::Constant,
+            "linear" => Backoff::Linear,
+            "exponential" => Backoff::Exponential,
+            other => return Err(PyValueError::new_err(format!("backoff: {other:?}"))),
+        };
+        let plan = RetryPlan {
+            attempts: self.attempts,
+            backoff,
+            initial: micros(self.initial),
+            factor: self.factor,
+            max: micros(self.max),
+            jitter: self.jitter,
+            total: self.total_timeout.map(micros),
+        };
+        Ok((plan, RetryFilter { on: self.on, unless: self.unless, retry_if: self.retry_if }))
+    }
 }
 
 #[pymethods]
@@ -79,7 +130,9 @@ impl Plan {
         stream_limit: usize,
     ) -> PyResult<Self> {
         let mut takers: Vec<(Py<PyType>, Vec<StepId>)> = Vec::new();
-        let mut plan = CorePlan { timeout: timeout.map(micros), stream_limit, ..CorePlan::default() };
+        let mut plan =
+            CorePlan { name: name.as_str().into(), timeout: timeout.map(micros), stream_limit, ..CorePlan::default() };
+        let mut failure_takers = Vec::new();
         let mut bodies = Vec::with_capacity(steps.len());
         for (step, id) in steps.into_iter().zip((0..).map(StepId)) {
             for class in &step.accepts {
@@ -94,19 +147,25 @@ impl Plan {
                 "event, context" => Arguments::EventContext,
                 other => return Err(PyValueError::new_err(format!("arguments: {other:?}"))),
             };
-            bodies.push(Body { function: step.function, arguments, awaitable: step.awaitable });
+            let (retry, filter) = step.retry.map(RetryDescription::split).transpose()?.unzip();
+            let on_error = step.on_error.map(StepId);
+            bodies.push(Body { function: step.function, arguments, awaitable: step.awaitable, filter, on_error });
+            if step.takes_failures {
+                failure_takers.push(id);
+            }
             plan.steps.push(StepPlan {
                 name: step.name.into(),
                 concurrency: step.concurrency,
                 timeout: step.timeout.map(micros),
                 external: step.external,
+                retry,
             });
         }
         let mut routes = Routes::default();
         let accepted =
             takers.into_iter().map(|(class, steps)| (class.as_ptr() as usize, (class, routes.add(steps)))).collect();
         plan.routes = routes;
-        Ok(Self { name, core: Arc::new(plan), bodies, accepted, stop_event, routes: Mutex::default() })
+        Ok(Self { name, core: Arc::new(plan), bodies, accepted, stop_event, failure_takers, routes: Mutex::default() })
     }
 
     /// Starts a run with its first event, on the running event loop.
@@ -117,6 +176,11 @@ impl Plan {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         for body in &self.bodies {
             visit.call(&body.function)?;
+            if let Some(filter) = &body.filter {
+                visit.call(&filter.on)?;
+                visit.call(&filter.unless)?;
+                visit.call(&filter.retry_if)?;
+            }
         }
         visit.call(&self.stop_event)?;
         self.accepted.values().try_for_each(|(class, _)| visit.call(class))?;
@@ -133,11 +197,11 @@ impl Plan {
         if let Some((_, route)) = self.routes.lock().get(&class) {
             return *route;
         }
-        self.find_route(&event.get_type())
+        self.route_of(&event.get_type())
     }
 
     #[cold]
-    fn find_route(&self, class: &Bound<'_, PyType>) -> Route {
+    pub fn route_of(&self, class: &Bound<'_, PyType>) -> Route {
         let mut route = Route::Nowhere;
         for base in class.mro().iter() {
             if base.is(&self.stop_event) {
@@ -155,6 +219,19 @@ impl Plan {
         drop(routes);
         drop(forgotten);
         route
+    }
+
+    /// Which failures of a step are worth another attempt; all, if it does not say.
+    pub fn filter(&self, step: StepId) -> Option<&RetryFilter> {
+        self.bodies[step.0 as usize].filter.as_ref()
+    }
+
+    /// The steps that deal with a failure of this one.
+    pub fn failure_takers(&self, step: StepId) -> &[StepId] {
+        match &self.bodies[step.0 as usize].on_error {
+            Some(taker) => std::slice::from_ref(taker),
+            None => &self.failure_takers,
+        }
     }
 
     /// The name of a step.

@@ -14,7 +14,7 @@ use super::error;
 use super::gate::yielded;
 use super::run::Run;
 use super::wake::{self, Waker, is_closed};
-use crate::{Phase, Read};
+use crate::Read;
 
 /// An asynchronous iterator over the published events of a run.
 #[pyclass(frozen, module = "treadle")]
@@ -43,7 +43,7 @@ impl StreamReader {
         let (item, read) = match state.core.stream().read(after) {
             Read::Event(event) => (Item::Event(event.clone_ref(py)), 1),
             Read::Lagged(missed) => (Item::Missed(missed), missed),
-            Read::Pending if state.core.phase() == Phase::Ended => (Item::End, 0),
+            Read::Pending if state.is_over => (Item::End, 0),
             Read::Pending => (Item::Nothing, 0),
         };
         self.after.store(after + read, Ordering::Relaxed);

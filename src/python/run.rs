@@ -3,6 +3,7 @@
 //! The lock on [`State`] is never held across a call into Python, and nothing of Python is dropped under
 //! it: both can run any code, and that code may use the same run.
 
+use std::sync::atomic::AtomicBool;
 use std::thread::{self, ThreadId};
 
 use parking_lot::Mutex;
@@ -11,17 +12,22 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::clock::{new_run_id, now};
+use super::clock::{self, ManualClock, new_run_id};
 use super::context::CurrentRun;
 use super::coroutine::{check_sent, current_task, thrown};
 use super::driver::{Lane, Stop};
+use super::durable::Durable;
 use super::error;
 use super::gate::Gate;
 use super::plan::{Plan, Route};
 use super::reader::StreamReader;
-use super::state::{Outcome, State};
+use super::state::{EventWaiter, Outcome, Python3, State};
+use super::touch::Touch;
 use super::wake::{self, Waker, call_soon_threadsafe, is_closed};
-use crate::{Deadline, EventKind, Phase, RunId};
+use crate::{Deadline, EventKind, Phase, Run as CoreRun, RunId, Slot, Time, WaitOver};
+
+// Seconds. An event loop that is asked to wait for years may refuse; a timer that fires early is armed again.
+const LONGEST_DELAY: f64 = 86_400.0;
 
 /// A run of a workflow: awaitable, any number of times, for its result.
 #[pyclass(frozen, weakref, module = "treadle")]
@@ -32,6 +38,9 @@ pub struct Run {
     pub gate: Py<Gate>,
     thread: Mutex<ThreadId>,
     is_debug_logged: bool,
+    // A clock that tests turn by hand.
+    pub clock: Option<Py<ManualClock>>,
+    pub is_watched: AtomicBool,
     pub state: Mutex<State>,
 }
 
@@ -43,35 +52,75 @@ impl Run {
         let Route::Steps(kind) = plan.get().route(&event) else {
             return Err(error::unrouted_start(plan.get(), &event));
         };
-        let gate = Gate::of(&event_loop)?;
-        let parent = CurrentRun::get(py)?;
-        let id = new_run_id()?;
+        let clock = ManualClock::current(py)?;
+        let created = if plan.get().core.timeout.is_some() { clock::now_by(clock.as_ref()) } else { 0 };
+        let core = CoreRun::new(new_run_id()?, plan.get().core.clone(), created);
+        let run = Self::make(plan, &event_loop, core, clock)?;
+        run.get().deliver(kind, &event)?;
+        Self::enter(&run, &event_loop)?;
+        run.get().log(py, || "was started".to_owned())?;
+        Ok(run.unbind())
+    }
+
+    /// Goes on with a run of which the core was restored.
+    pub fn go_on(plan: &Bound<'_, Plan>, core: CoreRun<Python3>, durable: Option<Box<Durable>>) -> PyResult<Py<Self>> {
+        let py = plan.py();
+        let event_loop = wake::running_loop(py).map_err(|_| error::no_event_loop(&plan.get().name))?;
+        let run = Self::make(plan, &event_loop, core, ManualClock::current(py)?)?;
+        if durable.is_some() {
+            run.get().state.lock().durable = durable;
+            run.get().watch();
+        }
+        Self::resume_now(&run)?;
+        Self::enter(&run, &event_loop)?;
+        Self::arm_timer(&run)?;
+        run.get().log(py, || "goes on".to_owned())?;
+        Ok(run.unbind())
+    }
+
+    pub fn make<'py>(
+        plan: &Bound<'py, Plan>,
+        event_loop: &Bound<'py, PyAny>,
+        core: CoreRun<Python3>,
+        clock: Option<Py<ManualClock>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = plan.py();
         let run = Self {
             plan: plan.clone().unbind(),
-            id,
+            id: core.id(),
             event_loop: event_loop.clone().unbind(),
-            gate: gate.clone().unbind(),
+            gate: Gate::of(event_loop)?.unbind(),
             thread: Mutex::new(thread::current().id()),
             is_debug_logged: error::is_debug_logged(py)?,
-            state: Mutex::new(State::new(plan.get(), id)),
+            clock,
+            is_watched: AtomicBool::new(false),
+            state: Mutex::new(State::new(core)),
         };
         let run = Bound::new(py, run)?;
         let base = CurrentRun::new_context(&run)?;
         run.get().state.lock().base_context = Some(base);
-        run.get().deliver(py, kind, &event)?;
-        if let Some(parent) = parent {
-            Self::adopt(&parent, &run);
+        Ok(run)
+    }
+
+    /// The run belongs to the step that started it, if one did, and waits for its turn on the event loop.
+    pub fn enter(run: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Some(parent) = CurrentRun::get(run.py())? {
+            Self::adopt(&parent, run);
         }
-        Gate::add_run(&gate, &event_loop, run.clone().unbind())?;
-        run.get().log(py, || "was started".to_owned())?;
-        Ok(run.unbind())
+        Gate::add_run(run.get().gate.bind(run.py()), event_loop, run.clone().unbind())
+    }
+
+    /// The time now, in microseconds since the Unix epoch.
+    #[inline]
+    pub fn now(&self) -> Time {
+        clock::now_by(self.clock.as_ref())
     }
 
     /// Registers a child, which is cancelled with its parent.
     fn adopt(parent: &Bound<'_, Self>, child: &Bound<'_, Self>) {
         let mut state = parent.get().state.lock();
         if state.core.phase() == Phase::Running {
-            state.children.insert(child.as_ptr() as usize, child.clone().unbind());
+            state.children.make().insert(child.as_ptr() as usize, child.clone().unbind());
             drop(state);
             child.get().state.lock().parent = Some(parent.clone().unbind());
         }
@@ -177,18 +226,47 @@ impl Run {
         if run.get().state.lock().core.phase() == Phase::Ended {
             return Err(error::run_ended(&run.get().id_text(), "send_event"));
         }
-        match run.get().plan.get().route(event) {
-            Route::Stop => Self::stop(run, event),
-            _ if Self::offer(run, event)? => Ok(()),
-            Route::Steps(kind) => run.get().deliver(run.py(), kind, event),
-            Route::Nowhere => Err(error::unrouted(run.get().plan.get(), event, &from())),
+        let route = run.get().plan.get().route(event);
+        if route == Route::Stop {
+            return Self::stop(run, event);
+        }
+        if Self::hold(run, event, route != Route::Nowhere, false)? || Self::offer(run, event)? {
+            return Ok(());
+        }
+        match route {
+            Route::Steps(kind) => run.get().deliver(kind, event),
+            // It may be for somebody who waited when the run was put down, and will again.
+            _ if run.get().state.lock().core.is_settling() => run.get().keep(event),
+            _ => Err(error::unrouted(run.get().plan.get(), event, &from())),
         }
     }
 
-    fn deliver(&self, py: Python<'_>, kind: EventKind, event: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Takes an event from outside.
+    pub fn take_in(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
+        let route = run.get().plan.get().route(event);
+        if route == Route::Stop {
+            return Self::stop(run, event);
+        }
+        if Self::hold(run, event, true, true)? || Self::offer(run, event)? {
+            return Ok(());
+        }
+        match route {
+            Route::Steps(kind) => run.get().deliver(kind, event),
+            _ => run.get().keep(event),
+        }?;
+        Self::touch(run, Touch::Kept)
+    }
+
+    fn deliver(&self, kind: EventKind, event: &Bound<'_, PyAny>) -> PyResult<()> {
         let event = event.clone().unbind();
-        let delivered = self.state.lock().core.deliver(kind, event, |event| event.clone_ref(py));
+        let delivered = self.state.lock().core.deliver(kind, event);
         delivered.map_err(|_refused| error::run_ended(&self.id_text(), "send_event"))
+    }
+
+    fn keep(&self, event: &Bound<'_, PyAny>) -> PyResult<()> {
+        let event = event.clone().unbind();
+        let kept = self.state.lock().core.keep(event);
+        kept.map_err(|_refused| error::run_ended(&self.id_text(), "send_event"))
     }
 
     /// Gives an event to the first of those who wait for it, if anybody does.
@@ -198,46 +276,65 @@ impl Run {
         loop {
             let (id, class, matcher) = {
                 let state = run.get().state.lock();
-                let Some((id, waiter)) = state.core.next_waiter(asked) else { return Ok(false) };
-                (id, waiter.class.clone_ref(py), waiter.matcher.as_ref().map(|matcher| matcher.clone_ref(py)))
+                let Some((id, waiter, class)) = state.core.next_waiter(asked) else { return Ok(false) };
+                (id, class.0.clone_ref(py), waiter.matcher.as_ref().map(|matcher| matcher.clone_ref(py)))
             };
             asked = Some(id);
-            let matches = is_match(event, class.bind(py), matcher.as_ref());
-            if matches!(matches, Ok(false)) {
-                continue;
-            }
-            let waiter = run.get().state.lock().core.end_wait(id);
-            let Some(waiter) = waiter else { continue };
-            if waiter.waker.is_gone(py)? {
-                continue;
-            }
+            let matches = is_match(event, class.bind(py).as_any(), matcher.as_ref());
             match matches {
-                Ok(_) if waiter.waker.is_here() => {
-                    waiter.waker.wake(py, event.clone().unbind())?;
-                    Self::wait_ended(run)?;
-                    return Ok(true);
-                }
-                Ok(_) => {
-                    // By the time that its loop hears of it, the waiter may be gone: then somebody else gets it.
-                    let give = run.getattr(intern!(py, "_give"))?;
-                    waiter.waker.call_soon(py, (give, &waiter.waker.future, event))?;
-                    return Ok(true);
+                Ok(false) => continue,
+                Ok(true) => {
+                    let received = run.get().state.lock().core.receive(id, event.as_unbound());
+                    let Some(over) = received else { continue };
+                    if Self::give(run, event, over.waiter)? {
+                        return Ok(true);
+                    }
                 }
                 // A matcher that raises is the fault of whoever waits, not of whoever sends.
-                Err(error) => waiter.waker.fail(py, error)?,
+                Err(error) => {
+                    let over = run.get().state.lock().core.end_wait(id);
+                    if let Some(over) = over {
+                        over.waiter.waker.fail(py, error)?;
+                    }
+                }
             }
         }
     }
 
+    /// Gives an event to somebody who has waited for it. Says whether there was still anybody.
+    fn give(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>, waiter: EventWaiter) -> PyResult<bool> {
+        let py = run.py();
+        if waiter.waker.is_gone(py)? {
+            let taken = run.get().state.lock().core.take_back(waiter.slot, event.as_unbound());
+            drop(taken);
+            return Ok(false);
+        }
+        if waiter.waker.is_here() {
+            waiter.waker.wake(py, event.clone().unbind())?;
+            Self::wait_ended(run)?;
+        } else {
+            // By the time that its loop hears of it, the waiter may be gone: then somebody else gets it.
+            let give = run.getattr(intern!(py, "_give"))?;
+            let given = Given(Mutex::new(Some(waiter.slot)));
+            waiter.waker.call_soon(py, (give, &waiter.waker.future, event, Py::new(py, given)?))?;
+        }
+        Self::touch(run, Touch::Received)?;
+        Ok(true)
+    }
+
     /// An event comes back from somebody who waited for it and went away: it goes to somebody else who
     /// waits, else to the steps that accept it, else it is kept.
-    pub fn give_back(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = run.py();
-        if run.get().state.lock().core.phase() != Phase::Running || Self::offer(run, event)? {
+    pub fn give_back(run: &Bound<'_, Self>, slot: Slot, event: &Bound<'_, PyAny>) -> PyResult<()> {
+        let taken = run.get().state.lock().core.take_back(slot, event.as_unbound());
+        drop(taken);
+        if run.get().state.lock().core.phase() != Phase::Running
+            || Self::hold_again(run, event)?
+            || Self::offer(run, event)?
+        {
             return Ok(());
         }
         if let Route::Steps(kind) = run.get().plan.get().route(event) {
-            run.get().deliver(py, kind, event)?;
+            run.get().deliver(kind, event)?;
             return Self::wake_lanes(run);
         }
         let kept = run.get().state.lock().core.keep_again(event.clone().unbind());
@@ -257,7 +354,7 @@ impl Run {
     }
 
     /// Has the run's event loop call something, from another thread.
-    fn call_soon<'py>(&self, py: Python<'py>, call: impl pyo3::call::PyCallArgs<'py>) -> PyResult<()> {
+    pub fn call_soon<'py>(&self, py: Python<'py>, call: impl pyo3::call::PyCallArgs<'py>) -> PyResult<()> {
         let event_loop = self.event_loop.bind(py);
         if is_closed(event_loop)? {
             return Err(error::loop_closed(&self.id_text()));
@@ -301,11 +398,12 @@ impl Run {
             };
             state.outcome = Some(outcome);
             let lanes: Vec<_> = state.lanes.values().map(|lane| lane.clone_ref(py)).collect();
-            let children: Vec<_> = state.children.values().map(|child| child.clone_ref(py)).collect();
+            let children: Vec<_> = state.children(py);
             (remains, lanes, children)
         };
         // One that fails must not keep the others from being told.
-        let mut told = Ok(());
+        let has_journal = run.get().state.lock().durable.is_some();
+        let mut told = if has_journal { Self::let_start(run) } else { Ok(()) };
         for waiter in &remains.waiters {
             told = told.and(waiter.waker.cancel(py));
         }
@@ -325,27 +423,71 @@ impl Run {
         if !run.get().is_on_its_thread() {
             return run.get().call_soon(py, (run.getattr(intern!(py, "_try_finish"))?,));
         }
+        if !Self::close_resources(run)? {
+            return Ok(());
+        }
         {
             let mut state = run.get().state.lock();
-            if !state.children.is_empty() || !state.core.try_end() {
+            if state.children.get().is_some_and(|children| !children.is_empty()) || !state.core.try_end() {
                 return Ok(());
             }
         }
-        Self::finish(run)
+        if Self::write_end(run)? { Ok(()) } else { Self::finish(run) }
+    }
+
+    /// Closes the run's resources once nothing can use them any more. Says whether all are closed; if not,
+    /// the keeper calls `_try_finish` when they are. A completed run fails with an error of closing.
+    fn close_resources(run: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = run.py();
+        let (keeper, failure) = {
+            let state = run.get().state.lock();
+            let Some(keeper) = &state.keeper else { return Ok(true) };
+            if state.core.phase() != Phase::Ending
+                || state.core.in_flight() > 0
+                || state.children.get().is_some_and(|children| !children.is_empty())
+            {
+                return Ok(false);
+            }
+            let failure = match &state.outcome {
+                Some(Outcome::Result(_)) => None,
+                Some(Outcome::Failed(exception, _)) => Some(exception.clone_ref(py)),
+                Some(Outcome::Cancelled) | None => Some(error::cancelled(&run.get().id_text()).into_value(py)),
+            };
+            (keeper.clone_ref(py), failure)
+        };
+        match keeper.call_method1(py, intern!(py, "close"), (failure,)) {
+            Ok(is_closed) if !is_closed.is_truthy(py)? => return Ok(false),
+            Ok(_) => {}
+            Err(error) => {
+                let traceback = error.traceback(py).map(Bound::unbind);
+                let unretrieved = error::unretrieved(py, run.get(), &error)?;
+                let outcome = Outcome::Failed(error.into_value(py), traceback);
+                let mut state = run.get().state.lock();
+                let replaced = (state.outcome.replace(outcome), state.unretrieved.replace(unretrieved));
+                drop(state);
+                drop(replaced);
+            }
+        }
+        let closed = run.get().state.lock().keeper.take();
+        drop((closed, keeper));
+        Ok(true)
     }
 
     /// The run is over: those who wait for that are told.
-    fn finish(run: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn finish(run: &Bound<'_, Self>) -> PyResult<()> {
         let py = run.py();
-        let (waiters, readers, parent, timer, base) = {
+        let (waiters, pausers, readers, parent, timer, base, keeper) = {
             let mut state = run.get().state.lock();
             let state = &mut *state;
+            state.is_over = true;
             (
                 std::mem::take(&mut state.waiters),
+                std::mem::take(&mut state.pausers),
                 std::mem::take(&mut state.readers),
                 state.parent.take(),
                 state.timer.take(),
                 state.base_context.take(),
+                state.keeper.take(),
             )
         };
         drop(base);
@@ -353,8 +495,13 @@ impl Run {
         if let Some((_, handle)) = timer {
             handle.call_method0(py, intern!(py, "cancel"))?;
         }
-        let mut told = Ok(());
-        for waker in waiters.iter().chain(&readers) {
+        // It is still there if the run was over at once: its resources are closed, but not waited for.
+        let mut told = keeper.map_or(Ok(()), |keeper| keeper.call_method0(py, intern!(py, "abandon")).map(|_| ()));
+        let journal = run.get().state.lock().durable.as_ref().map(|durable| durable.journal.clone_ref(py));
+        if let Some(journal) = journal {
+            told = told.and(journal.get().ended(run));
+        }
+        for waker in waiters.iter().chain(&pausers).chain(&readers) {
             told = told.and(waker.wake(py, py.None()));
         }
         match parent {
@@ -366,13 +513,13 @@ impl Run {
     /// Cancels the children that run in other threads.
     pub fn cancel_children_elsewhere(run: &Bound<'_, Self>) -> PyResult<()> {
         let py = run.py();
-        let children: Vec<_> = run.get().state.lock().children.values().map(|child| child.clone_ref(py)).collect();
+        let children: Vec<_> = run.get().state.lock().children(py);
         let elsewhere = children.iter().filter(|child| !child.get().is_on_its_thread());
         elsewhere.map(|child| child.bind(py)).try_for_each(|child| Self::cancel(child).map(|_| ()))
     }
 
     fn child_ended(parent: &Bound<'_, Self>, child: &Bound<'_, Self>) -> PyResult<()> {
-        let removed = parent.get().state.lock().children.remove(&(child.as_ptr() as usize));
+        let removed = parent.get().state.lock().children.make().remove(&(child.as_ptr() as usize));
         drop(removed);
         Self::try_finish(parent)
     }
@@ -430,7 +577,10 @@ impl Run {
         if let Some((_, handle)) = replaced {
             handle.call_method0(py, intern!(py, "cancel"))?;
         }
-        let delay = deadline.saturating_sub(now()) as f64 / 1e6;
+        if let Some(clock) = &run.get().clock {
+            return ManualClock::register(clock.bind(py), run);
+        }
+        let delay = (deadline.saturating_sub(run.get().now()) as f64 / 1e6).min(LONGEST_DELAY);
         let on_timer = run.getattr(intern!(py, "_on_timer"))?;
         let handle = run.get().event_loop.bind(py).call_method1(intern!(py, "call_later"), (delay, on_timer))?;
         let lost = run.get().state.lock().timer.replace((deadline, handle.unbind()));
@@ -442,7 +592,8 @@ impl Run {
     pub fn expire(run: &Bound<'_, Self>) -> PyResult<()> {
         let py = run.py();
         loop {
-            let passed = run.get().state.lock().core.expire(now());
+            let now = run.get().now();
+            let passed = run.get().state.lock().core.expire(now);
             match passed {
                 None => return Ok(()),
                 Some(Deadline::Run) => Self::fail(run, error::workflow_timeout(run.get()))?,
@@ -453,12 +604,20 @@ impl Run {
                     }
                 }
                 Some(Deadline::Wait(id)) => {
-                    let waiter = run.get().state.lock().core.end_wait(id);
-                    if let Some(waiter) = waiter {
-                        let error = error::wait_timeout(py, &waiter, &run.get().id_text());
-                        waiter.waker.fail(py, error)?;
-                        Self::wait_ended(run)?;
+                    let over = run.get().state.lock().core.end_wait(id);
+                    let Some(WaitOver { waiter, class }) = over else { continue };
+                    match class {
+                        Some(class) => {
+                            let error = error::wait_timeout(py, &waiter, &class, &run.get().id_text());
+                            waiter.waker.fail(py, error)?;
+                        }
+                        None => waiter.waker.wake(py, py.None())?,
                     }
+                    Self::wait_ended(run)?;
+                }
+                Some(Deadline::Retry(_)) => {
+                    Self::touch(run, Touch::Due)?;
+                    Self::wake_lanes(run)?;
                 }
             }
         }
@@ -468,7 +627,7 @@ impl Run {
     fn resume_task(run: &Bound<'_, Self>, thrown: Option<PyErr>) -> PyResult<Option<Py<PyAny>>> {
         let py = run.py();
         let task = current_task(py)?.as_ptr() as usize;
-        let known = run.get().state.lock().task_lanes.get(&task).map(|lane| lane.clone_ref(py));
+        let known = run.get().state.lock().task_lanes.get().and_then(|lanes| Some(lanes.get(&task)?.clone_ref(py)));
         let lane = match known {
             Some(lane) => lane,
             None => Lane::for_awaiter(run)?,
@@ -476,9 +635,9 @@ impl Run {
         let result = Lane::resume(lane.bind(py), thrown);
         let mut state = run.get().state.lock();
         let replaced = if matches!(result, Ok(Some(_))) {
-            state.task_lanes.insert(task, lane)
+            state.task_lanes.make().insert(task, lane)
         } else {
-            state.task_lanes.remove(&task)
+            state.task_lanes.make().remove(&task)
         };
         drop(state);
         drop(replaced);
@@ -496,7 +655,8 @@ impl Run {
         let mut asked = vec![run.clone()];
         let mut at = 0;
         while let Some(next) = asked.get(at).cloned() {
-            let awaited: Vec<_> = next.get().state.lock().awaits.values().map(|(run, _)| run.clone_ref(py)).collect();
+            let awaited: Vec<_> =
+                next.get().state.lock().awaits.make().values().map(|(run, _)| run.clone_ref(py)).collect();
             for run in awaited {
                 let run = run.into_bound(py);
                 if run.is(other) {
@@ -509,6 +669,11 @@ impl Run {
             at += 1;
         }
         false
+    }
+
+    /// Cancels the run, on its own thread.
+    pub fn cancel_here(run: &Bound<'_, Self>) -> PyResult<()> {
+        Self::cancel_now(run)
     }
 
     fn cancel_now(run: &Bound<'_, Self>) -> PyResult<()> {
@@ -525,6 +690,10 @@ impl Run {
         Self::end(run, Outcome::Cancelled)
     }
 }
+
+/// For which step in flight an event is under way to another thread.
+#[pyclass(frozen, module = "treadle._treadle")]
+pub struct Given(Mutex<Option<Slot>>);
 
 /// Whether an event is of a class and, if there is a matcher, matches.
 pub fn is_match(event: &Bound<'_, PyAny>, class: &Bound<'_, PyAny>, matcher: Option<&Py<PyAny>>) -> PyResult<bool> {
@@ -545,11 +714,19 @@ impl Run {
         self.id_text()
     }
 
-    /// "running", "completed", "failed" or "cancelled".
+    /// The name of the run's workflow.
+    #[getter]
+    fn workflow(&self) -> &str {
+        &self.plan.get().name
+    }
+
+    /// "running", "paused", "completed", "failed" or "cancelled".
     #[getter]
     fn status(&self) -> &'static str {
         let state = self.state.lock();
         match (state.core.phase(), &state.outcome) {
+            (Phase::Running, _) if state.core.is_paused() => "paused",
+            _ if !state.is_over => "running",
             (Phase::Running | Phase::Ending, _) => "running",
             (Phase::Ended, Some(Outcome::Result(_))) => "completed",
             (Phase::Ended, Some(Outcome::Failed(..))) => "failed",
@@ -617,15 +794,7 @@ impl Run {
         if is_closed(slf.get().event_loop.bind(py))? {
             return Err(error::loop_closed(&slf.get().id_text()));
         }
-        match slf.get().plan.get().route(event) {
-            Route::Stop => Self::stop(slf, event)?,
-            _ if Self::offer(slf, event)? => return Ok(()),
-            Route::Steps(kind) => slf.get().deliver(py, kind, event)?,
-            Route::Nowhere => {
-                let kept = slf.get().state.lock().core.keep(event.clone().unbind());
-                kept.map_err(|_refused| error::run_ended(&slf.get().id_text(), "send_event"))?;
-            }
-        }
+        Self::take_in(slf, event)?;
         Self::wake_lanes(slf)
     }
 
@@ -675,10 +844,18 @@ impl Run {
         Self::stop(slf, event)
     }
 
-    fn _give(slf: &Bound<'_, Self>, future: &Bound<'_, PyAny>, event: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn _give(
+        slf: &Bound<'_, Self>,
+        future: &Bound<'_, PyAny>,
+        event: &Bound<'_, PyAny>,
+        given: &Bound<'_, Given>,
+    ) -> PyResult<()> {
         let py = slf.py();
         if future.call_method0(intern!(py, "done"))?.is_truthy()? {
-            return Self::give_back(slf, event);
+            return match given.get().0.lock().take() {
+                Some(slot) => Self::give_back(slf, slot, event),
+                None => Ok(()),
+            };
         }
         future.call_method1(intern!(py, "set_result"), (event,))?;
         Self::wait_ended(slf)

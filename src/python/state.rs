@@ -1,18 +1,19 @@
 //! What changes while a run runs, and the types that Python brings to the core.
 
+use std::hash::{Hash, Hasher};
+
 use hashbrown::HashMap;
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTraceback};
+use pyo3::types::{PyDict, PyList, PyTraceback, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::clock::now;
 use super::convert::PyValue;
 use super::driver::Lane;
-use super::plan::Plan;
+use super::durable::Durable;
 use super::run::Run;
 use super::wake::Waker;
-use crate::{Host, Run as CoreRun, RunId, Time};
+use crate::{Host, Phase, Rare, Run as CoreRun, Slot, Time};
 
 /// The types that Python brings to the core.
 pub struct Python3;
@@ -20,17 +21,74 @@ pub struct Python3;
 impl Host for Python3 {
     type Event = Py<PyAny>;
     type Value = PyValue;
-    type Class = usize;
+    type Class = Class;
     type Waiter = EventWaiter;
-    type Expected = Vec<Py<PyAny>>;
+
+    #[inline]
+    fn copy_event(event: &Py<PyAny>) -> Py<PyAny> {
+        event.clone_ref(attached())
+    }
+
+    #[inline]
+    fn copy_value(value: &PyValue) -> PyValue {
+        value.clone_ref(attached())
+    }
+
+    #[inline]
+    fn is_same_event(one: &Py<PyAny>, other: &Py<PyAny>) -> bool {
+        one.is(other)
+    }
 }
 
-/// Somebody who waits for an event.
+/// The interpreter that calls the core.
+#[inline]
+fn attached<'py>() -> Python<'py> {
+    // SAFETY: a core run of Python objects is reached through `Run::state` alone, by threads that are attached
+    // to the interpreter, and the token is used while the call into the core lasts.
+    unsafe { Python::assume_attached() }
+}
+
+/// A class of events, compared by identity.
+#[derive(Debug)]
+pub struct Class(pub Py<PyType>);
+
+impl Clone for Class {
+    fn clone(&self) -> Self {
+        Self(self.0.clone_ref(attached()))
+    }
+}
+
+impl PartialEq for Class {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.is(&other.0)
+    }
+}
+
+impl Eq for Class {}
+
+impl Hash for Class {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.0.as_ptr() as usize).hash(state);
+    }
+}
+
+/// Somebody who waits for an event, or sleeps.
 pub struct EventWaiter {
-    pub class: Py<PyAny>,
+    pub slot: Slot,
     pub matcher: Option<Py<PyAny>>,
     pub waker: Waker,
     pub timeout: Option<f64>,
+}
+
+impl EventWaiter {
+    pub fn new(
+        slot: Slot,
+        matcher: Option<Py<PyAny>>,
+        event_loop: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<Self> {
+        Ok(Self { slot, matcher, waker: Waker::new(event_loop)?, timeout })
+    }
 }
 
 /// How a run ended.
@@ -52,9 +110,9 @@ pub struct State {
     /// How many lanes were made that have not begun.
     pub scheduled: usize,
     /// The lanes of tasks that were made of the run itself, as of a coroutine, by the task's address.
-    pub task_lanes: HashMap<usize, Py<Lane>>,
+    pub task_lanes: Rare<HashMap<usize, Py<Lane>>>,
     /// The runs that steps of this run await, and how many times each.
-    pub awaits: HashMap<usize, (Py<Run>, usize)>,
+    pub awaits: Rare<HashMap<usize, (Py<Run>, usize)>>,
     /// Lanes that were suspended inside of a step.
     pub lanes: HashMap<usize, Py<Lane>>,
     pub outcome: Option<Outcome>,
@@ -63,10 +121,22 @@ pub struct State {
     /// The context in which the run was made; every step gets a copy.
     pub base_context: Option<Py<PyAny>>,
     pub waiters: Vec<Waker>,
+    /// Those who wait until nothing of the paused run moves.
+    pub pausers: Vec<Waker>,
+    /// Whether steps are put back wherever they stand, while the run is paused.
+    pub stops_steps: bool,
+    /// The run's journal, if it has one.
+    pub durable: Option<Box<Durable>>,
+    /// Whether whoever waits for the end of the run was told: then its outcome is safe.
+    pub is_over: bool,
+    /// Called with the run and what has just happened to it.
+    pub observer: Option<Py<PyAny>>,
     pub readers: Vec<Waker>,
-    pub children: HashMap<usize, Py<Run>>,
+    pub children: Rare<HashMap<usize, Py<Run>>>,
     pub parent: Option<Py<Run>>,
     pub session: Option<Py<PyDict>>,
+    /// Keeps the resources of the run, if a step asked for one: they are closed before the run is over.
+    pub keeper: Option<Py<PyAny>>,
     pub timer: Option<(Time, Py<PyAny>)>,
     /// The list that a step collected by last, and the address of its group's classes: the same list needs
     /// no comparison.
@@ -74,40 +144,57 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(plan: &Plan, id: RunId) -> Self {
-        let created = if plan.core.timeout.is_some() { now() } else { 0 };
+    pub fn new(core: CoreRun<Python3>) -> Self {
         Self {
-            core: CoreRun::new(id, plan.core.clone(), created),
+            core,
             started: false,
             detached: false,
             driving: false,
             scheduled: 0,
-            task_lanes: HashMap::new(),
-            awaits: HashMap::new(),
+            task_lanes: Rare::default(),
+            awaits: Rare::default(),
             lanes: HashMap::new(),
             outcome: None,
             unretrieved: None,
             base_context: None,
             waiters: Vec::new(),
+            pausers: Vec::new(),
+            stops_steps: false,
+            durable: None,
+            is_over: false,
+            observer: None,
             readers: Vec::new(),
-            children: HashMap::new(),
+            children: Rare::default(),
             parent: None,
             session: None,
+            keeper: None,
             timer: None,
             last_expected: None,
         }
     }
 
+    /// The runs that steps of this run started.
+    pub fn children(&self, py: Python<'_>) -> Vec<Py<Run>> {
+        let children = self.children.get().into_iter().flat_map(HashMap::values);
+        children.map(|child| child.clone_ref(py)).collect()
+    }
+
+    /// Whether nothing of the run moves while it is paused.
+    pub fn is_still(&self) -> bool {
+        let rests = if self.stops_steps { self.core.in_flight() == 0 } else { self.core.is_quiet() };
+        rests && !self.driving || self.core.phase() == Phase::Ended
+    }
+
     pub fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.core.store().iter().try_for_each(|(_, value)| value.traverse(visit))?;
         self.core.events().chain(self.core.stream().kept()).try_for_each(|event| visit.call(event))?;
+        self.core.waited_classes().try_for_each(|class| visit.call(&class.0))?;
         for (_, waiter) in self.core.waiters() {
-            visit.call(&waiter.class)?;
             visit.call(&waiter.matcher)?;
             waiter.waker.traverse(visit)?;
         }
-        self.task_lanes.values().try_for_each(|lane| visit.call(lane))?;
-        self.awaits.values().try_for_each(|(run, _)| visit.call(run))?;
+        self.task_lanes.get().into_iter().flat_map(HashMap::values).try_for_each(|lane| visit.call(lane))?;
+        self.awaits.get().into_iter().flat_map(HashMap::values).try_for_each(|(run, _)| visit.call(run))?;
         visit.call(&self.unretrieved)?;
         self.lanes.values().try_for_each(|lane| visit.call(lane))?;
         match &self.outcome {
@@ -119,10 +206,13 @@ impl State {
             Some(Outcome::Cancelled) | None => {}
         }
         visit.call(&self.base_context)?;
-        self.waiters.iter().chain(&self.readers).try_for_each(|waker| waker.traverse(visit))?;
-        self.children.values().try_for_each(|child| visit.call(child))?;
+        visit.call(&self.observer)?;
+        self.durable.as_ref().map_or(Ok(()), |durable| durable.traverse(&visit))?;
+        self.waiters.iter().chain(&self.pausers).chain(&self.readers).try_for_each(|waker| waker.traverse(visit))?;
+        self.children.get().into_iter().flat_map(HashMap::values).try_for_each(|child| visit.call(child))?;
         visit.call(&self.parent)?;
         visit.call(&self.session)?;
+        visit.call(&self.keeper)?;
         self.last_expected.as_ref().map_or(Ok(()), |(list, _)| visit.call(list))?;
         self.timer.as_ref().map_or(Ok(()), |(_, handle)| visit.call(handle))
     }
@@ -143,14 +233,18 @@ impl State {
             self.last_expected.take(),
             self.core.clear(),
             std::mem::take(&mut self.lanes),
-            std::mem::take(&mut self.task_lanes),
-            std::mem::take(&mut self.awaits),
+            self.task_lanes.take(),
+            self.awaits.take(),
             self.base_context.take(),
+            self.observer.take(),
+            self.durable.take(),
             std::mem::take(&mut self.waiters),
+            std::mem::take(&mut self.pausers),
             std::mem::take(&mut self.readers),
-            std::mem::take(&mut self.children),
+            self.children.take(),
             self.parent.take(),
             self.session.take(),
+            self.keeper.take(),
             self.timer.take(),
             self.core.begin_end(),
         )

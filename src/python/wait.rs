@@ -5,10 +5,9 @@ use std::cell::Cell;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple, PyType};
+use pyo3::types::{PyBool, PyDict, PyList, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::clock::now;
 use super::context::Context;
 use super::convert::type_name;
 use super::coroutine::thrown;
@@ -16,100 +15,153 @@ use super::error;
 use super::gate::yielded;
 use super::plan::micros;
 use super::run::{Run, is_match};
-use super::state::EventWaiter;
-use super::wake::{self, Waker};
-use crate::{Error, WaitId};
+use super::state::{Class, EventWaiter};
+use super::touch::Touch;
+use super::wake;
+use crate::{Collecting, Error, Gathered, Slot, Time, WaitId, Wanted};
 
-/// What `Context.wait_for_event` gives: awaitable once, for the event.
+/// What `Context.wait_for_event` and `Context.sleep` give: awaitable once, for the event or for nothing.
 #[pyclass(frozen, module = "treadle._treadle")]
 pub struct EventWait {
     run: Py<Run>,
+    slot: Slot,
+    call: &'static str,
     at: Mutex<At>,
 }
 
 enum At {
     /// The event was there already.
     Ready(Py<PyAny>),
+    /// The time has passed already.
+    Slept,
+    /// No time is to pass, but everybody else has a turn first.
+    Yielding,
     Waiting(WaitId, Py<PyAny>),
+    Sleeping(WaitId, Py<PyAny>),
     Finished,
 }
 
+const WAIT: &str = "wait_for_event";
+const SLEEP: &str = "sleep";
+
 impl EventWait {
-    /// Takes a kept event that matches, or registers for the next one.
+    fn new(context: &Bound<'_, Context>, call: &'static str, at: At) -> PyResult<Py<Self>> {
+        let py = context.py();
+        let (run, slot) = (context.get().run.clone_ref(py), context.get().slot);
+        Py::new(py, Self { run, slot, call, at: Mutex::new(at) })
+    }
+
+    /// Takes an event that an earlier body got or that is kept, or registers for the next one.
     pub fn start(
         context: &Bound<'_, Context>,
         class: &Bound<'_, PyAny>,
         matcher: Option<&Bound<'_, PyAny>>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Self>> {
-        let py = context.py();
         let Ok(class) = class.cast::<PyType>() else {
             let text = format!("wait_for_event: a class of events expected, not {}", error::shown(class));
             return Err(PyTypeError::new_err(text));
         };
-        let timeout = timeout.filter(|timeout| !timeout.is_none()).map(seconds).transpose()?;
-        let run = context.get().run.bind(py);
-        let event_loop = wake::running_loop(py).map_err(|_| {
-            error::classes::EventLoopError::new_err(format!(
-                "step {:?}: wait_for_event needs an `async def` step",
-                context.get().step_name()
-            ))
-        })?;
+        let timeout =
+            timeout.filter(|timeout| !timeout.is_none()).map(|given| seconds("timeout", given)).transpose()?;
+        let event_loop = running_loop(context, WAIT)?;
         let matcher = matcher.map(predicate).transpose()?;
-        let at = match take_kept(run, class, matcher.as_ref())? {
-            Some(event) => At::Ready(event),
-            None => Self::register(context, &event_loop, class, matcher, timeout)?,
+        let run = context.get().run.bind(context.py());
+        let deadline = match timeout {
+            Some(timeout) => {
+                let wanted = Wanted::Wait(micros(timeout));
+                Some(context.get().state()?.core.ask_deadline(context.get().slot, wanted, || run.get().now()))
+            }
+            None => None,
         };
-        Py::new(py, Self { run: run.clone().unbind(), at: Mutex::new(at) })
+        let at = match take(context, class, matcher.as_ref())? {
+            Some(event) => At::Ready(event),
+            None => {
+                let waiter = EventWaiter::new(context.get().slot, matcher, &event_loop, timeout)?;
+                Self::register(context, class, waiter, deadline)?
+            }
+        };
+        Run::touch(run, Touch::Waiting)?;
+        Self::new(context, WAIT, at)
+    }
+
+    /// Registers for the end of a time.
+    pub fn sleep(context: &Bound<'_, Context>, time: &Bound<'_, PyAny>) -> PyResult<Py<Self>> {
+        let event_loop = running_loop(context, SLEEP)?;
+        let run = context.get().run.bind(context.py());
+        let slot = context.get().slot;
+        let wanted = Wanted::Sleep(micros(seconds_or_none("seconds", time)?));
+        let deadline = context.get().state()?.core.ask_deadline(slot, wanted, || run.get().now());
+        if wanted == Wanted::Sleep(0) {
+            return Self::new(context, SLEEP, At::Yielding);
+        }
+        if deadline <= run.get().now() {
+            return Self::new(context, SLEEP, At::Slept);
+        }
+        let waiter = EventWaiter::new(slot, None, &event_loop, None)?;
+        let future = waiter.waker.future.clone_ref(context.py());
+        let waiting = context.get().state()?.core.wait(slot, waiter, None, Some(deadline));
+        let id = waiting.map_err(|_refused| error::run_ended(&run.get().id_text(), SLEEP))?;
+        Run::arm_timer(run)?;
+        Run::check_quiet(run)?;
+        Run::touch(run, Touch::Waiting)?;
+        Self::new(context, SLEEP, At::Sleeping(id, future))
     }
 
     fn register(
         context: &Bound<'_, Context>,
-        event_loop: &Bound<'_, PyAny>,
         class: &Bound<'_, PyType>,
-        matcher: Option<Py<PyAny>>,
-        timeout: Option<f64>,
+        waiter: EventWaiter,
+        deadline: Option<Time>,
     ) -> PyResult<At> {
         let py = context.py();
         let run = context.get().run.bind(py);
-        let waker = Waker::new(event_loop)?;
-        let future = waker.future.clone_ref(py);
-        let asked = matcher.as_ref().map(|matcher| matcher.clone_ref(py));
-        let waiter = EventWaiter { class: class.clone().unbind().into_any(), matcher, waker, timeout };
-        let deadline = timeout.map(|timeout| now().saturating_add(micros(timeout)));
-        let id = context.get().state()?.core.wait(waiter, deadline);
-        let id = id.map_err(|_refused| error::run_ended(&run.get().id_text(), "wait_for_event"))?;
+        let slot = context.get().slot;
+        let future = waiter.waker.future.clone_ref(py);
+        let asked = waiter.matcher.as_ref().map(|matcher| matcher.clone_ref(py));
+        let waiting = context.get().state()?.core.wait(slot, waiter, Some(Class(class.clone().unbind())), deadline);
+        let id = waiting.map_err(|_refused| error::run_ended(&run.get().id_text(), WAIT))?;
         if deadline.is_some() {
             Run::arm_timer(run)?;
         }
         // Another thread may have sent an event between the first look and the registration.
-        if let Some(event) = take_kept(run, class, asked.as_ref())? {
-            let waiter = run.get().state.lock().core.end_wait(id);
-            if waiter.is_some() {
+        if let Some(event) = take_kept(run, slot, class, asked.as_ref())? {
+            let over = run.get().state.lock().core.end_wait(id);
+            if over.is_some() {
                 return Ok(At::Ready(event));
             }
+            let taken = run.get().state.lock().core.take_back(slot, &event);
+            drop(taken);
             let kept = run.get().state.lock().core.keep_again(event);
             drop(kept);
         }
+        Run::check_quiet(run)?;
         Ok(At::Waiting(id, future))
     }
 
     fn resume(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let at = std::mem::replace(&mut *self.at.lock(), At::Finished);
-        match at {
-            At::Ready(event) => Err(PyStopIteration::new_err((event,))),
-            At::Waiting(id, future) => {
-                let bound = future.bind(py).clone();
-                if bound.call_method0(intern!(py, "done"))?.is_truthy()? {
-                    // Raises the timeout, or the cancellation.
-                    let event = bound.call_method0(intern!(py, "result"))?;
-                    return Err(PyStopIteration::new_err((event.unbind(),)));
-                }
-                *self.at.lock() = At::Waiting(id, future);
-                yielded(bound)
+        let (id, future, is_sleep) = match at {
+            At::Ready(event) => return Err(PyStopIteration::new_err((event,))),
+            At::Slept => return Err(PyStopIteration::new_err((py.None(),))),
+            At::Yielding => {
+                *self.at.lock() = At::Slept;
+                return Ok(py.None());
             }
-            At::Finished => Err(PyRuntimeError::new_err("wait_for_event: cannot be awaited twice")),
+            At::Finished => {
+                return Err(PyRuntimeError::new_err(format!("{}: cannot be awaited twice", self.call)));
+            }
+            At::Waiting(id, future) => (id, future, false),
+            At::Sleeping(id, future) => (id, future, true),
+        };
+        let bound = future.bind(py).clone();
+        if bound.call_method0(intern!(py, "done"))?.is_truthy()? {
+            // Raises the timeout, or the cancellation.
+            let event = bound.call_method0(intern!(py, "result"))?;
+            return Err(PyStopIteration::new_err((event.unbind(),)));
         }
+        *self.at.lock() = if is_sleep { At::Sleeping(id, future) } else { At::Waiting(id, future) };
+        yielded(bound)
     }
 
     /// Whoever asked went away. An event that was there for it goes to somebody else, or is kept.
@@ -117,11 +169,15 @@ impl EventWait {
         let at = std::mem::replace(&mut *self.at.lock(), At::Finished);
         let run = self.run.bind(py);
         let event = match at {
-            At::Finished => return Ok(()),
+            At::Finished | At::Slept | At::Yielding => return Ok(()),
             At::Ready(event) => event,
+            At::Sleeping(id, _) => {
+                let over = run.get().state.lock().core.end_wait(id);
+                return if over.is_some() { Run::wait_ended(run) } else { Ok(()) };
+            }
             At::Waiting(id, future) => {
-                let waiter = run.get().state.lock().core.end_wait(id);
-                if waiter.is_some() {
+                let over = run.get().state.lock().core.end_wait(id);
+                if over.is_some() {
                     return Run::wait_ended(run);
                 }
                 let future = future.bind(py);
@@ -134,8 +190,39 @@ impl EventWait {
                 future.call_method0(intern!(py, "result"))?.unbind()
             }
         };
-        Run::give_back(run, event.bind(py))
+        Run::give_back(run, self.slot, event.bind(py))
     }
+}
+
+fn running_loop<'py>(context: &Bound<'py, Context>, call: &str) -> PyResult<Bound<'py, PyAny>> {
+    wake::running_loop(context.py()).map_err(|_| {
+        let step = context.get().step_name();
+        error::classes::EventLoopError::new_err(format!("step {step:?}: {call} needs an `async def` step"))
+    })
+}
+
+/// An event that an earlier body of the delivery got, else one that is kept.
+fn take(
+    context: &Bound<'_, Context>,
+    class: &Bound<'_, PyType>,
+    matcher: Option<&Py<PyAny>>,
+) -> PyResult<Option<Py<PyAny>>> {
+    let py = context.py();
+    let run = context.get().run.bind(py);
+    let slot = context.get().slot;
+    let mut from = 0;
+    loop {
+        let before = {
+            let state = context.get().state()?;
+            state.core.next_received_before(slot, from).map(|(place, event)| (place, event.clone_ref(py)))
+        };
+        let Some((place, event)) = before else { break };
+        if is_match(event.bind(py), class, matcher)? && run.get().state.lock().core.receive_again(slot, place) {
+            return Ok(Some(event));
+        }
+        from = place + 1;
+    }
+    take_kept(run, slot, class, matcher)
 }
 
 #[pymethods]
@@ -171,8 +258,8 @@ impl EventWait {
         visit.call(&self.run)?;
         let Some(at) = self.at.try_lock() else { return Ok(()) };
         match &*at {
-            At::Ready(object) | At::Waiting(_, object) => visit.call(object),
-            At::Finished => Ok(()),
+            At::Ready(object) | At::Waiting(_, object) | At::Sleeping(_, object) => visit.call(object),
+            At::Slept | At::Yielding | At::Finished => Ok(()),
         }
     }
 }
@@ -207,34 +294,40 @@ fn predicate(matcher: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
 
 fn take_kept(
     run: &Bound<'_, Run>,
+    slot: Slot,
     class: &Bound<'_, PyType>,
     matcher: Option<&Py<PyAny>>,
 ) -> PyResult<Option<Py<PyAny>>> {
     let py = run.py();
-    let kept: Vec<_> = {
-        let state = run.get().state.lock();
-        if state.core.kept().len() == 0 {
-            return Ok(None);
-        }
-        state.core.kept().map(|(number, event)| (number, event.clone_ref(py))).collect()
-    };
-    for (number, event) in kept {
+    let mut asked = 0;
+    loop {
+        let kept = {
+            let state = run.get().state.lock();
+            state.core.next_kept(asked).map(|(number, event)| (number, event.clone_ref(py)))
+        };
+        let Some((number, event)) = kept else { return Ok(None) };
         if is_match(event.bind(py), class, matcher)? {
-            let taken = run.get().state.lock().core.take_kept(number);
+            let taken = run.get().state.lock().core.take_kept(slot, number);
             if taken.is_some() {
                 return Ok(taken);
             }
         }
+        asked = number;
     }
-    Ok(None)
 }
 
 /// A number of seconds, more than 0.
-fn seconds(timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
-    let py = timeout.py();
+fn seconds(name: &str, given: &Bound<'_, PyAny>) -> PyResult<f64> {
+    let py = given.py();
     let check = py.import(intern!(py, "treadle.steps"))?.getattr(intern!(py, "check_seconds"))?;
-    check.call1((intern!(py, "timeout"), timeout))?;
-    timeout.extract()
+    check.call1((name, given))?;
+    given.extract()
+}
+
+/// A number of seconds, 0 or more.
+fn seconds_or_none(name: &str, given: &Bound<'_, PyAny>) -> PyResult<f64> {
+    let is_zero = given.extract::<f64>().is_ok_and(|seconds| seconds == 0.0) && !given.is_instance_of::<PyBool>();
+    if is_zero { Ok(0.0) } else { seconds(name, given) }
 }
 
 /// `Context.collect_events`.
@@ -246,37 +339,36 @@ pub fn collect(
 ) -> PyResult<Option<Vec<Py<PyAny>>>> {
     let list = expected_list(expected)?;
     let key = key.map(super::convert::key).transpose()?;
+    let run = context.run.bind(event.py());
     let mut state = context.state()?;
     let state_ref = &mut *state;
     let known = state_ref.last_expected.as_ref().filter(|(last, _)| last.is(&list)).map(|(_, group)| *group);
     let group = Cell::new(0);
-    let same = |classes: &[usize]| {
+    let same = |classes: &[Class]| {
         let address = classes.as_ptr() as usize;
         let same = classes.len() == list.len()
-            && (known == Some(address)
-                || list.iter().zip(classes).all(|(item, &class)| item.as_ptr() as usize == class));
+            && (known == Some(address) || list.iter().zip(classes).all(|(item, class)| item.is(&class.0)));
         if same {
             group.set(address);
         }
         same
     };
-    let class_of = |expects: &dyn Fn(usize) -> bool| {
+    let class_of = |expects: &dyn Fn(&Class) -> bool| {
         let class = event.get_type();
-        let exact = class.as_ptr() as usize;
-        if expects(exact) {
+        let bases = class.mro();
+        let exact = Class(class.unbind());
+        if expects(&exact) {
             return Some(exact);
         }
-        class.mro().iter().map(|base| base.as_ptr() as usize).find(|&base| expects(base))
+        bases.iter().filter_map(|base| Some(Class(base.cast_into().ok()?.unbind()))).find(|base| expects(base))
     };
-    let make = || {
-        // No Python object is made here, under the lock: that could start the garbage collector.
-        let classes: Box<[usize]> = list.iter().map(|class| class.as_ptr() as usize).collect();
-        (classes, list.iter().map(Bound::unbind).collect())
-    };
-    let collected = state_ref.core.collect((context.step, key), event.clone().unbind(), same, class_of, make);
+    // No Python object is made here, under the lock: that could start the garbage collector.
+    let make = || list.iter().filter_map(|class| Some(Class(class.cast_into().ok()?.unbind()))).collect();
+    let call = Collecting { slot: context.slot, step: context.step, key, event: event.clone().unbind() };
+    let collected = state_ref.core.collect(call, same, class_of, make);
     let replaced = match &collected {
         // A group that is complete may be gone, and another may come to lie at its address.
-        Ok(Some(_)) => state_ref.last_expected.take(),
+        Ok(Gathered { events: Some(_), .. }) => state_ref.last_expected.take(),
         _ if group.get() != 0 && known != Some(group.get()) => {
             state_ref.last_expected.replace((list.clone().unbind(), group.get()))
         }
@@ -285,7 +377,10 @@ pub fn collect(
     drop(state);
     drop(replaced);
     match collected {
-        Ok(complete) => Ok(complete.map(|complete| complete.events)),
+        Ok(gathered) => {
+            Run::touch(run, Touch::Collected)?;
+            Ok(gathered.events)
+        }
         Err(refused) if refused.error == Error::NotExpected => Err(PyValueError::new_err(format!(
             "collect_events: {} is not among the expected classes",
             error::shown(event)

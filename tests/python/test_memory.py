@@ -118,16 +118,18 @@ def test_groups_of_collected_events_that_are_complete_are_not_kept():
         + MEASURE
         + """
 @step
-async def work(ctx: Context, ev: StartEvent) -> StopEvent:
-    def some(first, count):
-        for n in range(first, first + count):
-            assert ctx.collect_events(A(), [A], key=str(n))
-    some(0, 2000)
-    before = resident()
-    some(2000, 10_000)
-    return StopEvent(result=resident() - before)
+async def work(ctx: Context, ev: StartEvent) -> list[A]:
+    return [A(n=0)]
+@step
+async def collect(ctx: Context, ev: A) -> A | StopEvent:
+    assert ctx.collect_events(ev, [A], key=str(ev.n))
+    if ev.n == 2000:
+        ctx.set("before", resident())
+    if ev.n < 12_000:
+        return A(n=ev.n + 1)
+    return StopEvent(result=resident() - ctx.get("before"))
 async def main():
-    print(await Workflow("w", [work]).run())
+    print(await Workflow("w", [work, collect]).run())
 asyncio.run(main())
 """,
         timeout=20,

@@ -2,7 +2,9 @@
 
 import collections
 import copy
-from collections.abc import Callable
+import gc
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -113,3 +115,43 @@ def test_two_keys_that_were_set_to_one_object_are_independent(ctx: Context) -> N
     ctx.get("a").append(2)
     ctx.set("a", [3])
     assert ctx.get("b") == [1]
+
+
+@pytest.fixture
+def collector() -> Iterator[None]:
+    was_enabled = gc.isenabled()
+    yield
+    (gc.enable if was_enabled else gc.disable)()
+
+
+LARGE = [[{"n": n}] for n in range(2000)]
+
+
+@pytest.mark.usefixtures("collector")
+@pytest.mark.parametrize("is_enabled", [True, False])
+@pytest.mark.parametrize("value", [LARGE, [LARGE, object]], ids=["JSON", "opaque"])
+def test_get_leaves_the_garbage_collector_as_it_was(
+    ctx: Context, value: Any, is_enabled: bool
+) -> None:
+    (gc.enable if is_enabled else gc.disable)()
+    ctx.set("k", value)
+    for _ in range(3):
+        assert ctx.get("k") == value
+        assert gc.isenabled() is is_enabled
+
+
+@pytest.mark.usefixtures("collector")
+def test_cycles_are_collected_where_nothing_but_get_makes_containers(ctx: Context) -> None:
+    class Cycle:
+        pass
+
+    gc.enable()
+    gc.collect()
+    cycle = Cycle()
+    cycle.me = cycle
+    watched = weakref.ref(cycle)
+    del cycle
+    ctx.set("k", LARGE)
+    for _ in range(3):
+        ctx.get("k")
+    assert watched() is None

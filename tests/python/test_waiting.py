@@ -1,4 +1,5 @@
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from treadle import (
     Context,
     Event,
+    EventLoopError,
     RunEnded,
     RunStalled,
     StartEvent,
@@ -599,3 +601,280 @@ async def test_a_thousand_parallel_workers_are_collected_once():
         return None if got is None else StopEvent(result=sorted(ev.n for ev in got))
 
     assert await Workflow("w", [begin, work, join]).run() == list(range(1000))
+
+
+# sleep
+
+
+async def test_a_sleep_takes_its_time_and_gives_nothing():
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        begin = time.monotonic()
+        assert await ctx.sleep(0.03) is None
+        return StopEvent(result=time.monotonic() - begin)
+
+    assert 0.029 <= await Workflow("w", [work]).run() < 0.2
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0, -0.0])
+async def test_a_sleep_of_no_time_gives_everybody_else_a_turn(seconds: float):
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        passes = 0
+
+        def count() -> None:
+            nonlocal passes
+            passes += 1
+            asyncio.get_running_loop().call_soon(count)
+
+        count()
+        for _ in range(100):
+            await ctx.sleep(seconds)
+        return StopEvent(result=passes)
+
+    assert await Workflow("w", [work]).run() >= 100
+
+
+@pytest.mark.parametrize("seconds", ["1", None, True, False, -1, float("nan"), [1], 10**400])
+async def test_what_is_no_time_is_an_error_that_names_it(seconds: Any):
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        await ctx.sleep(seconds)
+        return StopEvent()
+
+    with pytest.raises((TypeError, ValueError), match="seconds"):
+        await Workflow("w", [work]).run()
+
+
+async def test_many_sleep_at_once_and_wake_in_the_order_of_their_times():
+    woken: list[int] = []
+
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        async def sleep(n: int) -> None:
+            await ctx.sleep(n / 1000)
+            woken.append(n)
+
+        await asyncio.gather(*(sleep(n) for n in reversed(range(1, 30))))
+        return StopEvent()
+
+    await asyncio.wait_for(Workflow("w", [work]).run(), 2)
+    assert woken == list(range(1, 30))
+
+
+async def test_a_sleep_can_be_cut_short_and_leaves_nothing():
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ctx.sleep(10), 0.005)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.005):
+                await ctx.sleep(10)
+        ctx.sleep(10).close()
+        return StopEvent(result="awake")
+
+    assert await asyncio.wait_for(Workflow("w", [work]).run(), 1) == "awake"
+
+
+async def test_a_sleep_is_awaited_once():
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        sleep = ctx.sleep(0.001)
+        await sleep
+        with pytest.raises(RuntimeError, match="sleep: cannot be awaited twice"):
+            await sleep
+        return StopEvent()
+
+    await Workflow("w", [work]).run()
+
+
+async def test_a_sleep_needs_a_step_on_the_loop():
+    @step
+    def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        with pytest.raises(EventLoopError, match="sleep"):
+            ctx.sleep(1)
+        with pytest.raises(EventLoopError, match="wait_for_event"):
+            ctx.wait_for_event(Answer)
+        return StopEvent()
+
+    await Workflow("w", [work]).run()
+
+
+async def test_a_sleep_after_the_end_of_the_run_is_refused():
+    contexts: list[Context] = []
+
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        contexts.append(ctx)
+        return StopEvent()
+
+    await Workflow("w", [work]).run()
+    with pytest.raises(RunEnded):
+        await contexts[0].sleep(0.01)
+
+
+async def test_a_run_with_a_sleep_of_a_task_that_a_step_left_behind_is_not_stalled_before_its_end():
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> None:
+        async def later() -> None:
+            await ctx.sleep(0.02)
+            ctx.send_event(StopEvent(result="later"))
+
+        tasks.append(asyncio.create_task(later()))
+        await asyncio.sleep(0)
+
+    tasks: list[asyncio.Task[None]] = []
+    assert await asyncio.wait_for(Workflow("w", [work]).run(), 1) == "later"
+
+
+async def test_a_sleeping_run_holds_no_other_back():
+    @step
+    async def sleep(ctx: Context, ev: StartEvent) -> StopEvent:
+        await ctx.sleep(0.02)
+        return StopEvent(result=ev.n)
+
+    workflow = Workflow("w", [sleep])
+    begin = time.monotonic()
+    assert await asyncio.gather(*(workflow.run(n=n) for n in range(500))) == list(range(500))
+    assert time.monotonic() - begin < 1
+
+
+# A matcher that raises, and many senders
+
+
+async def test_a_matcher_that_raises_fails_its_own_wait_and_the_event_goes_on():
+    def broken(ev: Answer) -> bool:
+        raise ZeroDivisionError("in the matcher")
+
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        async def wait(match: Any) -> Any:
+            return (await ctx.wait_for_event(Answer, match=match)).n
+
+        waiting = [asyncio.ensure_future(wait(match)) for match in (broken, None)]
+        await asyncio.wait(waiting)
+        with pytest.raises(ZeroDivisionError, match="in the matcher"):
+            waiting[0].result()
+        return StopEvent(result=waiting[1].result())
+
+    run = Workflow("w", [work]).run()
+    await settle()
+    run.send_event(Answer(n=6))
+    assert await asyncio.wait_for(run, 1) == 6
+
+
+async def test_a_matcher_that_raises_over_a_kept_event_fails_the_call_and_the_event_stays():
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        with pytest.raises(ZeroDivisionError):
+            await ctx.wait_for_event(Answer, match=lambda ev: 1 / 0)
+        return StopEvent(result=(await ctx.wait_for_event(Answer)).n)
+
+    run = Workflow("w", [work]).run()
+    run.send_event(Answer(n=6))
+    assert await asyncio.wait_for(run, 1) == 6
+
+
+async def test_a_matcher_may_send_an_event_itself():
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        def match(ev: Answer) -> bool:
+            if ev.n == 1:
+                run.send_event(Answer(n=2))
+            return ev.n == 2
+
+        return StopEvent(result=(await ctx.wait_for_event(Answer, match=match)).n)
+
+    run = Workflow("w", [work]).run()
+    await settle()
+    run.send_event(Answer(n=1))
+    assert await asyncio.wait_for(run, 1) == 2
+
+
+async def test_a_matcher_may_end_the_run():
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        await ctx.wait_for_event(Answer, match=lambda ev: run.cancel())
+        return StopEvent()
+
+    run = Workflow("w", [work]).run()
+    waiting = asyncio.ensure_future(run)
+    await settle()
+    with pytest.raises(RunEnded):
+        run.send_event(Answer())
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(waiting, 1)
+
+
+async def test_many_threads_send_to_many_waiters_and_each_event_is_received_once():
+    count = 400
+
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        async def wait() -> int:
+            return (await ctx.wait_for_event(Answer)).n
+
+        return StopEvent(result=sorted(await asyncio.gather(*(wait() for _ in range(count)))))
+
+    run = Workflow("w", [work]).run()
+    await settle()
+
+    def send(part: int) -> None:
+        for n in range(part, count, 4):
+            run.send_event(Answer(n=n))
+
+    await asyncio.gather(*(asyncio.to_thread(send, part) for part in range(4)))
+    assert await asyncio.wait_for(run, 5) == list(range(count))
+
+
+async def test_waits_that_are_cancelled_while_threads_send_lose_no_event():
+    count = 200
+
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        got: list[int] = []
+        while len(got) < count:
+            try:
+                async with asyncio.timeout(0.0005):
+                    got.append((await ctx.wait_for_event(Answer)).n)
+            except TimeoutError:
+                continue
+        return StopEvent(result=sorted(got))
+
+    run = Workflow("w", [work]).run()
+
+    def send(part: int) -> None:
+        for n in range(part, count, 2):
+            run.send_event(Answer(n=n))
+            time.sleep(0.0002)
+
+    sending = [asyncio.to_thread(send, part) for part in range(2)]
+    results = await asyncio.wait_for(asyncio.gather(run, *sending), 10)
+    assert results[0] == list(range(count))
+
+
+async def test_very_many_events_that_were_sent_before_are_taken_in_good_time():
+    count = 20_000
+
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        got = [(await ctx.wait_for_event(Answer)).n for _ in range(count)]
+        return StopEvent(result=got == list(range(count)))
+
+    run = Workflow("w", [work]).run()
+    for n in range(count):
+        run.send_event(Answer(n=n))
+    begin = time.monotonic()
+    assert await run
+    assert time.monotonic() - begin < 2
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "1", True, float("nan"), 10**400])
+async def test_a_wrong_time_limit_of_a_wait_is_named(timeout: Any):
+    with pytest.raises((TypeError, ValueError), match="timeout"):
+        await waiting(timeout=timeout).run()
+
+
+async def test_a_wait_that_times_out_says_what_it_waited_for():
+    with pytest.raises(WaitTimeout, match=r"no event .*Answer came within 0.01 s"):
+        await waiting(timeout=0.01).run()

@@ -30,9 +30,9 @@ proptest! {
     ) {
         let mut collected = Collected::new(expected.clone());
         let mut model = Model::default();
-        prop_assert_eq!(collected.expected(), &expected[..]);
+        prop_assert_eq!(collected.expected(), &expected.clone().into());
         for (class, event) in classes.into_iter().zip(0..) {
-            prop_assert_eq!(collected.expects(class), expected.contains(&class));
+            prop_assert_eq!(collected.expects(&class), expected.contains(&class));
             let added = collected.add(class, event);
             if expected.contains(&class) {
                 prop_assert_eq!(added, Ok(model.add(&expected, class, event)));

@@ -2,9 +2,16 @@
 
 mod collected;
 mod event;
+mod formats;
+mod image;
+mod journal;
+mod pause;
 mod queue;
+mod replay;
+mod retry;
 mod run;
 mod run_id;
+mod simulation;
 mod store;
 mod stream;
 mod timers;

@@ -25,7 +25,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn delivery(seq: u64, step: usize) -> Delivery<u64> {
-    Delivery { seq, step: StepId(u32::try_from(step).unwrap()), attempt: 1, event: seq * 10 }
+    Delivery::new(seq, StepId(u32::try_from(step).unwrap()), seq * 10)
 }
 
 fn new_queue(limits: &[Option<u32>]) -> Queue<u64> {

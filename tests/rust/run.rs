@@ -1,21 +1,21 @@
 //! One run as a state machine: random histories against a model that only counts.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use treadle::{
-    Complete, Deadline, Delivery, Error, EventKind, Host, Phase, Plan, Read, Refused, Remains, Routes, Run, RunId,
-    Slot, StepId, StepPlan, Tag, Time, Value, WaitId,
+    Collecting, Deadline, Delivery, Error, EventKind, Gathered, Host, Leftover, Phase, Plan, Read, Refused, Remains,
+    Routes, Run, RunId, Slot, StepId, StepPlan, Tag, Time, Value, WaitId,
 };
 
 thread_local! {
     static DROPS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// An event, or a list of expected classes, that knows its name and counts drops: the core must never drop one.
+/// An event that knows its name and counts drops: the core must never drop one.
 #[derive(Debug, PartialEq, Eq)]
 struct Ev(u64);
 
@@ -40,14 +40,21 @@ impl Host for Guest {
     type Value = Value;
     type Class = u8;
     type Waiter = u64;
-    type Expected = Ev;
+
+    fn copy_event(event: &Ev) -> Ev {
+        Ev(event.0)
+    }
+
+    fn copy_value(value: &Value) -> Value {
+        value.clone()
+    }
+
+    fn is_same_event(one: &Ev, other: &Ev) -> bool {
+        one == other
+    }
 }
 
 type TestRun = Run<Guest>;
-
-fn copy(event: &Ev) -> Ev {
-    Ev(event.0)
-}
 
 fn run_of(plan: Plan, now: Time) -> TestRun {
     Run::new(RunId::new(0, [0; 10]), Arc::new(plan), now)
@@ -69,11 +76,23 @@ fn plan_of(steps: Vec<StepPlan>) -> Plan {
     for at in 0..steps.len() {
         routes.add([StepId(u32::try_from(at).unwrap())]);
     }
-    Plan { steps, routes, timeout: None, stream_limit: 1000 }
+    Plan { steps, routes, stream_limit: 1000, ..Plan::default() }
 }
 
 fn ended<T>(value: T) -> Refused<T> {
     Refused { error: Error::RunEnded, value }
+}
+
+fn json(text: &[u8]) -> Value {
+    Value::new(Tag::Json, text.to_vec())
+}
+
+/// Names a step that is in flight no more: a task that it left behind may go on.
+fn stale_slot() -> Slot {
+    let mut run = run_of(plan_of(vec![step(None, None)]), 0);
+    (1..=2).for_each(|event| run.deliver(EventKind(0), Ev(event)).unwrap());
+    run.start_next(|| 0);
+    run.start_next(|| 0).unwrap().slot
 }
 
 fn start(run: &mut TestRun) -> Option<(Slot, u64)> {
@@ -84,17 +103,27 @@ fn start(run: &mut TestRun) -> Option<(Slot, u64)> {
 #[derive(Clone, Debug)]
 enum Op {
     Deliver(usize),
+    DeliverTo(usize),
     Start,
     Finish(usize),
-    Requeue(usize),
+    PutBack(usize),
+    Retry(usize, Time),
     Publish,
     Set(u8),
-    Wait(Option<Time>),
+    Delete(u8),
+    CompareAndSet(u8, bool),
+    Wait(usize, Option<Time>),
     EndWait(usize),
+    Receive(usize),
+    ReceiveAgain(usize),
+    TakeBack(usize),
     Keep,
-    TakeKept(usize),
+    TakeKept(usize, usize),
     KeepAgain(usize),
-    Collect(u8, bool),
+    Collect(usize, u8, bool),
+    Pause,
+    Resume,
+    Hold(bool),
     Pass(Time),
     BeginEnd,
     TryEnd,
@@ -104,17 +133,27 @@ fn op() -> impl Strategy<Value = Op> {
     let at = any::<usize>;
     prop_oneof![
         30 => at().prop_map(Op::Deliver),
+        3 => at().prop_map(Op::DeliverTo),
         30 => Just(Op::Start),
-        25 => at().prop_map(Op::Finish),
-        3 => at().prop_map(Op::Requeue),
+        20 => at().prop_map(Op::Finish),
+        4 => at().prop_map(Op::PutBack),
+        6 => (at(), 0..30_u64).prop_map(|(at, delay)| Op::Retry(at, delay)),
         5 => Just(Op::Publish),
         5 => (0..5_u8).prop_map(Op::Set),
-        8 => prop::option::of(0..40_u64).prop_map(Op::Wait),
-        6 => at().prop_map(Op::EndWait),
+        2 => (0..5_u8).prop_map(Op::Delete),
+        2 => (0..5_u8, any::<bool>()).prop_map(|(key, is_current)| Op::CompareAndSet(key, is_current)),
+        8 => (at(), prop::option::of(0..40_u64)).prop_map(|(at, timeout)| Op::Wait(at, timeout)),
+        3 => at().prop_map(Op::EndWait),
+        4 => at().prop_map(Op::Receive),
+        3 => at().prop_map(Op::ReceiveAgain),
+        2 => at().prop_map(Op::TakeBack),
         6 => Just(Op::Keep),
-        6 => at().prop_map(Op::TakeKept),
+        6 => (at(), at()).prop_map(|(at, slot)| Op::TakeKept(at, slot)),
         4 => at().prop_map(Op::KeepAgain),
-        10 => (0..3_u8, any::<bool>()).prop_map(|(class, keyed)| Op::Collect(class, keyed)),
+        10 => (at(), 0..3_u8, any::<bool>()).prop_map(|(slot, class, keyed)| Op::Collect(slot, class, keyed)),
+        2 => Just(Op::Pause),
+        5 => Just(Op::Resume),
+        2 => any::<bool>().prop_map(Op::Hold),
         8 => (0..20_u64).prop_map(Op::Pass),
         1 => Just(Op::BeginEnd),
         3 => Just(Op::TryEnd),
@@ -137,7 +176,7 @@ fn plan() -> impl Strategy<Value = (Plan, u32)> {
                     (0..u32::try_from(steps.len()).unwrap()).filter(|at| kind >> at & 1 == 1).map(StepId).collect();
                 routes.add(if taken.is_empty() { vec![StepId(0)] } else { taken });
             }
-            (Plan { steps, routes, timeout, stream_limit }, count)
+            (Plan { steps, routes, timeout, stream_limit, ..Plan::default() }, count)
         },
     )
 }
@@ -149,16 +188,51 @@ struct Job {
 }
 
 impl Job {
-    fn of(delivery: &Delivery<Ev>) -> Self {
+    fn of(delivery: &Delivery<Ev, u8>) -> Self {
         Self { event: delivery.event.0, step: delivery.step.0 }
     }
 }
 
-/// Events that are being collected, and the name of the list of classes that the run holds for them.
+/// Events that are being collected, and the list of classes that the run holds for them.
 #[derive(Default)]
 struct Group {
     pending: Vec<(u8, u64)>,
-    expected: u64,
+    expected: Option<Arc<[u8]>>,
+}
+
+/// A call of `collect`: whether it had a key, what it gave, and whether the running body has made it.
+struct Call {
+    keyed: bool,
+    events: Option<Vec<u64>>,
+    is_seen: bool,
+}
+
+/// What a delivery that is not done remembers.
+#[derive(Default)]
+struct Memory {
+    attempt: u32,
+    /// The events that it received, and whether the running body has got each.
+    received: Vec<(u64, bool)>,
+    calls: Vec<Call>,
+}
+
+impl Memory {
+    fn events(&self) -> impl Iterator<Item = u64> {
+        let collected = self.calls.iter().flat_map(|call| call.events.iter().flatten().copied());
+        self.received.iter().map(|one| one.0).chain(collected)
+    }
+
+    fn rewind(&mut self) {
+        self.received.iter_mut().for_each(|one| one.1 = false);
+        self.calls.iter_mut().for_each(|call| call.is_seen = false);
+    }
+}
+
+/// Somebody who waits.
+struct Wait {
+    id: WaitId,
+    waiter: u64,
+    slot: Slot,
 }
 
 /// Everything that a run should hold, by name.
@@ -172,18 +246,23 @@ struct Model {
     /// The delivery that was put back last, until something starts.
     next: Option<Job>,
     flights: Vec<(Slot, Job)>,
-    /// Slots of steps that have finished.
+    /// Deliveries that are to be tried again, by number.
+    retries: BTreeMap<u64, Job>,
+    /// Slots of bodies that have finished.
     stale: Vec<Slot>,
-    /// Steps of which a delivery was put back: their order is not that of the numbers.
     /// The numbers of the deliveries that were started.
     numbers: BTreeMap<u64, Job>,
+    /// By the number of the delivery.
+    memories: BTreeMap<u64, Memory>,
+    state: BTreeMap<u8, u8>,
     published: Vec<u64>,
     kept: BTreeMap<u64, u64>,
-    waits: Vec<(WaitId, u64)>,
+    held: Vec<(u64, bool)>,
+    waits: Vec<Wait>,
     collected: BTreeMap<bool, Group>,
-    groups: u64,
     /// Deadlines in the order in which they were set.
     deadlines: Vec<(Time, Deadline)>,
+    is_paused: bool,
     phase: Phase,
 }
 
@@ -198,14 +277,18 @@ impl Model {
             waiting: Vec::new(),
             next: None,
             flights: Vec::new(),
+            retries: BTreeMap::new(),
             stale: Vec::new(),
             numbers: BTreeMap::new(),
+            memories: BTreeMap::new(),
+            state: BTreeMap::new(),
             published: Vec::new(),
             kept: BTreeMap::new(),
+            held: Vec::new(),
             waits: Vec::new(),
             collected: BTreeMap::new(),
-            groups: 0,
             deadlines,
+            is_paused: false,
             phase: Phase::Running,
         }
     }
@@ -223,67 +306,86 @@ impl Model {
         self.phase == Phase::Running
     }
 
-    fn finish(&mut self, at: usize) -> Option<Delivery<Ev>> {
-        if self.flights.is_empty() {
+    /// A body in flight, else one that has finished: a task that it left behind may go on.
+    fn any_slot(&self, at: usize) -> Option<Slot> {
+        let slots = self.flights.iter().map(|flight| flight.0);
+        let known: Vec<_> = slots.chain(self.stale.last().copied()).collect();
+        Some(known[at.checked_rem(known.len())?])
+    }
+
+    fn memory(&mut self, slot: Slot) -> Option<&mut Memory> {
+        if self.flights.iter().all(|flight| flight.0 != slot) {
             return None;
         }
-        let (slot, job) = self.flights.swap_remove(at % self.flights.len());
+        Some(self.memories.entry(slot.seq()).or_default())
+    }
+
+    /// Takes one of those in flight.
+    fn land(&mut self, at: usize) -> Option<(Slot, Job)> {
+        let at = at.checked_rem(self.flights.len())?;
+        let (slot, job) = self.flights.swap_remove(at);
         self.forget_deadline(Deadline::Step(slot));
-        let delivery = keeping(|| self.run.finish_step(slot)).expect("it was in flight");
-        assert_eq!(Job::of(&delivery), job);
-        assert_eq!(self.numbers.get(&delivery.seq), Some(&job));
         self.stale.push(slot);
-        Some(delivery)
+        Some((slot, job))
+    }
+
+    fn finish(&mut self, at: usize) {
+        let Some((slot, job)) = self.land(at) else { return };
+        let delivery = keeping(|| self.run.finish_step(slot)).expect("it was in flight");
+        let memory = self.memories.remove(&slot.seq()).unwrap_or_default();
+        assert_eq!((Job::of(&delivery), delivery.attempt), (job, memory.attempt));
+        assert_eq!(self.numbers.get(&delivery.seq), Some(&job));
+        let remembered = delivery.replay.iter().flat_map(|replay| &replay.received).map(|event| event.0);
+        assert!(remembered.eq(memory.received.iter().map(|one| one.0)));
     }
 
     fn apply(&mut self, op: Op) {
         match op {
             Op::Deliver(kind) => self.deliver(EventKind(kind as u32 % self.kinds)),
+            Op::DeliverTo(step) => self.deliver_to(step),
             Op::Start => self.start(),
-            Op::Finish(at) => drop(self.finish(at)),
-            Op::Requeue(at) => {
-                if let Some(delivery) = self.finish(at) {
-                    self.requeue(delivery);
-                }
-            }
+            Op::Finish(at) => self.finish(at),
+            Op::PutBack(at) => self.put_back(at),
+            Op::Retry(at, delay) => self.retry(at, delay),
             Op::Publish => self.publish(),
             Op::Set(key) => {
-                let value = Value { tag: Tag::Json, bytes: vec![key].into() };
-                match self.run.store_mut() {
-                    Ok(store) => drop(store.set(&key.to_string(), value)),
-                    Err(error) => assert_eq!((error, self.phase), (Error::RunEnded, Phase::Ended)),
-                }
+                let set = self.run.set(&key.to_string(), json(&[key]));
+                self.check_set(key, set);
             }
-            Op::Wait(timeout) => self.wait(timeout),
+            Op::Delete(key) => match self.run.delete(&key.to_string()) {
+                Ok(old) => assert_eq!(old, self.state.remove(&key).map(|value| json(&[value]))),
+                Err(error) => assert_eq!((error, self.phase), (Error::RunEnded, Phase::Ended)),
+            },
+            Op::CompareAndSet(key, is_current) => self.compare_and_set(key, is_current),
+            Op::Wait(at, timeout) => self.wait(at, timeout),
             Op::EndWait(at) => {
                 if !self.waits.is_empty() {
-                    let (id, waiter) = self.waits.remove(at % self.waits.len());
-                    self.forget_deadline(Deadline::Wait(id));
-                    assert_eq!(self.run.end_wait(id), Some(waiter));
-                    assert_eq!(self.run.end_wait(id), None, "a wait ends once");
+                    let wait = self.waits.remove(at % self.waits.len());
+                    self.end_wait(wait.id, wait.waiter);
                 }
             }
-            Op::Keep => {
-                let event = self.new_event();
-                let name = event.0;
-                if self.is_running() {
-                    assert_eq!(keeping(|| self.run.keep(event)), Ok(()));
-                    let (number, _) = self.run.kept().last().expect("just kept");
-                    assert!(self.kept.keys().all(|&old| old < number));
-                    self.kept.insert(number, name);
-                } else {
-                    assert_eq!(keeping(|| self.run.keep(event)), Err(ended(Ev(name))));
-                }
-            }
+            Op::Receive(at) => self.receive(at),
+            Op::ReceiveAgain(at) => self.receive_again(at),
+            Op::TakeBack(at) => self.take_back(at),
+            Op::Keep => self.keep(),
             Op::KeepAgain(at) => self.keep_again(at),
-            Op::TakeKept(at) => {
-                if let Some((&number, &name)) = self.kept.iter().nth(at % self.kept.len().max(1)) {
-                    self.kept.remove(&number);
-                    assert_eq!(keeping(|| self.run.take_kept(number)), Some(Ev(name)));
-                    assert_eq!(self.run.take_kept(number), None, "an event is taken once");
+            Op::TakeKept(at, slot) => drop(self.take_kept(at, slot)),
+            Op::Collect(at, class, keyed) => {
+                if let Some(slot) = self.any_slot(at) {
+                    self.collect(slot, class, keyed);
                 }
             }
-            Op::Collect(class, keyed) => self.collect(class, keyed),
+            Op::Pause => match self.run.pause() {
+                Ok(was_paused) => assert_eq!(was_paused, std::mem::replace(&mut self.is_paused, true)),
+                Err(error) => assert!(error == Error::RunEnded && !self.is_running()),
+            },
+            Op::Resume => {
+                let held = keeping(|| self.run.resume());
+                let expected = if self.is_paused { std::mem::take(&mut self.held) } else { Vec::new() };
+                assert!(held.iter().map(|held| (held.event.0, held.is_from_outside)).eq(expected));
+                self.is_paused = false;
+            }
+            Op::Hold(is_from_outside) => self.hold(is_from_outside),
             Op::Pass(time) => self.pass(time),
             Op::BeginEnd => self.begin_end(),
             Op::TryEnd => {
@@ -301,24 +403,38 @@ impl Model {
         let event = self.new_event();
         let name = event.0;
         if !self.is_running() {
-            return assert_eq!(keeping(|| self.run.deliver(kind, event, copy)), Err(ended(Ev(name))));
+            return assert_eq!(keeping(|| self.run.deliver(kind, event)), Err(ended(Ev(name))));
         }
-        assert_eq!(keeping(|| self.run.deliver(kind, event, copy)), Ok(()));
+        assert_eq!(keeping(|| self.run.deliver(kind, event)), Ok(()));
         let steps = self.run.plan().routes.steps(kind).to_vec();
         self.waiting.extend(steps.iter().map(|step| Job { event: name, step: step.0 }));
+    }
+
+    fn deliver_to(&mut self, step: usize) {
+        let event = self.new_event();
+        let job = Job { event: event.0, step: u32::try_from(step % self.run.plan().steps.len()).unwrap() };
+        let delivered = keeping(|| self.run.deliver_to(StepId(job.step), event));
+        if self.is_running() {
+            assert_eq!(delivered, Ok(()));
+            self.waiting.push(job);
+        } else {
+            assert_eq!(delivered, Err(ended(Ev(job.event))));
+        }
     }
 
     fn start(&mut self) {
         let now = self.now;
         let could_start = self.could_start();
         let Some(started) = keeping(|| self.run.start_next(|| now)) else {
-            return assert!(could_start == 0 || !self.is_running());
+            return assert!(could_start == 0 || !self.is_running() || self.is_paused);
         };
         assert!(self.is_running(), "nothing starts once the outcome is known");
+        assert!(!self.is_paused, "nothing starts while the run is paused");
         let event = self.run.event(started.slot).expect("in flight").0;
         let job = Job { event, step: started.step.0 };
         let at = self.waiting.iter().position(|&other| other == job).expect("it was delivered and did not start yet");
-        assert_eq!(started.attempt, 1);
+        let memory = self.memories.entry(started.seq).or_insert_with(|| Memory { attempt: 1, ..Memory::default() });
+        assert_eq!(started.attempt, memory.attempt);
         assert_eq!(
             *self.numbers.entry(started.seq).or_insert(job),
             job,
@@ -350,50 +466,157 @@ impl Model {
         assert_eq!(old, forgotten);
     }
 
-    fn wait(&mut self, timeout: Option<Time>) {
+    fn check_set(&mut self, key: u8, set: Result<Option<Value>, Refused<Value>>) {
+        if self.phase == Phase::Ended {
+            return assert_eq!(set, Err(ended(json(&[key]))));
+        }
+        assert_eq!(set, Ok(self.state.insert(key, key).map(|value| json(&[value]))));
+    }
+
+    fn compare_and_set(&mut self, key: u8, is_current: bool) {
+        let name = key.to_string();
+        let version = self.run.store().get_versioned(&name).map(|(_, version)| version);
+        if is_current || self.phase == Phase::Ended {
+            let set = self.run.compare_and_set(&name, version, json(&[key]));
+            return self.check_set(key, set);
+        }
+        let other = Some(version.map_or(0, |version| version + 1));
+        let refused = Refused { error: Error::Outdated, value: json(&[key]) };
+        assert_eq!(self.run.compare_and_set(&name, other, json(&[key])), Err(refused));
+    }
+
+    fn wait(&mut self, at: usize, timeout: Option<Time>) {
+        let Some(slot) = self.any_slot(at) else { return };
         let waiter = self.events + 1_000_000;
         self.events += 1;
         let deadline = timeout.map(|timeout| self.now + timeout);
-        match self.run.wait(waiter, deadline) {
-            Err(refused) => assert!(refused == ended(waiter) && !self.is_running()),
+        match self.run.wait(slot, waiter, Some(1), deadline) {
+            Err(Refused { error, value }) => {
+                assert!(error == Error::RunEnded && value == (waiter, Some(1)) && !self.is_running());
+            }
             Ok(id) => {
                 assert!(self.is_running());
-                assert!(self.waits.iter().all(|&(old, _)| old < id));
-                self.waits.push((id, waiter));
+                assert!(self.waits.iter().all(|wait| wait.id < id));
+                self.waits.push(Wait { id, waiter, slot });
                 self.deadlines.extend(deadline.map(|at| (at, Deadline::Wait(id))));
             }
         }
     }
 
+    fn end_wait(&mut self, id: WaitId, waiter: u64) {
+        self.forget_deadline(Deadline::Wait(id));
+        let over = keeping(|| self.run.end_wait(id)).expect("it had begun");
+        assert_eq!((over.waiter, over.class), (waiter, Some(1)));
+        assert!(self.run.end_wait(id).is_none(), "a wait ends once");
+    }
+
+    fn receive(&mut self, at: usize) {
+        let event = self.new_event();
+        if self.waits.is_empty() {
+            return;
+        }
+        let wait = self.waits.remove(at % self.waits.len());
+        self.forget_deadline(Deadline::Wait(wait.id));
+        let over = keeping(|| self.run.receive(wait.id, &event)).expect("it had begun");
+        assert_eq!((over.waiter, over.class), (wait.waiter, Some(1)));
+        assert!(self.run.receive(wait.id, &event).is_none(), "a wait ends once");
+        if let Some(memory) = self.memory(wait.slot) {
+            memory.received.push((event.0, true));
+        }
+    }
+
+    fn receive_again(&mut self, at: usize) {
+        let Some(slot) = self.any_slot(at) else { return };
+        let memory = self.memory(slot);
+        let unclaimed: Vec<_> = memory
+            .iter()
+            .flat_map(|memory| memory.received.iter().enumerate())
+            .filter(|(_, (_, is_claimed))| !is_claimed)
+            .map(|(place, (event, _))| (place, *event))
+            .collect();
+        if let Some(memory) = memory
+            && let Some(&(place, _)) = unclaimed.first()
+        {
+            memory.received[place].1 = true;
+        }
+        let next = |from| self.run.next_received_before(slot, from).map(|(place, event)| (place, event.0));
+        let before: Vec<_> = std::iter::successors(next(0), |(place, _)| next(place + 1)).collect();
+        assert_eq!(before, unclaimed);
+        if let Some(&(place, _)) = before.first() {
+            assert!(self.run.receive_again(slot, place));
+            assert!(!self.run.receive_again(slot, place), "an event is received again once");
+        }
+    }
+
+    fn take_back(&mut self, at: usize) {
+        let Some(slot) = self.any_slot(at) else { return };
+        let taken = self.memory(slot).and_then(|memory| memory.received.pop());
+        let event = Ev(taken.map_or(u64::MAX, |taken| taken.0));
+        let answer = keeping(|| self.run.take_back(slot, &event));
+        assert_eq!(answer.map(|event| event.0), taken.map(|taken| taken.0));
+    }
+
+    fn keep(&mut self) {
+        let event = self.new_event();
+        let name = event.0;
+        if !self.is_running() {
+            return assert_eq!(keeping(|| self.run.keep(event)), Err(ended(Ev(name))));
+        }
+        assert_eq!(keeping(|| self.run.keep(event)), Ok(()));
+        let (number, _) = self.run.kept().last().expect("just kept");
+        assert!(self.kept.keys().all(|&old| old < number));
+        self.kept.insert(number, name);
+    }
+
+    fn take_kept(&mut self, at: usize, slot: usize) -> Option<Ev> {
+        let (&number, &name) = self.kept.iter().nth(at.checked_rem(self.kept.len())?)?;
+        let slot = self.any_slot(slot)?;
+        self.kept.remove(&number);
+        let taken = keeping(|| self.run.take_kept(slot, number));
+        assert_eq!(taken, Some(Ev(name)));
+        assert_eq!(self.run.take_kept(slot, number), None, "an event is taken once");
+        if let Some(memory) = self.memory(slot) {
+            memory.received.push((name, true));
+        }
+        taken
+    }
+
     /// Collects two of class 0 and one of class 1; class 2 is not expected.
-    fn collect(&mut self, class: u8, keyed: bool) {
+    fn collect(&mut self, slot: Slot, class: u8, keyed: bool) {
         const EXPECTED: [u8; 3] = [0, 1, 0];
         let event = self.new_event();
         let name = event.0;
-        self.groups += 1;
-        let list = 1_000_000 + self.groups;
+        let list: Arc<[u8]> = EXPECTED.into();
         let is_new = Cell::new(false);
         let run = &mut self.run;
+        let call = Collecting { slot, step: StepId(0), key: keyed.then_some("key"), event };
         let answer = keeping(|| {
             run.collect(
-                (StepId(0), keyed.then_some("key")),
-                event,
+                call,
                 |expected| expected == EXPECTED,
-                |expects| Some(class).filter(|&class| expects(class)),
-                || (EXPECTED.into(), (Ev(list), is_new.set(true)).0),
+                |expects| Some(class).filter(|class| expects(class)),
+                || (list.clone(), is_new.set(true)).0,
             )
         });
         if !self.is_running() {
-            return assert_eq!(answer.map(|_| ()).map_err(event_alone), Err(ended(Ev(name))));
+            return assert_eq!(answer.map_err(event_alone), Err(ended(Ev(name))));
+        }
+        let memory = self.memory(slot);
+        let is_remembered = memory.is_some();
+        let calls = memory.into_iter().flat_map(|memory| &mut memory.calls);
+        if let Some(before) = calls.into_iter().find(|call| !call.is_seen && call.keyed == keyed) {
+            before.is_seen = true;
+            let events = before.events.as_ref().map(|events| events.iter().copied().map(Ev).collect());
+            return assert_eq!(answer, Ok(Gathered { events, remains: Some(Leftover::Event(Ev(name))) }));
         }
         let group = self.collected.entry(keyed).or_default();
         if is_new.get() {
             assert!(group.pending.is_empty(), "a group is not made anew while it has events");
-            group.expected = list;
+            group.expected = Some(list);
         }
         if class == 2 {
             let refused = Refused { error: Error::NotExpected, value: Ev(name) };
-            return assert_eq!(answer.map(|_| ()).map_err(event_alone), Err(refused));
+            return assert_eq!(answer.map_err(event_alone), Err(refused));
         }
         group.pending.push((class, name));
         let mut rest = group.pending.clone();
@@ -401,39 +624,82 @@ impl Model {
             .iter()
             .map(|&class| {
                 let at = rest.iter().position(|one| one.0 == class)?;
-                Some(Ev(rest.remove(at).1))
+                Some(rest.remove(at).1)
             })
             .collect();
-        let Ok(complete) = answer else { panic!("the class is among the expected ones") };
-        assert_eq!(complete.is_some(), events.is_some());
-        let (Some(complete), Some(events)) = (complete, events) else { return };
-        group.pending = rest;
-        assert_eq!(complete.events, events);
-        let last = group.pending.is_empty().then(|| Ev(group.expected));
-        assert_eq!(complete.expected, last, "a group is forgotten once it has no events left");
-        if last.is_some() {
-            self.collected.remove(&keyed);
+        let Ok(gathered) = answer else { panic!("the class is among the expected ones") };
+        assert_eq!(names(&gathered), events);
+        let is_over = events.is_some() && rest.is_empty();
+        let given = match &gathered.remains {
+            Some(Leftover::Classes(list, _)) => Some(list),
+            other => (assert_eq!(*other, None), None).1,
+        };
+        assert_eq!(given.is_some(), is_over, "a group is forgotten once it has no events left");
+        if events.is_some() {
+            group.pending = rest;
+        }
+        if let Some(list) = given {
+            let expected = self.collected.remove(&keyed).and_then(|group| group.expected);
+            assert!(expected.is_some_and(|expected| Arc::ptr_eq(&expected, list)));
+        }
+        if is_remembered {
+            let calls = &mut self.memories.entry(slot.seq()).or_default().calls;
+            calls.push(Call { keyed, events, is_seen: true });
         }
     }
 
-    fn requeue(&mut self, delivery: Delivery<Ev>) {
-        let job = Job::of(&delivery);
-        let seq = delivery.seq;
-        match keeping(|| self.run.requeue(delivery)) {
+    fn put_back(&mut self, at: usize) {
+        let Some((slot, job)) = self.land(at) else { return };
+        match keeping(|| self.run.put_back(slot)) {
             Ok(()) => {
                 assert!(self.is_running());
+                self.memories.entry(slot.seq()).or_default().rewind();
                 self.waiting.insert(0, job);
                 self.next = Some(job);
             }
-            Err(Refused { error, value }) => {
-                assert!(error == Error::RunEnded && !self.is_running());
-                assert_eq!((Job::of(&value), value.seq), (job, seq));
+            Err(refused) => self.check_refused(refused, slot, job),
+        }
+        assert!(matches!(self.run.put_back(slot), Err(None)));
+    }
+
+    fn retry(&mut self, at: usize, delay: Time) {
+        let Some((slot, job)) = self.land(at) else { return };
+        let due = self.now + delay;
+        match keeping(|| self.run.retry(slot, "it failed".into(), due)) {
+            Ok(()) => {
+                assert!(self.is_running());
+                let memory = self.memories.entry(slot.seq()).or_default();
+                memory.attempt += 1;
+                memory.rewind();
+                self.deadlines.push((due, Deadline::Retry(slot.seq())));
+                self.retries.insert(slot.seq(), job);
             }
+            Err(refused) => self.check_refused(refused, slot, job),
+        }
+        assert!(matches!(self.run.retry(slot, "".into(), due), Err(None)));
+    }
+
+    fn check_refused(&mut self, refused: Option<Refused<Delivery<Ev, u8>>>, slot: Slot, job: Job) {
+        let Refused { error, value } = refused.expect("it was in flight");
+        assert!(error == Error::RunEnded && !self.is_running());
+        assert_eq!((Job::of(&value), value.seq), (job, slot.seq()));
+        self.memories.remove(&slot.seq());
+    }
+
+    fn hold(&mut self, is_from_outside: bool) {
+        let event = self.new_event();
+        let name = event.0;
+        // Nobody holds what can be routed.
+        if !self.is_running() {
+            assert_eq!(keeping(|| self.run.hold(event, is_from_outside)), Err(ended(Ev(name))));
+        } else if self.is_paused {
+            assert_eq!(keeping(|| self.run.hold(event, is_from_outside)), Ok(()));
+            self.held.push((name, is_from_outside));
         }
     }
 
     fn keep_again(&mut self, at: usize) {
-        let Some((&number, &name)) = self.kept.iter().nth(at % self.kept.len().max(1)) else {
+        let Some(event) = self.take_kept(at, usize::MAX) else {
             let event = self.new_event();
             let name = event.0;
             if !self.is_running() {
@@ -441,8 +707,11 @@ impl Model {
             }
             return;
         };
-        self.kept.remove(&number);
-        let event = keeping(|| self.run.take_kept(number)).expect("it was kept");
+        // Whoever asked for it is as if it had not.
+        let slot = self.any_slot(usize::MAX).expect("it was taken by somebody");
+        let name = event.0;
+        let taken = keeping(|| self.run.take_back(slot, &event));
+        assert_eq!(taken.is_some(), self.memory(slot).and_then(|memory| memory.received.pop()).is_some());
         assert_eq!(keeping(|| self.run.keep_again(event)), Ok(()));
         let (number, _) = self.run.kept().next().expect("just kept");
         assert!(self.kept.keys().all(|&other| number < other), "it is ahead of the others");
@@ -453,18 +722,23 @@ impl Model {
         self.now += time;
         loop {
             let first = (0..self.deadlines.len()).min_by_key(|&at| self.deadlines[at].0);
-            let due = first.filter(|&at| self.deadlines[at].0 <= self.now);
+            let due = first.filter(|&at| self.deadlines[at].0 <= self.now && !self.is_paused);
             let expected = due.map(|at| self.deadlines.remove(at).1);
             assert_eq!(keeping(|| self.run.expire(self.now)), expected);
             match expected {
                 None => return,
                 Some(Deadline::Run) => {}
+                Some(Deadline::Retry(seq)) => {
+                    let job = self.retries.remove(&seq).expect("only of a delivery that is to be tried again");
+                    self.waiting.push(job);
+                }
                 Some(Deadline::Step(slot)) => {
                     assert!(self.flights.iter().any(|flight| flight.0 == slot), "only of a step in flight");
                 }
                 Some(Deadline::Wait(id)) => {
-                    let at = self.waits.iter().position(|wait| wait.0 == id).expect("only of somebody who waits");
-                    assert_eq!(self.run.end_wait(id), Some(self.waits.remove(at).1));
+                    let at = self.waits.iter().position(|wait| wait.id == id).expect("only of somebody who waits");
+                    let wait = self.waits.remove(at);
+                    self.end_wait(id, wait.waiter);
                 }
             }
         }
@@ -474,17 +748,23 @@ impl Model {
         let remains = keeping(|| self.run.begin_end());
         assert_eq!(remains.is_some(), self.is_running(), "a run begins to end once");
         let Some(remains) = remains else { return };
-        let Remains { queue, kept, waiters, .. } = &remains;
+        let Remains { queue, retries, kept, waiters, .. } = &remains;
         self.waiting.sort_unstable();
         assert_eq!(sorted(queue.waiting().map(Job::of)), self.waiting);
-        assert!(kept.iter().map(|event| event.0).eq(self.kept.values().copied()));
-        assert!(waiters.iter().eq(self.waits.iter().map(|(_, waiter)| waiter)));
+        assert_eq!(sorted(retries.iter().map(Job::of)), sorted(self.retries.values().copied()));
+        let expected = self.kept.values().copied().chain(self.held.iter().map(|held| held.0));
+        assert!(kept.iter().map(|event| event.0).eq(expected));
+        assert!(waiters.iter().copied().eq(self.waits.iter().map(|wait| wait.waiter)));
         self.waiting.clear();
         self.next = None;
+        self.retries.clear();
         self.kept.clear();
+        self.held.clear();
         self.waits.clear();
         self.collected.clear();
         self.deadlines.clear();
+        self.memories.retain(|seq, _| self.flights.iter().any(|flight| flight.0.seq() == *seq));
+        self.is_paused = false;
         self.phase = Phase::Ending;
     }
 
@@ -499,6 +779,7 @@ impl Model {
         for (slot, _) in self.flights.drain(..) {
             assert!(self.run.event(slot).is_none() && self.run.finish_step(slot).is_none());
         }
+        self.memories.clear();
         self.phase = Phase::Ended;
         self.check();
     }
@@ -520,31 +801,47 @@ impl Model {
     fn check(&mut self) {
         let run = &self.run;
         assert_eq!(run.phase(), self.phase);
+        assert_eq!(run.is_paused(), self.is_paused);
         assert_eq!(run.in_flight() as usize, self.flights.len());
-        assert_eq!(run.ready(), self.could_start());
+        assert_eq!(run.ready(), if self.is_paused { 0 } else { self.could_start() });
         let held = sorted(run.events().map(|event| event.0));
-        let jobs = self.waiting.iter().chain(self.flights.iter().map(|(_, job)| job)).map(|job| job.event);
+        let in_flight = self.flights.iter().map(|(_, job)| job);
+        let jobs = self.waiting.iter().chain(in_flight).chain(self.retries.values()).map(|job| job.event);
         let collected = self.collected.values().flat_map(|group| &group.pending).map(|one| one.1);
-        let expected = sorted(jobs.chain(collected).chain(self.kept.values().copied()));
+        let remembered = self.memories.values().flat_map(Memory::events);
+        let others = self.kept.values().copied().chain(self.held.iter().map(|held| held.0));
+        let expected = sorted(jobs.chain(collected).chain(remembered).chain(others));
         assert_eq!(held, expected, "no event is lost or doubled");
-        assert!(run.waiters().map(|(id, &waiter)| (id, waiter)).eq(self.waits.iter().copied()));
-        let next_waiter = |&(id, _): &(WaitId, _)| run.next_waiter(Some(id));
-        assert!(std::iter::successors(run.next_waiter(None), next_waiter).eq(run.waiters()));
+        self.check_waits();
+        let run = &self.run;
         assert!(run.kept().map(|(number, event)| (number, event.0)).eq(self.kept.iter().map(|(&n, &e)| (n, e))));
         let is_stalled = self.phase == Phase::Running
+            && !self.is_paused
             && self.waiting.is_empty()
             && self.flights.is_empty()
+            && self.retries.is_empty()
             && self.waits.is_empty()
             && run.plan().steps.iter().all(|step| !step.external);
         assert_eq!(run.is_stalled(), is_stalled);
         assert_eq!(run.stream().published() as usize, self.published.len());
-        assert_eq!(run.has_deadline(), !self.deadlines.is_empty());
-        let next = self.deadlines.iter().map(|&(at, _)| at).min();
+        assert_eq!(run.store().len(), self.state.len());
+        assert_eq!(run.has_deadline(), !self.is_paused && !self.deadlines.is_empty());
+        let next = self.deadlines.iter().map(|&(at, _)| at).min().filter(|_| !self.is_paused);
         assert_eq!(self.run.next_deadline(), next);
-        for &slot in self.stale.iter().rev().take(8).filter(|&slot| self.flights.iter().all(|flight| flight.0 != *slot))
-        {
+        for &slot in self.stale.iter().rev().take(8) {
             assert!(self.run.event(slot).is_none() && self.run.finish_step(slot).is_none(), "a step finishes once");
         }
+    }
+
+    fn check_waits(&self) {
+        let run = &self.run;
+        let waits = || self.waits.iter().map(|wait| (wait.id, wait.waiter));
+        assert!(run.waiters().map(|(id, &waiter)| (id, waiter)).eq(waits()));
+        let next = |&(id, _, _): &(WaitId, &u64, &u8)| run.next_waiter(Some(id));
+        let asked = std::iter::successors(run.next_waiter(None), next);
+        assert!(asked.map(|(id, &waiter, _)| (id, waiter)).eq(waits()));
+        let is_waiting = |slot: Slot| self.waits.iter().any(|wait| wait.slot == slot);
+        assert!(!self.is_running() || run.is_quiet() == self.flights.iter().all(|flight| is_waiting(flight.0)));
     }
 }
 
@@ -565,6 +862,8 @@ proptest! {
             model.abandon();
         }
         // Whatever the history: what is left can run, and then the run can end.
+        model.apply(Op::Resume);
+        model.apply(Op::Pass(1000));
         while model.is_running() && !(model.waiting.is_empty() && model.flights.is_empty()) {
             model.apply(Op::Start);
             model.apply(Op::Finish(0));
@@ -577,7 +876,11 @@ proptest! {
         }
         model.apply(Op::TryEnd);
         prop_assert_eq!(model.phase, Phase::Ended);
-        for op in [Op::Deliver(0), Op::Start, Op::Publish, Op::Set(0), Op::Wait(None), Op::Keep, Op::KeepAgain(0), Op::TryEnd, Op::BeginEnd] {
+        let stale = [Op::Wait(0, None), Op::Receive(0), Op::TakeBack(0), Op::ReceiveAgain(0), Op::Collect(0, 0, false)];
+        let keys = [Op::Set(0), Op::Delete(0), Op::CompareAndSet(0, true), Op::CompareAndSet(0, false)];
+        let calls = [Op::Deliver(0), Op::DeliverTo(0), Op::Start, Op::Publish, Op::Keep, Op::KeepAgain(0)];
+        let phases = [Op::Pause, Op::Resume, Op::Hold(true), Op::TryEnd, Op::BeginEnd];
+        for op in stale.into_iter().chain(keys).chain(calls).chain(phases) {
             model.apply(op);
         }
     }
@@ -587,7 +890,7 @@ proptest! {
 fn a_new_run_that_was_given_nothing_is_stalled() {
     let mut run = run_of(plan_of(vec![step(None, None)]), 0);
     assert!(run.is_stalled());
-    run.deliver(EventKind(0), Ev(1), copy).unwrap();
+    run.deliver(EventKind(0), Ev(1)).unwrap();
     assert!(!run.is_stalled());
 }
 
@@ -602,7 +905,7 @@ fn what_is_kept_or_collected_does_not_keep_a_run_from_stalling() {
     let mut run = run_of(plan_of(vec![step(None, None)]), 0);
     run.keep(Ev(1)).unwrap();
     assert!(run.is_stalled());
-    let wait = run.wait(7, Some(5)).unwrap();
+    let wait = run.wait(stale_slot(), 7, Some(1), Some(5)).unwrap();
     assert!(!run.is_stalled());
     run.end_wait(wait);
     assert!(run.is_stalled() && !run.has_deadline());
@@ -614,7 +917,7 @@ fn an_event_goes_to_every_step_of_its_kind_in_their_order() {
     let kind = routes.add([StepId(2), StepId(0)]);
     let steps = vec![step(None, None), step(None, None), step(None, None)];
     let mut run = run_of(Plan { steps, routes, ..Plan::default() }, 0);
-    run.deliver(kind, Ev(5), copy).unwrap();
+    run.deliver(kind, Ev(5)).unwrap();
     let started: Vec<_> = std::iter::from_fn(|| run.start_next(|| 0)).collect();
     assert_eq!(started.iter().map(|one| (one.step.0, one.seq)).collect::<Vec<_>>(), [(2, 1), (0, 2)]);
     assert!(started.iter().all(|one| run.event(one.slot) == Some(&Ev(5))));
@@ -623,14 +926,15 @@ fn an_event_goes_to_every_step_of_its_kind_in_their_order() {
 #[test]
 fn a_chain_of_a_hundred_thousand_steps_lives_in_one_place() {
     let mut run = run_of(plan_of(vec![step(None, Some(10))]), 0);
-    run.deliver(EventKind(0), Ev(0), copy).unwrap();
+    run.deliver(EventKind(0), Ev(0)).unwrap();
     let mut places = BTreeSet::new();
     for number in 1..=100_000 {
         let (slot, seq) = start(&mut run).unwrap();
         assert_eq!(seq, number);
-        places.insert(format!("{slot:?}").replace(&format!("seq: {seq}"), ""));
+        let shown = format!("{slot:?}");
+        places.insert(shown.split_once(", start").expect("a slot shows its place first").0.to_owned());
         let delivery = run.finish_step(slot).unwrap();
-        run.deliver(EventKind(0), delivery.event, copy).unwrap();
+        run.deliver(EventKind(0), delivery.event).unwrap();
     }
     assert_eq!(places.len(), 1, "{places:?}");
     assert!(!run.has_deadline());
@@ -640,7 +944,7 @@ fn a_chain_of_a_hundred_thousand_steps_lives_in_one_place() {
 fn a_fan_out_of_ten_thousand_runs_eight_at_a_time_and_in_order() {
     let mut run = run_of(plan_of(vec![step(Some(8), None)]), 0);
     for number in 1..=10_000 {
-        run.deliver(EventKind(0), Ev(number), copy).unwrap();
+        run.deliver(EventKind(0), Ev(number)).unwrap();
     }
     let mut running = Vec::new();
     let mut done = Vec::new();
@@ -658,8 +962,8 @@ fn a_fan_out_of_ten_thousand_runs_eight_at_a_time_and_in_order() {
 #[test]
 fn a_step_that_finished_in_time_has_no_deadline_left_for_the_next_one_in_its_place() {
     let mut run = run_of(plan_of(vec![step(None, Some(10))]), 0);
-    run.deliver(EventKind(0), Ev(1), copy).unwrap();
-    run.deliver(EventKind(0), Ev(2), copy).unwrap();
+    run.deliver(EventKind(0), Ev(1)).unwrap();
+    run.deliver(EventKind(0), Ev(2)).unwrap();
     let first = run.start_next(|| 0).unwrap();
     run.finish_step(first.slot).unwrap();
     let second = run.start_next(|| 5).unwrap();
@@ -673,7 +977,7 @@ fn a_timeout_beyond_the_end_of_time_is_the_end_of_time() {
     let mut plan = plan_of(vec![step(None, Some(Time::MAX))]);
     plan.timeout = Some(Time::MAX);
     let mut run = run_of(plan, 7);
-    run.deliver(EventKind(0), Ev(1), copy).unwrap();
+    run.deliver(EventKind(0), Ev(1)).unwrap();
     run.start_next(|| 7).unwrap();
     assert_eq!((run.expire(Time::MAX - 1), run.next_deadline()), (None, Some(Time::MAX)));
 }
@@ -681,7 +985,7 @@ fn a_timeout_beyond_the_end_of_time_is_the_end_of_time() {
 #[test]
 fn the_clock_is_read_only_for_a_step_with_a_timeout() {
     let mut run = run_of(plan_of(vec![step(None, None)]), 0);
-    run.deliver(EventKind(0), Ev(1), copy).unwrap();
+    run.deliver(EventKind(0), Ev(1)).unwrap();
     assert!(run.start_next(|| unreachable!("no step has a timeout")).is_some());
     assert!(run.start_next(|| unreachable!("nothing is ready")).is_none());
 }
@@ -689,10 +993,9 @@ fn the_clock_is_read_only_for_a_step_with_a_timeout() {
 #[test]
 fn a_delivery_that_is_put_back_keeps_its_number_and_its_event() {
     let mut run = run_of(plan_of(vec![step(Some(1), None)]), 0);
-    run.deliver(EventKind(0), Ev(9), copy).unwrap();
+    run.deliver(EventKind(0), Ev(9)).unwrap();
     let (slot, seq) = start(&mut run).unwrap();
-    let delivery = run.finish_step(slot).unwrap();
-    run.requeue(delivery).unwrap();
+    run.put_back(slot).unwrap();
     assert!(!run.is_stalled());
     let (again, same) = start(&mut run).unwrap();
     assert_eq!((same, run.event(again)), (seq, Some(&Ev(9))));
@@ -702,11 +1005,10 @@ fn a_delivery_that_is_put_back_keeps_its_number_and_its_event() {
 fn a_delivery_that_is_put_back_starts_before_all_others() {
     let mut run = run_of(plan_of(vec![step(None, None), step(Some(2), None)]), 0);
     for (kind, event) in [(0, 1), (1, 2), (0, 3), (1, 4)] {
-        run.deliver(EventKind(kind), Ev(event), copy).unwrap();
+        run.deliver(EventKind(kind), Ev(event)).unwrap();
     }
     let (first, _) = start(&mut run).unwrap();
-    let delivery = run.finish_step(first).unwrap();
-    run.requeue(delivery).unwrap();
+    run.put_back(first).unwrap();
     let order: Vec<_> = std::iter::from_fn(|| start(&mut run)).map(|(_, seq)| seq).collect();
     assert_eq!(order, [1, 2, 3, 4]);
 }
@@ -714,51 +1016,67 @@ fn a_delivery_that_is_put_back_starts_before_all_others() {
 #[test]
 fn a_delivery_that_is_put_back_starts_before_those_that_wait_for_its_place() {
     let mut run = run_of(plan_of(vec![step(Some(1), None)]), 0);
-    run.deliver(EventKind(0), Ev(1), copy).unwrap();
-    run.deliver(EventKind(0), Ev(2), copy).unwrap();
+    run.deliver(EventKind(0), Ev(1)).unwrap();
+    run.deliver(EventKind(0), Ev(2)).unwrap();
     let (slot, seq) = start(&mut run).unwrap();
-    let delivery = run.finish_step(slot).unwrap();
-    run.requeue(delivery).unwrap();
+    run.put_back(slot).unwrap();
     assert_eq!(start(&mut run).map(|(_, seq)| seq), Some(seq));
 }
 
 #[test]
 fn nothing_is_put_back_or_started_once_the_outcome_is_known() {
     let mut run = run_of(plan_of(vec![step(None, None)]), 0);
-    run.deliver(EventKind(0), Ev(1), copy).unwrap();
-    run.deliver(EventKind(0), Ev(2), copy).unwrap();
+    run.deliver(EventKind(0), Ev(1)).unwrap();
+    run.deliver(EventKind(0), Ev(2)).unwrap();
     let (slot, seq) = start(&mut run).unwrap();
     run.begin_end().unwrap();
     assert!(start(&mut run).is_none());
-    let delivery = run.finish_step(slot).unwrap();
-    let refused = run.requeue(delivery).unwrap_err();
+    let refused = run.put_back(slot).unwrap_err().expect("it was in flight");
     assert_eq!((refused.error, refused.value.seq, refused.value.event), (Error::RunEnded, seq, Ev(1)));
+    assert!(matches!(run.put_back(slot), Err(None)));
     assert!(start(&mut run).is_none() && run.try_end());
 }
 
 /// A refused event without what would have kept its group's classes alive.
-fn event_alone(refused: Refused<(Ev, Option<Ev>)>) -> Refused<Ev> {
+fn event_alone(refused: Refused<(Ev, Option<Arc<[u8]>>)>) -> Refused<Ev> {
     Refused { error: refused.error, value: refused.value.0 }
 }
 
+fn names(gathered: &Gathered<Ev, u8>) -> Option<Vec<u64>> {
+    gathered.events.as_ref().map(|events| events.iter().map(|event| event.0).collect())
+}
+
+type Answer = Result<Gathered<Ev, u8>, Refused<Ev>>;
+
+thread_local! {
+    /// The lists of classes that groups were made with, and their names.
+    static LISTS: RefCell<Vec<(Arc<[u8]>, u64)>> = const { RefCell::new(Vec::new()) };
+}
+
+fn new_list(expected: &[u8], name: u64) -> Arc<[u8]> {
+    let list: Arc<[u8]> = expected.into();
+    LISTS.with_borrow_mut(|lists| lists.push((Arc::clone(&list), name)));
+    list
+}
+
 /// Collects an event of class 1; `name` is that of the list of classes, if a group has to be made.
-fn collect(
-    run: &mut TestRun,
-    group: (u32, Option<&str>),
-    expected: &[u8],
-    event: u64,
-    name: u64,
-) -> Result<Option<Complete<Ev, Ev>>, Refused<Ev>> {
-    let class_of = |expects: &dyn Fn(u8) -> bool| Some(1).filter(|&class| expects(class));
-    let make = || (expected.into(), Ev(name));
-    let answer =
-        keeping(|| run.collect((StepId(group.0), group.1), Ev(event), |other| other == expected, class_of, make));
+fn collect(run: &mut TestRun, group: (u32, Option<&str>), expected: &[u8], event: u64, name: u64) -> Answer {
+    let class_of = |expects: &dyn Fn(&u8) -> bool| Some(1).filter(|class| expects(class));
+    let call = Collecting { slot: stale_slot(), step: StepId(group.0), key: group.1, event: Ev(event) };
+    let answer = keeping(|| run.collect(call, |other| other == expected, class_of, || new_list(expected, name)));
     answer.map_err(event_alone)
 }
 
-fn collected(answer: Result<Option<Complete<Ev, Ev>>, Refused<Ev>>) -> Option<(Vec<u64>, Option<u64>)> {
-    let complete = answer.unwrap()?;
-    Some((complete.events.iter().map(|event| event.0).collect(), complete.expected.as_ref().map(|list| list.0)))
+/// The events that a call gave, if it gave any, and the name of the list of classes, if the group is gone.
+fn collected(answer: Answer) -> Option<(Vec<u64>, Option<u64>)> {
+    let gathered = answer.unwrap();
+    let list = gathered.remains.as_ref().and_then(|remains| match remains {
+        Leftover::Classes(list, _) => Some(list),
+        Leftover::Event(_) => None,
+    });
+    let name =
+        list.and_then(|list| LISTS.with_borrow(|lists| Some(lists.iter().find(|one| Arc::ptr_eq(&one.0, list))?.1)));
+    Some((names(&gathered)?, name))
 }
 
 #[test]
@@ -783,6 +1101,7 @@ fn groups_of_collected_events_are_told_apart_by_step_key_and_what_is_expected() 
 fn a_group_that_is_complete_and_empty_is_forgotten_however_many_keys_there_were() {
     let mut run = run_of(plan_of(vec![step(None, None)]), 0);
     for number in 0..10_000 {
+        LISTS.with_borrow_mut(Vec::clear);
         let key = format!("order {number}");
         let group = (0, Some(&*key));
         assert_eq!(collected(collect(&mut run, group, &[1, 1], 1, number)), None);
@@ -798,10 +1117,9 @@ fn a_group_with_a_surplus_is_remembered_until_that_is_given_too() {
     let mut run = run_of(plan_of(vec![step(None, None)]), 0);
     let mut add = |class: u8, event| {
         let same = |expected: &[u8]| expected == [1, 2];
-        let make = || ([1, 2].into(), Ev(event * 100));
-        collected(
-            keeping(|| run.collect((StepId(0), None), Ev(event), same, |_| Some(class), make)).map_err(event_alone),
-        )
+        let make = || new_list(&[1, 2], event * 100);
+        let call = Collecting { slot: stale_slot(), step: StepId(0), key: None, event: Ev(event) };
+        collected(keeping(|| run.collect(call, same, |_| Some(class), make)).map_err(event_alone))
     };
     assert_eq!((add(1, 1), add(1, 2)), (None, None));
     assert_eq!(add(2, 3), Some((vec![1, 3], None)), "the second event of class 1 still needs the classes");
@@ -814,7 +1132,8 @@ fn an_event_of_another_class_is_given_back_and_the_group_is_as_it_was() {
     let same = |expected: &[u8]| expected == [1, 1];
     assert_eq!(collected(collect(&mut run, (0, None), &[1, 1], 1, 100)), None);
     let make = || unreachable!("the group is there");
-    let refused = keeping(|| run.collect((StepId(0), None), Ev(2), same, |_| None, make));
+    let call = Collecting { slot: stale_slot(), step: StepId(0), key: None, event: Ev(2) };
+    let refused = keeping(|| run.collect(call, same, |_| None, make));
     assert_eq!(refused.map_err(event_alone).unwrap_err(), Refused { error: Error::NotExpected, value: Ev(2) });
     assert_eq!(collected(collect(&mut run, (0, None), &[1, 1], 3, 0)), Some((vec![1, 3], Some(100))));
 }
@@ -835,12 +1154,15 @@ fn an_event_that_is_refused_leaves_no_group_behind() {
 fn what_was_published_and_stored_can_be_read_when_the_run_is_over() {
     let mut run = run_of(plan_of(vec![step(None, None)]), 0);
     run.publish(Ev(1)).unwrap();
-    run.store_mut().unwrap().set("a", Value { tag: Tag::Json, bytes: b"1".as_slice().into() });
+    run.set("a", json(b"1")).unwrap();
     run.begin_end().unwrap();
     run.publish(Ev(2)).expect("steps that are being stopped may still say so");
-    assert!(run.store_mut().is_ok());
+    assert_eq!(run.set("a", json(b"2")), Ok(Some(json(b"1"))));
     assert!(run.try_end());
-    assert!(run.store_mut().is_err() && run.publish(Ev(3)) == Err(ended(Ev(3))));
+    assert_eq!(run.set("a", json(b"3")), Err(ended(json(b"3"))));
+    assert_eq!(run.compare_and_set("b", None, json(b"3")), Err(ended(json(b"3"))));
+    assert_eq!(run.delete("a"), Err(Error::RunEnded));
+    assert_eq!(run.publish(Ev(3)), Err(ended(Ev(3))));
     assert_eq!(run.stream().read(1), Read::Event(&Ev(2)));
     assert_eq!(run.store().len(), 1);
 }
@@ -848,7 +1170,7 @@ fn what_was_published_and_stored_can_be_read_when_the_run_is_over() {
 #[test]
 fn slots_of_a_run_that_is_over_name_nothing() {
     let mut run = run_of(plan_of(vec![step(None, None)]), 0);
-    run.deliver(EventKind(0), Ev(1), copy).unwrap();
+    run.deliver(EventKind(0), Ev(1)).unwrap();
     let (slot, _) = start(&mut run).unwrap();
     run.begin_end().unwrap();
     assert!(!run.try_end(), "a step is in flight");
@@ -861,8 +1183,8 @@ fn slots_of_a_run_that_is_over_name_nothing() {
 #[test]
 fn a_slot_names_nothing_once_another_delivery_has_its_place() {
     let mut run = run_of(plan_of(vec![step(None, Some(10))]), 0);
-    run.deliver(EventKind(0), Ev(1), copy).unwrap();
-    run.deliver(EventKind(0), Ev(2), copy).unwrap();
+    run.deliver(EventKind(0), Ev(1)).unwrap();
+    run.deliver(EventKind(0), Ev(2)).unwrap();
     let (stale, _) = start(&mut run).unwrap();
     run.finish_step(stale).unwrap();
     let (slot, _) = start(&mut run).unwrap();
@@ -875,8 +1197,8 @@ fn a_slot_names_nothing_once_another_delivery_has_its_place() {
 #[test]
 fn a_step_starts_only_while_the_run_is_running() {
     let mut run = run_of(plan_of(vec![step(None, None)]), 0);
-    run.deliver(EventKind(0), Ev(1), copy).unwrap();
-    run.deliver(EventKind(0), Ev(2), copy).unwrap();
+    run.deliver(EventKind(0), Ev(1)).unwrap();
+    run.deliver(EventKind(0), Ev(2)).unwrap();
     assert!(start(&mut run).is_some());
     let remains = run.begin_end().unwrap();
     assert_eq!((start(&mut run), run.ready()), (None, 0));
@@ -889,7 +1211,8 @@ fn kept(run: &TestRun) -> Vec<u64> {
 
 fn take(run: &mut TestRun, event: u64) -> Ev {
     let (number, _) = run.kept().find(|(_, kept)| kept.0 == event).expect("kept");
-    run.take_kept(number).expect("by its number")
+    let slot = stale_slot();
+    run.take_kept(slot, number).expect("by its number")
 }
 
 #[test]
@@ -926,31 +1249,31 @@ fn the_number_of_an_event_that_was_taken_names_no_other() {
     let (second, _) = run.kept().last().unwrap();
     let (first, _) = (take(&mut run, 1), take(&mut run, 2));
     run.keep_again(first).unwrap();
-    assert_eq!(run.take_kept(second), None);
+    assert_eq!(run.take_kept(stale_slot(), second), None);
 }
 
 #[test]
 fn who_waits_is_asked_in_turn_though_some_come_and_go_meanwhile() {
     let mut run = run_of(plan_of(vec![step(None, None)]), 0);
     assert_eq!(run.next_waiter(None), None);
-    let ids: Vec<_> = (0..4).map(|waiter| run.wait(waiter, None).unwrap()).collect();
-    assert_eq!(run.next_waiter(None), Some((ids[0], &0)));
+    let ids: Vec<_> = (0..4).map(|waiter| run.wait(stale_slot(), waiter, Some(1), None).unwrap()).collect();
+    assert_eq!(run.next_waiter(None), Some((ids[0], &0, &1)));
     run.end_wait(ids[0]);
     run.end_wait(ids[1]);
-    assert_eq!(run.next_waiter(Some(ids[0])), Some((ids[2], &2)));
+    assert_eq!(run.next_waiter(Some(ids[0])), Some((ids[2], &2, &1)));
     run.end_wait(ids[3]);
     assert_eq!(run.next_waiter(Some(ids[2])), None);
-    let late = run.wait(4, None).unwrap();
-    assert_eq!(run.next_waiter(Some(ids[2])), Some((late, &4)));
+    let late = run.wait(stale_slot(), 4, Some(1), None).unwrap();
+    assert_eq!(run.next_waiter(Some(ids[2])), Some((late, &4, &1)));
     assert_eq!(run.next_waiter(Some(late)), None);
-    assert_eq!(run.next_waiter(None), Some((ids[2], &2)));
+    assert_eq!(run.next_waiter(None), Some((ids[2], &2, &1)));
 }
 
 #[test]
 fn a_run_that_is_abandoned_gives_back_its_deliveries_and_is_over() {
     let mut run = run_of(plan_of(vec![step(None, Some(10)), step(Some(1), None)]), 0);
     for (kind, event) in [(0, 1), (1, 2), (1, 3), (0, 4)] {
-        run.deliver(EventKind(kind), Ev(event), copy).unwrap();
+        run.deliver(EventKind(kind), Ev(event)).unwrap();
     }
     let slots: Vec<_> = std::iter::from_fn(|| start(&mut run)).map(|(slot, _)| slot).collect();
     run.finish_step(slots[0]).unwrap();
@@ -965,7 +1288,7 @@ fn a_run_that_is_abandoned_gives_back_its_deliveries_and_is_over() {
 #[test]
 fn a_run_whose_outcome_is_not_known_is_not_abandoned() {
     let mut run = run_of(plan_of(vec![step(None, None)]), 0);
-    (1..=2).for_each(|event| run.deliver(EventKind(0), Ev(event), copy).unwrap());
+    (1..=2).for_each(|event| run.deliver(EventKind(0), Ev(event)).unwrap());
     let (slot, _) = start(&mut run).unwrap();
     assert!(run.abandon().is_empty());
     assert_eq!((run.phase(), run.in_flight()), (Phase::Running, 1));
@@ -978,10 +1301,11 @@ fn a_run_that_is_cleared_gives_back_its_values_and_what_it_published() {
     let mut run = run_of(plan_of(vec![step(None, None)]), 0);
     run.publish(Ev(1)).unwrap();
     run.publish(Ev(2)).unwrap();
-    run.store_mut().unwrap().set("a", Value { tag: Tag::Json, bytes: b"1".as_slice().into() });
+    run.set("a", json(b"1")).unwrap();
     run.begin_end().unwrap();
     assert!(run.try_end());
-    let (store, stream) = keeping(|| run.clear());
+    let (store, stream, log) = keeping(|| run.clear());
+    assert!(log.is_empty());
     assert_eq!(store.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["a"]);
     assert!(stream.kept().map(|event| event.0).eq([1, 2]));
     assert!(run.store().is_empty());

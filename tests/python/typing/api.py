@@ -8,22 +8,27 @@ A line that ends with `type: ignore` must be an error: an ignore that is not nee
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, assert_type
+from typing import Annotated, Any, ClassVar, Literal, assert_type
 
 from treadle import (
     Context,
     Event,
     Lagged,
+    Resource,
+    Retry,
     Run,
     StartEvent,
+    StepFailed,
     StopEvent,
     StreamReader,
     TreadleError,
     UnstorableValue,
     Workflow,
     WorkflowDefinitionError,
+    close_resources,
     step,
 )
+from treadle.testing import override
 
 
 class Page(Event):
@@ -159,6 +164,8 @@ async def waiting(ctx: Context) -> None:
     await ctx.wait_for_event(Approval, match=lambda ev: ev.aproved)  # type: ignore[attr-defined]
     await ctx.wait_for_event("Approval")  # type: ignore[arg-type]
     assert_type(await asyncio.wait_for(ctx.wait_for_event(Approval), 1), Approval)
+    assert_type(await ctx.sleep(0.5), None)
+    await ctx.sleep("1")  # type: ignore[arg-type]
     assert_type(ctx.collect_events(Page(url=""), [Page, Page, Foreign]), list[Any] | None)
 
 
@@ -169,11 +176,14 @@ async def runs() -> None:
     assert_type(Crawl(timeout=60).run(Start(url="")), Run)
     assert_type(await run, Any)
     assert_type(run.id, str)
-    assert_type(run.status, Literal["running", "completed", "failed", "cancelled"])
+    assert_type(run.status, Literal["running", "paused", "completed", "failed", "cancelled"])
     assert_type(run.stream_events(after=3), StreamReader)
     async for ev in run.stream_events():
         assert_type(ev, Any)
     run.send_event(Approval(approved=True))
+    assert_type(await run.pause(), None)
+    assert_type(await asyncio.wait_for(run.pause(wait=False), 1), None)
+    assert_type(run.resume(), None)
     assert_type(run.cancel(), bool)
     assert_type(run.detach(), Run)
     assert_type(await asyncio.wait_for(run, 1), Any)
@@ -183,6 +193,79 @@ async def runs() -> None:
         group.create_task(run)
     assert_type(workflow.to_mermaid(), str)
     Workflow("crawl", [fetch], timeout="60")  # type: ignore[arg-type]
+
+
+class Database:
+    def __init__(self, url: str = "") -> None:
+        self.url = url
+
+
+async def connect() -> AsyncIterator[Database]:
+    yield Database()
+
+
+def cache(db: Annotated[Database, Resource(connect, "process")]) -> dict[str, Database]:
+    return {"db": db}
+
+
+DB = Annotated[Database, Resource(connect, scope="process", name="db")]
+
+
+@step
+async def asking(
+    ctx: Context,
+    ev: Start,
+    db: DB,
+    other: Annotated[Database, Resource(Database)],
+    *,
+    found: Annotated[dict[str, Database], Resource(cache)],
+) -> Page:
+    assert_type(db, Database)
+    assert_type(other, Database)
+    assert_type(found, dict[str, Database])
+    return Page(url=db.url)
+
+
+@override(connect, Database)
+async def overridden(number: int) -> str:
+    return str(number)
+
+
+async def resources(ctx: Context) -> None:
+    assert_type(await asking(ctx, Start(url=""), Database(), Database(), found={}), Page)
+    await asking(ctx, Start(url=""), 1, Database(), found={})  # type: ignore[arg-type]
+    Resource("connect")  # type: ignore[arg-type]
+    Resource(connect, "session")  # type: ignore[arg-type]
+    assert_type(await close_resources(), None)
+    assert_type(await overridden(1), str)
+    with override(Resource(connect), Database) as nothing:
+        assert_type(nothing, None)
+    override("connect", Database)  # type: ignore[arg-type]
+
+
+@step
+async def rescue(ev: StepFailed) -> StopEvent:
+    assert_type(ev.step, str)
+    assert_type(ev.error, BaseException)
+    assert_type(ev.attempts, int)
+    return StopEvent(result=ev.event)
+
+
+@step(retry=Retry(3, backoff="linear", on=(ValueError, KeyError)), on_error=rescue)
+async def flaky(ev: StartEvent) -> StopEvent:
+    return StopEvent()
+
+
+@step(on_error="rescue")
+async def by_name(ev: StartEvent) -> StopEvent:
+    return StopEvent()
+
+
+def policies() -> None:
+    Workflow("w", [flaky, rescue], retry=Retry(retry_if=lambda error: bool(error)))
+    Retry(backoff="fast")  # type: ignore[arg-type]
+    Retry(on=KeyboardInterrupt)  # type: ignore[arg-type]
+    Retry(attempts="3")  # type: ignore[arg-type]
 
 
 def exceptions(error: WorkflowDefinitionError) -> None:

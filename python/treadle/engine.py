@@ -1,0 +1,612 @@
+"""The engine: many runs, and a journal from which they go on after a crash."""
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, Self
+
+from ._treadle import Journal, Run
+from .events import Lagged
+from .exceptions import EngineClosed, JournalConflict, JournalError, KeyConflict, TreadleError
+from .log import log_exception, logger
+from .runs import RunHandle, RunInfo
+from .signing import secrets_of
+from .steps import check_seconds
+from .workflow import Workflow
+
+_EVENT, _CANCEL = 0, 1
+_AT_ONCE = 256
+_LOOK_AGAIN = 0.1
+_PRUNE_EVERY = 60.0
+
+Durability = Literal["step", "pipelined"]
+
+
+class Engine:
+    """Executes runs and writes them to a journal; goes on with those of processes that have ended.
+
+    >>> from treadle import Engine, StartEvent, StopEvent, Workflow, step
+    >>> @step
+    ... async def greet(ev: StartEvent) -> StopEvent:
+    ...     return StopEvent(result=f"Hello, {ev.name}!")
+    >>> hello = Workflow("hello", [greet])
+    >>> async def main():
+    ...     async with Engine("memory:", workflows=[hello]) as engine:
+    ...         print(await engine.run(hello, name="Ada", key="ada"))
+    >>> import asyncio
+    >>> asyncio.run(main())
+    Hello, Ada!
+
+    Args:
+        url: where the journal is: "memory:", or "sqlite:///runs.db" for a file (four slashes for an
+            absolute path). Any number of processes of one machine may share a file.
+        workflows: those whose runs this process executes.
+        durability: "step": what follows a step starts once the step is on disk; "pipelined": it
+            starts at once, and only the result waits for the disk.
+        secret: what opaque values are signed with; one, or several of which the first one signs.
+            Without it `TREADLE_SECRET` counts, or a file beside the database, which is made.
+        lease: seconds after which the runs of a process that has stopped are taken over.
+        concurrency: how many runs this process takes from the journal at once, beside those that it
+            starts itself.
+        keep: how long runs are kept after their end; for good if not given.
+
+    Raises:
+        JournalError: on entering: the journal cannot be opened.
+        TypeError, ValueError: an option is of a wrong type or out of range.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        workflows: Iterable[Workflow] = (),
+        durability: Durability = "step",
+        secret: str | bytes | Sequence[str | bytes] | None = None,
+        lease: float = 10.0,
+        concurrency: int | None = None,
+        keep: timedelta | None = None,
+    ) -> None:
+        self._path = _path(url)
+        self.url = url
+        if durability not in ("step", "pipelined"):
+            raise ValueError(f'durability: "step" or "pipelined" expected, not {durability!r}')
+        check_seconds("lease", lease)
+        if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
+            raise ValueError(f"concurrency: at least 1 expected, not {concurrency!r}")
+        if keep is not None and not isinstance(keep, timedelta):
+            raise TypeError(f"keep: a timedelta expected, not {keep!r}")
+        self._workflows = _by_name(workflows)
+        self._classes = {name: wf._classes() for name, wf in self._workflows.items()}
+        self._durability = durability
+        # What is in memory never leaves the process, so that any secret will do.
+        self._secrets = secrets_of(secret) or ([os.urandom(32)] if self._path is None else [])
+        self._lease = float(lease)
+        self._concurrency = concurrency
+        self._keep = keep
+        self._opened: Journal | None = None
+        self._live: dict[str, Run] = {}
+        self._keyed: dict[tuple[str, str], Run] = {}
+        self._inputs: dict[str, bytes] = {}
+        self._taken: set[str] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._followers: set[asyncio.Task[None]] = set()
+        self._pulse = asyncio.Event()
+        self._cursor = 0
+        self._polling = False
+        self._poll_again = False
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Open the journal, and go on with the runs that nobody executes."""
+        if self._opened is not None:
+            raise RuntimeError("the engine is open already")
+        journal = Journal(
+            self._path,
+            self._secrets,
+            is_pipelined=self._durability == "pipelined",
+            listener=self,
+        )
+        self._opened = journal
+        loop = asyncio.get_running_loop()
+        loop.add_reader(journal.fileno(), journal._drain)
+        try:
+            await journal.enlist(self._lease)
+        except BaseException:
+            await self._shut(journal)
+            raise
+        self._tasks = [
+            loop.create_task(self._renew(), name="treadle: lease"),
+            loop.create_task(self._work(), name="treadle: claims"),
+        ]
+
+    async def close(self, grace: float = 10.0) -> None:
+        """Stop executing runs, and hand them back: another process goes on with them.
+
+        Args:
+            grace: seconds for which steps in flight may finish; then they are cancelled, and run
+                again elsewhere.
+        """
+        journal = self._opened
+        if journal is None:
+            return
+        for task in (*self._tasks, *self._followers):
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._followers, return_exceptions=True)
+        runs = list(self._live.values())
+        if runs:
+            drained = {asyncio.ensure_future(run._drain(stop=False)): run for run in runs}
+            _, moving = await asyncio.wait(drained, timeout=max(grace, 0))
+            # A step that waits for an event or sleeps is left there: the run waits in the journal.
+            stopped = [asyncio.ensure_future(drained[it]._drain(stop=True)) for it in moving]
+            await asyncio.gather(*moving, *stopped)
+        for run in runs:
+            run._let_go()
+        try:
+            await journal.release()
+        finally:
+            await self._shut(journal)
+
+    async def _shut(self, journal: Journal) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, journal.close)
+        journal._drain_all()
+        loop.remove_reader(journal.fileno())
+        self._opened = None
+        self._tasks = []
+        self._live.clear()
+        self._keyed.clear()
+
+    def run(
+        self,
+        workflow: Workflow,
+        event: object = None,
+        /,
+        *,
+        key: str | None = None,
+        **fields: Any,
+    ) -> Run:
+        """Start a run and return it at once; await it for the result, which is on disk then.
+
+        Args:
+            workflow: one of the engine's workflows.
+            event: the first event, or else the fields of the start event by keyword.
+            key: another name for the run, unique in its workflow: the same key gives the same run,
+                also in other processes and after a restart.
+
+        Raises:
+            KeyConflict: when the run is awaited: a run of this key has another input.
+            TypeError, UnroutedEvent: as of `Workflow.run`.
+            EngineClosed: the engine is not open.
+        """
+        journal = self._journal()
+        self._check_known(workflow)
+        event = workflow._first_event(event, fields)
+        if key is None:
+            return self._add(journal.start(workflow._plan, event, None))
+        _check_key(key)
+        known = self._keyed.get((workflow.name, key))
+        if known is not None and self._inputs.get(known.id) == journal.input(event):
+            return known
+        run = self._add(journal.start(workflow._plan, event, key))
+        self._inputs[run.id] = journal.input(event)
+        if known is None:
+            self._keyed[workflow.name, key] = run
+        return run
+
+    async def submit(
+        self,
+        workflow: Workflow,
+        event: object = None,
+        /,
+        *,
+        key: str | None = None,
+        **fields: Any,
+    ) -> str:
+        """Write a run that any process of this journal may execute; return its id then.
+
+        It is on disk by then.
+
+        Raises:
+            KeyConflict: a run of this key has another input.
+            TypeError, UnroutedEvent: as of `Workflow.run`.
+        """
+        journal = self._journal()
+        event = workflow._first_event(event, fields)
+        if key is not None:
+            _check_key(key)
+        run_id, written = journal.submit_run(workflow._plan, event, key)
+        answer = await written
+        if isinstance(answer, tuple):
+            run_id, given = answer
+            if given != journal.input(event):
+                raise KeyConflict(_conflict(workflow.name, key))
+        self._pulse.set()
+        return str(run_id)
+
+    def get(self, run_id: str) -> RunHandle:
+        """Return a handle of a run, whichever process executes it."""
+        return RunHandle(self, run_id)
+
+    async def runs(
+        self,
+        *,
+        workflow: str | None = None,
+        status: str | None = None,
+        since: datetime | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[RunInfo]:
+        """List runs, newest first.
+
+        Args:
+            workflow: only those of this workflow, by name.
+            status: only those that are "ready", "waiting", "paused", "completed", "failed" or
+                "cancelled".
+            since: only those that were made then or later.
+            after: only those behind this one: the id of the last of the page before.
+            limit: at most so many.
+        """
+        rows = await self._journal().list_runs(
+            workflow=workflow,
+            status=status,
+            since=None if since is None else since.timestamp(),
+            after=after,
+            limit=limit,
+        )
+        return [RunInfo(**row) for row in rows]
+
+    async def send_event(self, run_id: str, event: object, *, id: str | None = None) -> bool:
+        """Send an event into a run, whichever process executes it; return once it is on disk.
+
+        It is delivered once, and kept if nobody executes the run now.
+
+        Args:
+            run_id: the run.
+            event: the event.
+            id: a name for the sending: what is sent again under the same name is not delivered
+                again.
+
+        Returns:
+            Whether it is new.
+
+        Raises:
+            UnknownRun: there is no such run.
+            RunEnded: it is over.
+        """
+        journal = self._journal_with(run_id)
+        name = uuid.uuid4() if id is None else uuid.uuid5(uuid.NAMESPACE_OID, id)
+        is_new = await journal.send(run_id, name.bytes, _EVENT, journal.message(run_id, event))
+        self._look()
+        return bool(is_new)
+
+    async def cancel(self, run_id: str) -> None:
+        """Have a run cancelled by whoever executes it; return once the wish is on disk.
+
+        Raises:
+            UnknownRun: there is no such run.
+            RunEnded: it is over.
+        """
+        await self._journal_with(run_id).send(run_id, uuid.uuid4().bytes, _CANCEL, b"")
+        self._look()
+
+    async def retry(self, run_id: str) -> RunHandle:
+        """Have a run that failed or was cancelled go on from where that happened.
+
+        Raises:
+            UnknownRun: there is no such run.
+            JournalConflict: it is not over.
+        """
+        journal = self._journal_with(run_id)
+        await (await journal.load(run_id)).reopen(journal)
+        self._pulse.set()
+        return self.get(run_id)
+
+    async def fork(self, run_id: str, *, at: int | None = None) -> RunHandle:
+        """Make a new run that goes on from where another one was.
+
+        Args:
+            run_id: the other one.
+            at: the number of the record of its log behind which the new one goes on; the last one
+                before its end if not given.
+
+        Raises:
+            UnknownRun: there is no such run.
+            ValueError: the records up to that number were folded into a checkpoint.
+        """
+        journal = self._journal_with(run_id)
+        new, written = (await journal.load(run_id)).fork(journal, at)
+        await written
+        self._pulse.set()
+        return self.get(new)
+
+    async def delete(self, run_id: str) -> None:
+        """Forget a run.
+
+        Raises:
+            UnknownRun: there is no such run.
+            JournalConflict: it is being executed.
+        """
+        await self._journal_with(run_id).delete(run_id)
+
+    async def stream_events(self, run_id: str, after: int = 0) -> AsyncIterator[Any]:
+        """Read what a run publishes, from behind the event numbered `after`, until it is over.
+
+        Raises:
+            UnknownRun: there is no such run.
+        """
+        classes = await self._classes_of(run_id)
+        while True:
+            journal = self._journal()
+            entries, missed, _, ended = await journal.read_stream(run_id, after, _AT_ONCE)
+            if missed:
+                after += missed
+                yield Lagged(missed=missed)
+            for number, body in entries:
+                after = number
+                yield journal.published(run_id, body, classes)
+            if not entries and not missed:
+                if ended:
+                    return
+                await self._next_change(_LOOK_AGAIN)
+
+    async def _history(self, run_id: str) -> list[dict[str, Any]]:
+        journal = self._journal_with(run_id)
+        return list((await journal.load(run_id)).timeline(journal))
+
+    async def _inspect(self, run_id: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        journal = self._journal_with(run_id)
+        image = (await journal.load(run_id)).inspect(journal)
+        _, outcome = await journal.get(run_id)
+        return image, None if outcome is None else journal.peek(run_id, outcome)
+
+    async def _peek_stream(
+        self, run_id: str, after: int
+    ) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+        journal = self._journal()
+        await self._info(run_id)
+        while True:
+            entries, missed, _, ended = await journal.read_stream(run_id, after, _AT_ONCE)
+            after += missed
+            for number, body in entries:
+                after = number
+                yield number, journal.peek(run_id, body)
+            if not entries and not missed:
+                if ended:
+                    return
+                await self._next_change(_LOOK_AGAIN)
+
+    async def _problems(self, reader: "Engine", info: RunInfo) -> list[str]:
+        workflow = self._workflows.get(info.workflow)
+        if workflow is None:
+            return [f"the engine has no workflow {info.workflow!r}"]
+        journal = reader._journal()
+        loaded = await journal.load(info.id)
+        return list(loaded.problems(journal, workflow._plan, self._classes[info.workflow]))
+
+    # What runs and the journal tell.
+
+    def changed(self) -> None:
+        """Called by the journal: another process has written."""
+        self._look()
+
+    def ended(self, run: Run) -> None:
+        """Called by a run of this process: it is over."""
+        self._live.pop(run.id, None)
+        self._taken.discard(run.id)
+        self._inputs.pop(run.id, None)
+        for name, known in list(self._keyed.items()) if self._keyed else ():
+            if known is run:
+                del self._keyed[name]
+        self._pulse.set()
+
+    def exists(self, run: Run, run_id: str, given: bytes) -> None:
+        """Called for a run of this process that the journal has already, under another id."""
+        self._live.pop(run.id, None)
+        if given != self._inputs.get(run.id):
+            run._settle("failed", KeyConflict(_conflict(run.workflow, None)))
+            return
+        follower = asyncio.get_running_loop().create_task(self._follow(run, run_id))
+        self._followers.add(follower)
+        follower.add_done_callback(self._followers.discard)
+
+    async def _follow(self, run: Run, run_id: str) -> None:
+        try:
+            run._settle("completed", await self.get(run_id))
+        except (asyncio.CancelledError, Exception) as error:
+            if isinstance(error, asyncio.CancelledError) and self._opened is not None:
+                run._settle("cancelled", None)
+                raise
+            failure = (
+                EngineClosed(f"run {run_id}: the engine was closed before it ended")
+                if isinstance(error, asyncio.CancelledError)
+                else error
+            )
+            run._settle("failed", failure)
+
+    # Going on with runs that nobody executes.
+
+    async def _renew(self) -> None:
+        journal = self._journal()
+        while True:
+            await asyncio.sleep(self._lease / 3)
+            try:
+                await journal.renew(self._lease)
+            except JournalConflict as lost:
+                for run in list(self._live.values()):
+                    run._lose(lost)
+                await journal.release()
+                await journal.enlist(self._lease)
+                self._pulse.set()
+
+    async def _work(self) -> None:
+        journal = self._journal()
+        names = list(self._workflows)
+        pruned = 0.0
+        while True:
+            self._pulse.clear()
+            try:
+                await self._claim(journal, names)
+                due, lapse = await journal.next_due(names)
+                if self._keep is not None and time.monotonic() - pruned > _PRUNE_EVERY:
+                    pruned = time.monotonic()
+                    await self._prune(journal, self._keep)
+            except JournalError as error:
+                log_exception("the journal cannot be read", error)
+                due, lapse = None, None
+            times = [at - time.time() for at in (due, lapse) if at is not None]
+            await self._next_change(max(0.01, min([*times, self._lease / 3])))
+
+    async def _claim(self, journal: Journal, names: list[str]) -> None:
+        more = True
+        while more and names:
+            room = _AT_ONCE
+            if self._concurrency is not None:
+                room = min(room, self._concurrency - len(self._taken))
+            if room <= 0:
+                return
+            rows, more = await journal.claim(names, room)
+            for row in rows:
+                await self._go_on(journal, row)
+
+    async def _go_on(self, journal: Journal, row: dict[str, Any]) -> None:
+        run_id, name = row["id"], row["workflow"]
+        try:
+            loaded = await journal.load(run_id)
+            run = loaded.go_on(journal, self._workflows[name]._plan, self._classes[name])
+        except JournalError:
+            raise
+        except Exception as error:
+            # It stays with this process, so that it is not tried again and again.
+            log_exception(f"run {run_id} of workflow {name!r} cannot go on", error)
+            return
+        self._taken.add(run_id)
+        self._add(run)
+        logger().debug("run %s of workflow %r goes on here", run_id, name)
+
+    async def _prune(self, journal: Journal, keep: timedelta) -> None:
+        before = time.time() - keep.total_seconds()
+        while await journal.prune(before, _AT_ONCE) == _AT_ONCE:
+            continue
+
+    def _look(self) -> None:
+        self._pulse.set()
+        if self._polling:
+            self._poll_again = True
+        elif self._opened is not None:
+            self._polling = True
+            task = asyncio.get_running_loop().create_task(self._poll(self._opened))
+            self._followers.add(task)
+            task.add_done_callback(self._followers.discard)
+
+    async def _poll(self, journal: Journal) -> None:
+        try:
+            more = True
+            while more or self._poll_again:
+                self._poll_again = False
+                entries, self._cursor, more = await journal.poll(self._cursor, _AT_ONCE)
+                for run_id, number, kind, body in entries:
+                    self._take(run_id, number, kind, body)
+        finally:
+            self._polling = False
+
+    def _take(self, run_id: str, number: int, kind: int, body: bytes) -> None:
+        run = self._live.get(run_id)
+        if run is None:
+            return
+        try:
+            run._take_entry(number, kind, body, self._classes[run.workflow])
+        except TreadleError as error:
+            log_exception(f"an event for run {run_id} cannot be delivered", error)
+
+    # Helpers of the above.
+
+    async def _outcome(self, run_id: str) -> tuple[str, Any] | None:
+        journal = self._journal_with(run_id)
+        row, outcome = await journal.get(run_id)
+        if outcome is None or row["status"] not in ("completed", "failed", "cancelled"):
+            return None
+        classes = self._classes.get(row["workflow"], {})
+        return row["status"], journal.outcome(row["status"], run_id, outcome, classes)
+
+    async def _info(self, run_id: str) -> RunInfo:
+        row, _ = await self._journal_with(run_id).get(run_id)
+        return RunInfo(**row)
+
+    async def _classes_of(self, run_id: str) -> dict[str, type]:
+        return self._classes.get((await self._info(run_id)).workflow, {})
+
+    async def _next_change(self, timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await self._pulse.wait()
+        except TimeoutError:
+            return
+        # Several wait for the same pulse.
+        await asyncio.sleep(0)
+        self._pulse.clear()
+
+    def _add(self, run: Run) -> Run:
+        self._live[run.id] = run
+        return run
+
+    def _journal_with(self, run_id: str) -> Journal:
+        """Return the journal, with a run of this process in it that was only just started."""
+        journal = self._journal()
+        run = self._live.get(run_id)
+        if run is not None:
+            run._flush()
+        return journal
+
+    def _journal(self) -> Journal:
+        if self._opened is None:
+            raise EngineClosed(
+                f"the engine on {self.url} is not open; use `async with Engine(...)`"
+            )
+        return self._opened
+
+    def _check_known(self, workflow: Workflow) -> None:
+        if self._workflows.get(workflow.name) is not workflow:
+            names = ", ".join(map(repr, self._workflows)) or "none"
+            raise ValueError(
+                f"workflow {workflow.name!r} is not one of the engine's workflows ({names}): give "
+                f"it to Engine(workflows=[...]), so that its runs can go on after a restart"
+            )
+
+
+def _path(url: str) -> str | None:
+    if not isinstance(url, str):
+        raise TypeError(f"url: a str expected, not {url!r}")
+    if url == "memory:":
+        return None
+    if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
+        return url.removeprefix("sqlite:///")
+    raise ValueError(f'url: "memory:" or "sqlite:///PATH" expected, not {url!r}')
+
+
+def _by_name(workflows: Iterable[Workflow]) -> dict[str, Workflow]:
+    named: dict[str, Workflow] = {}
+    for workflow in workflows:
+        if not isinstance(workflow, Workflow):
+            raise TypeError(f"workflows: Workflows expected, not {workflow!r}")
+        if named.setdefault(workflow.name, workflow) is not workflow:
+            raise ValueError(f"workflows: two of them have the name {workflow.name!r}")
+    return named
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, str):
+        raise TypeError(f"key: a str expected, not {key!r}")
+
+
+def _conflict(workflow: str, key: str | None) -> str:
+    named = "this key" if key is None else f"the key {key!r}"
+    return f"a run of workflow {workflow!r} with {named} was started with another input"

@@ -1,0 +1,74 @@
+"""Resources: objects that steps share, made when they are first needed and closed at the end."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Literal
+
+
+class Resource:
+    """In `Annotated[T, Resource(factory)]`: says where a step, or another factory, gets an object.
+
+    The object is what the first of these gives that fits: `async with factory() as it`,
+    `with factory() as it`, `it = await factory()`, `it = factory()`. A generator function, async or
+    not, is used as a context manager that yields the object. Steps that name the same factory get
+    the same object, whichever `Resource` they name it by.
+
+    A mistake in a resource is reported by the `WorkflowDefinitionError` of the workflow that uses
+    it.
+
+    >>> import asyncio
+    >>> from typing import Annotated
+    >>> from treadle import StartEvent, StopEvent, Workflow, step
+    >>> async def answer() -> int:
+    ...     return 42
+    >>> @step
+    ... async def ask(ev: StartEvent, found: Annotated[int, Resource(answer)]) -> StopEvent:
+    ...     return StopEvent(result=found)
+    >>> async def main():
+    ...     print(await Workflow("ask", [ask]).run())
+    >>> asyncio.run(main())
+    42
+
+    Args:
+        factory: makes the object. It is called on the event loop, so it should not block. Each of
+            its parameters without a default is a resource as well, annotated in the same way.
+        scope: "run" makes one object for each run and closes it before the run is over; "process"
+            makes one for each event loop of the process, shared by all runs, and closes it when the
+            loop shuts down, or by `close_resources`.
+        name: for errors and logs; that of the factory if not given.
+    """
+
+    __slots__ = ("factory", "name", "scope")
+
+    def __init__(
+        self,
+        factory: "Callable[..., Any]",
+        scope: "Literal['run', 'process']" = "run",
+        name: str | None = None,
+    ) -> None:
+        self.factory = factory
+        self.scope = scope
+        self.name = name
+
+    def __repr__(self) -> str:
+        factory = getattr(self.factory, "__qualname__", None) or repr(self.factory)
+        name = "" if self.name is None else f", name={self.name!r}"
+        return f"Resource({factory}, scope={self.scope!r}{name})"
+
+
+async def close_resources() -> None:
+    """Close the resources of scope "process" on this event loop now, those made last first.
+
+    An event loop that `asyncio.run` drives does so by itself when it shuts down. Runs that still
+    use them are not waited for: call this when none is left. A step that asks for one afterwards
+    gets a new object.
+
+    All of them are closed, whatever happens; the first exception of one is raised, others are
+    logged.
+    """
+    import asyncio
+
+    from .keeping import LoopScope
+
+    await LoopScope.of(asyncio.get_running_loop()).close()

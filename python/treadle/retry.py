@@ -1,0 +1,135 @@
+"""Retries: when a step that failed is tried again."""
+
+import math
+import sys
+
+from .steps import check_seconds, shown_number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Literal
+
+BACKOFFS = ("constant", "linear", "exponential")
+
+
+# Seconds.
+_LONGEST = 60.0
+
+
+class Retry:
+    """Has a step tried again after a failure. Times are in seconds.
+
+    While it waits, a retry holds neither a thread nor a place in the step's `concurrency`. The
+    exception of the last attempt reaches the user, with a note for each earlier one.
+
+    Args:
+        attempts: how many there are in all, the first one included.
+        backoff: how the delay grows: "constant", "linear" or "exponential".
+        initial: the delay after the first attempt.
+        factor: what an exponential delay is multiplied by after each attempt.
+        max: the longest delay; 60 if not given, or `initial` if that is longer.
+        jitter: the part of a delay by which it varies at random, up and down: 0 to 1.
+        on: the exceptions that are worth another attempt. What is no `Exception`, such as a
+            cancellation, never is.
+        unless: exceptions that are not, though `on` names them.
+        retry_if: called with the exception; another attempt only if it returns true.
+        total_timeout: no attempt is due later than this after the first one began.
+
+    Raises:
+        TypeError, ValueError: an option is of a wrong type or out of range.
+
+    >>> Retry(attempts=5, initial=0.2, on=(ConnectionError, TimeoutError))
+    Retry(attempts=5, initial=0.2, on=(ConnectionError, TimeoutError))
+    """
+
+    __slots__ = (
+        "attempts",
+        "backoff",
+        "factor",
+        "initial",
+        "jitter",
+        "max",
+        "on",
+        "retry_if",
+        "total_timeout",
+        "unless",
+    )
+
+    def __init__(
+        self,
+        attempts: int = 3,
+        *,
+        backoff: "Literal['constant', 'linear', 'exponential']" = "exponential",
+        initial: float = 0.1,
+        factor: float = 2.0,
+        max: float | None = None,
+        jitter: float = 0.1,
+        on: "type[Exception] | tuple[type[Exception], ...]" = Exception,
+        unless: "type[BaseException] | tuple[type[BaseException], ...]" = (),
+        retry_if: "Callable[[Any], bool] | None" = None,
+        total_timeout: float | None = None,
+    ) -> None:
+        if isinstance(attempts, bool) or not isinstance(attempts, int):
+            raise TypeError(f"attempts: an int expected, not {attempts!r}")
+        if not 1 <= attempts < 2**32:
+            raise ValueError(f"attempts: 1 to 2**32 - 1 expected, not {shown_number(attempts)}")
+        if backoff not in BACKOFFS:
+            raise ValueError(f"backoff: one of {', '.join(BACKOFFS)} expected, not {backoff!r}")
+        if initial != 0 or isinstance(initial, bool):
+            check_seconds("initial", initial)
+        if max is None:
+            max = initial if initial > _LONGEST else _LONGEST
+        check_seconds("max", max)
+        _check_number("factor", factor, 1.0, math.inf)
+        _check_number("jitter", jitter, 0.0, 1.0)
+        if retry_if is not None and not callable(retry_if):
+            raise TypeError(f"retry_if: a function of the exception expected, not {retry_if!r}")
+        if total_timeout is not None:
+            check_seconds("total_timeout", total_timeout)
+        self.attempts = attempts
+        self.backoff = backoff
+        self.initial = float(initial)
+        self.factor = float(factor)
+        self.max = float(max)
+        self.jitter = float(jitter)
+        self.on = _classes("on", on, Exception)
+        self.unless = _classes("unless", unless, BaseException)
+        self.retry_if = retry_if
+        self.total_timeout = total_timeout
+
+    def __repr__(self) -> str:
+        default = type(self)()
+        given = [
+            f"{name}={_shown(getattr(self, name))}"
+            for name in ("attempts", *sorted(set(self.__slots__) - {"attempts"}))
+            if name == "attempts" or getattr(self, name) != getattr(default, name)
+        ]
+        return f"Retry({', '.join(given)})"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        names = ", ".join(cls.__name__ for cls in value)
+        return f"({names},)" if len(value) == 1 else f"({names})"
+    return repr(value)
+
+
+def _check_number(name: str, value: float, least: float, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: a number expected, not {value!r}")
+    # An int that is too large for a float cannot be shown either.
+    if not least <= value <= min(most, sys.float_info.max) and value != most:
+        raise ValueError(f"{name}: {least:g} to {most:g} expected, not {shown_number(value)}")
+
+
+def _classes(name: str, given: "Any", base: type) -> "tuple[type[BaseException], ...]":
+    classes = given if isinstance(given, tuple) else (given,)
+    for cls in classes:
+        if not (isinstance(cls, type) and issubclass(cls, BaseException)):
+            raise TypeError(f"{name}: classes of exceptions expected, not {cls!r}")
+        if not issubclass(cls, base):
+            raise TypeError(
+                f"{name}: {cls.__name__} is not an Exception, and is never worth another attempt"
+            )
+    return classes

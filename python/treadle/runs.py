@@ -1,0 +1,98 @@
+"""Runs that may be executed anywhere: what is known of them, and handles to them."""
+
+from collections.abc import AsyncIterator, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+_LOOK_AGAIN = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """What a journal knows of a run. Times are in seconds since the Unix epoch.
+
+    `status` is "ready" (it can go on at once), "waiting" (for an event or a time), "paused",
+    "completed", "failed" or "cancelled".
+    """
+
+    id: str
+    workflow: str
+    key: str | None
+    status: str
+    created: float
+    updated: float
+    finished: float | None
+    due: float | None
+    owner: str | None
+    epoch: int
+    seq: int
+    inbox: int
+    published: int
+
+
+class RunHandle:
+    """A run by its id, whichever process executes it. Await it for the result."""
+
+    def __init__(self, engine: "Engine", run_id: str) -> None:
+        self._engine = engine
+        self.id = run_id
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._result().__await__()
+
+    async def _result(self) -> Any:
+        while True:
+            live = self._engine._live.get(self.id)
+            if live is not None:
+                # Not awaited itself: whoever asks for a result by its id may go away.
+                await self._engine._next_change(_LOOK_AGAIN)
+                continue
+            outcome = await self._engine._outcome(self.id)
+            if outcome is None:
+                await self._engine._next_change(_LOOK_AGAIN)
+                continue
+            status, value = outcome
+            if status == "failed":
+                raise value
+            if status == "cancelled":
+                import asyncio
+
+                raise asyncio.CancelledError(f"run {self.id} was cancelled")
+            return value
+
+    async def info(self) -> RunInfo:
+        """Return what the journal knows of the run.
+
+        Raises:
+            UnknownRun: there is no such run.
+        """
+        return await self._engine._info(self.id)
+
+    async def history(self) -> list[dict[str, Any]]:
+        """Return what happened to the run, a dict for each record that was not folded.
+
+        `what` is "queued", "started", "finished", "retried", "received", "paused", "resumed" or
+        "ended"; `seq` is the number of the record; the rest depends on what happened.
+
+        Raises:
+            UnknownRun: there is no such run.
+        """
+        return await self._engine._history(self.id)
+
+    async def send_event(self, event: object, *, id: str | None = None) -> bool:
+        """As `Engine.send_event`."""
+        return await self._engine.send_event(self.id, event, id=id)
+
+    async def cancel(self) -> None:
+        """As `Engine.cancel`."""
+        await self._engine.cancel(self.id)
+
+    def stream_events(self, after: int = 0) -> AsyncIterator[Any]:
+        """As `Engine.stream_events`."""
+        return self._engine.stream_events(self.id, after)
+
+    def __repr__(self) -> str:
+        return f"<RunHandle {self.id}>"

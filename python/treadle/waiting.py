@@ -1,0 +1,49 @@
+"""Work that is done to its end, and waited for, in spite of cancellation."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+# The event loop itself refers to its tasks only weakly.
+_tasks: set["asyncio.Task[Any]"] = set()
+
+
+async def settled(future: "asyncio.Future[Any]") -> None:
+    """Wait until a future is done, however often the waiting is cancelled."""
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            continue
+    if not future.cancelled():
+        # What it raised is known to whoever made it.
+        future.exception()
+
+
+def done_to_the_end(
+    loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, T]]
+) -> "asyncio.Future[T]":
+    """Begin work in a task of its own. The work itself must bear to be cancelled while it waits.
+
+    A task that is cancelled before it has begun does nothing at all; then another one is made.
+    """
+    finished: asyncio.Future[T] = loop.create_future()
+
+    def begin() -> None:
+        task = loop.create_task(work())
+        _tasks.add(task)
+        task.add_done_callback(when_done)
+
+    def when_done(task: "asyncio.Task[T]") -> None:
+        _tasks.discard(task)
+        if task.cancelled():
+            begin()
+        elif (error := task.exception()) is not None:
+            finished.set_exception(error)
+        else:
+            finished.set_result(task.result())
+
+    begin()
+    return finished

@@ -1,0 +1,48 @@
+//! A journal in memory: it lives as long as its store. Several handles on one store behave like several
+//! processes on one file.
+
+mod state;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::error::JournalError;
+use super::request::Request;
+use super::worker::{Backend, Worker};
+use super::{Journal, OnBatch, Outcome};
+use state::State;
+
+/// What a journal in memory holds.
+#[derive(Clone, Default)]
+pub struct MemoryStore {
+    state: Arc<Mutex<State>>,
+}
+
+/// Opens a journal on a store.
+pub fn open(store: &MemoryStore, on_batch: OnBatch) -> Result<Box<dyn Journal>, JournalError> {
+    let memory = Memory { store: store.clone(), own: 0, seen: 0 };
+    let worker = Worker::start(memory, on_batch);
+    Ok(Box::new(worker.map_err(|error| JournalError::Io { path: "memory:".into(), cause: error.to_string() })?))
+}
+
+struct Memory {
+    store: MemoryStore,
+    // How many changes were made through this handle, and how many by others when that was last asked.
+    own: u64,
+    seen: u64,
+}
+
+impl Backend for Memory {
+    fn carry_out(&mut self, requests: Vec<Request>) -> Vec<Outcome> {
+        let mut state = self.store.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = state.changes();
+        let answers = requests.into_iter().map(|request| state.carry_out(request)).collect();
+        self.own += state.changes() - before;
+        answers
+    }
+
+    fn has_changed(&mut self) -> bool {
+        let state = self.store.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = state.changes() - self.own;
+        others != std::mem::replace(&mut self.seen, others)
+    }
+}

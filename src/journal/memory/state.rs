@@ -1,0 +1,262 @@
+//! Runs, owners and inboxes in memory, and the sets that find them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::super::error::JournalError;
+use super::super::reply::{Claimed, Entry, Next, Polled, Reply, RunRow};
+use super::super::request::{Commit, EntryNumber, Message, NewRun, OwnerId, Request};
+use super::super::{Outcome, rules};
+use crate::run_id::RunId;
+use crate::timers::Time;
+
+mod read;
+mod run;
+
+use run::Run;
+
+type Work = BTreeSet<(Option<OwnerId>, String, Time, RunId)>;
+
+#[derive(Default)]
+pub(super) struct State {
+    runs: BTreeMap<RunId, Run>,
+    keys: HashMap<(String, String), RunId>,
+    // Those that live. A run whose owner is not here has none: `lose` sees to that.
+    leases: HashMap<OwnerId, Time>,
+    owned: BTreeSet<(OwnerId, RunId)>,
+    // Runs that have something to do, by the time from which they have.
+    work: Work,
+    finished: BTreeSet<(Time, RunId)>,
+    inboxes: BTreeMap<EntryNumber, RunId>,
+    last_entry: EntryNumber,
+    changes: u64,
+}
+
+impl State {
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    pub(super) fn carry_out(&mut self, request: Request) -> Outcome {
+        match request {
+            Request::Enlist { owner, lease_until } => self.enlist(owner, lease_until),
+            Request::Renew { owner, lease_until } => self.renew(owner, lease_until),
+            Request::Release { owner } => self.lose(owner),
+            Request::Create { run, owner, commit } => self.create(run, owner, commit),
+            Request::Append { run, epoch, after, commit } => self.append(run, epoch, after, commit),
+            Request::Reopen { run, after, owner, commit } => self.reopen(run, after, owner, commit),
+            Request::Claim { owner, workflows, now, limit } => self.claim(owner, &workflows, now, limit),
+            Request::NextDue { workflows } => Ok(Reply::Next(self.next_due(&workflows))),
+            Request::Send { run, message, now } => self.send(run, message, now),
+            Request::Poll { owner, after, limit } => Ok(Reply::Polled(self.poll(owner, after, limit))),
+            Request::Load { run } => self.load(run),
+            Request::Get { run } => self.get(run),
+            Request::List { filter } => Ok(Reply::Listed(self.list(&filter))),
+            Request::Records { run, after, limit } => self.records(run, after, limit),
+            Request::ReadStream { run, after, limit } => self.read_stream(run, after, limit),
+            Request::Delete { run } => self.delete(run),
+            Request::Prune { finished_before, limit } => self.prune(finished_before, limit),
+        }
+    }
+
+    fn enlist(&mut self, owner: OwnerId, lease_until: Time) -> Outcome {
+        self.changes += 1;
+        self.leases.insert(owner, lease_until);
+        Ok(Reply::Done)
+    }
+
+    fn renew(&mut self, owner: OwnerId, lease_until: Time) -> Outcome {
+        *self.leases.get_mut(&owner).ok_or(JournalError::LeaseLost(owner))? = lease_until;
+        self.changes += 1;
+        Ok(Reply::Done)
+    }
+
+    fn lose(&mut self, owner: OwnerId) -> Outcome {
+        self.changes += u64::from(self.leases.remove(&owner).is_some());
+        let first = RunId::from_bytes([0; 16]);
+        let last = RunId::from_bytes([255; 16]);
+        let lost: Vec<_> = self.owned.range((owner, first)..=(owner, last)).map(|&(_, run)| run).collect();
+        for id in lost {
+            self.change(id, |run| run.row.owner = None);
+        }
+        Ok(Reply::Done)
+    }
+
+    fn check_owner(&self, owner: Option<OwnerId>) -> Result<(), JournalError> {
+        match owner {
+            Some(owner) if !self.leases.contains_key(&owner) => Err(JournalError::LeaseLost(owner)),
+            _ => Ok(()),
+        }
+    }
+
+    fn create(&mut self, new: NewRun, owner: Option<OwnerId>, commit: Commit) -> Outcome {
+        let key = new.key.clone().map(|key| (new.workflow.clone(), key));
+        let of_key = key.as_ref().and_then(|key| self.keys.get(key).copied());
+        let there = self.runs.get(&new.id).or_else(|| self.runs.get(&of_key?));
+        if let Some(run) = there {
+            return Ok(Reply::Exists { id: run.row.id, input: run.row.input });
+        }
+        self.check_owner(owner)?;
+        let id = new.id;
+        let mut run = Run::new(rules::new_row(new));
+        run.check(&commit)?;
+        rules::give(&mut run.row, owner);
+        let epoch = run.row.epoch;
+        self.keys.extend(key.map(|key| (key, id)));
+        self.runs.insert(id, run);
+        self.write(id, commit);
+        Ok(Reply::Created { epoch })
+    }
+
+    fn append(&mut self, id: RunId, epoch: u64, after: u64, commit: Commit) -> Outcome {
+        let run = self.run(id)?;
+        rules::check_turn(&run.row, epoch, after)?;
+        run.check(&commit)?;
+        self.write(id, commit);
+        Ok(Reply::Appended { seq: self.run(id)?.row.seq })
+    }
+
+    fn reopen(&mut self, id: RunId, after: u64, owner: Option<OwnerId>, commit: Commit) -> Outcome {
+        self.check_owner(owner)?;
+        let run = self.run(id)?;
+        let mut row = run.row.clone();
+        rules::reopen(&mut row, after, owner)?;
+        run.check(&commit)?;
+        self.change(id, |run| run.row = row);
+        self.write(id, commit);
+        let row = &self.run(id)?.row;
+        Ok(Reply::Reopened { epoch: row.epoch, seq: row.seq })
+    }
+
+    fn write(&mut self, id: RunId, commit: Commit) {
+        for number in &commit.consumed {
+            self.inboxes.remove(number);
+        }
+        self.change(id, |run| run.write(commit));
+    }
+
+    fn claim(&mut self, owner: OwnerId, workflows: &[String], now: Time, limit: usize) -> Outcome {
+        self.check_owner(Some(owner))?;
+        let lapsed: Vec<_> = self
+            .leases
+            .iter()
+            .filter(|&(&other, &until)| until < now && other != owner)
+            .map(|(&other, _)| other)
+            .collect();
+        lapsed.into_iter().try_for_each(|other| self.lose(other).map(drop))?;
+        let ready =
+            rules::distinct(workflows).flat_map(|name| claimable(&self.work, name).take_while(|&(at, _)| at <= now));
+        let ids: Vec<_> = ready.take(limit).map(|(_, run)| run).collect();
+        let mut claimed = Claimed { more: ids.len() == limit, ..Claimed::default() };
+        for id in ids {
+            self.change(id, |run| rules::give(&mut run.row, Some(owner)));
+            claimed.runs.push(self.run(id)?.row.clone());
+        }
+        Ok(Reply::Claimed(claimed))
+    }
+
+    fn next_due(&self, workflows: &[String]) -> Next {
+        let due = workflows.iter().filter_map(|name| claimable(&self.work, name).next()).map(|(at, _)| at).min();
+        Next { due, lapse: self.leases.values().copied().min() }
+    }
+
+    fn send(&mut self, id: RunId, message: Message, now: Time) -> Outcome {
+        rules::check_message(id, &message)?;
+        let number = self.last_entry + 1;
+        let run = self.run(id)?;
+        if run.knows(&message.id) {
+            return Ok(Reply::Sent { new: false });
+        }
+        if run.row.is_over() {
+            return Err(JournalError::RunEnded(id));
+        }
+        let entry = Entry { number, run: id, id: message.id, kind: message.kind, at: now, body: message.body };
+        self.last_entry = number;
+        self.inboxes.insert(number, id);
+        self.change(id, |run| run.receive(entry));
+        Ok(Reply::Sent { new: true })
+    }
+
+    fn poll(&self, owner: OwnerId, after: EntryNumber, limit: usize) -> Polled {
+        let mut polled = Polled { cursor: after.max(self.last_entry), ..Polled::default() };
+        let newer = self.inboxes.range(after.saturating_add(1)..).filter_map(|(number, id)| {
+            let run = self.runs.get(id)?;
+            (run.row.owner == Some(owner)).then(|| run.inbox.get(number)).flatten()
+        });
+        polled.entries.extend(newer.take(limit).cloned());
+        polled.more = polled.entries.len() == limit;
+        if polled.more {
+            polled.cursor = polled.entries.last().map_or(after, |entry| entry.number);
+        }
+        polled
+    }
+
+    fn delete(&mut self, id: RunId) -> Outcome {
+        if self.run(id)?.row.owner.is_some() {
+            return Err(JournalError::RunActive(id));
+        }
+        self.forget(id);
+        Ok(Reply::Done)
+    }
+
+    fn prune(&mut self, finished_before: Time, limit: usize) -> Outcome {
+        let old = self.finished.iter().take_while(|&&(at, _)| at < finished_before).take(limit);
+        let ids: Vec<_> = old.map(|&(_, id)| id).collect();
+        ids.iter().for_each(|&id| self.forget(id));
+        Ok(Reply::Pruned { runs: ids.len() })
+    }
+
+    fn forget(&mut self, id: RunId) {
+        let Some(run) = self.runs.remove(&id) else { return };
+        self.changes += 1;
+        self.unindex(&run.row);
+        for number in run.inbox.keys() {
+            self.inboxes.remove(number);
+        }
+        if let Some(key) = run.row.key {
+            self.keys.remove(&(run.row.workflow, key));
+        }
+    }
+
+    fn run(&self, id: RunId) -> Result<&Run, JournalError> {
+        self.runs.get(&id).ok_or(JournalError::UnknownRun(id))
+    }
+
+    // The only way to change a run: the sets follow its row.
+    fn change(&mut self, id: RunId, change: impl FnOnce(&mut Run)) {
+        let Some(mut run) = self.runs.remove(&id) else { return };
+        self.changes += 1;
+        self.unindex(&run.row);
+        change(&mut run);
+        self.index(&run.row);
+        self.runs.insert(id, run);
+    }
+
+    fn index(&mut self, row: &RunRow) {
+        self.work.extend(work_of(row));
+        self.owned.extend(row.owner.map(|owner| (owner, row.id)));
+        self.finished.extend(row.finished.map(|at| (at, row.id)));
+    }
+
+    fn unindex(&mut self, row: &RunRow) {
+        if let Some(work) = work_of(row) {
+            self.work.remove(&work);
+        }
+        if let Some(owner) = row.owner {
+            self.owned.remove(&(owner, row.id));
+        }
+        if let Some(at) = row.finished {
+            self.finished.remove(&(at, row.id));
+        }
+    }
+}
+
+fn work_of(row: &RunRow) -> Option<(Option<OwnerId>, String, Time, RunId)> {
+    Some((row.owner, row.workflow.clone(), rules::wake(row)?, row.id))
+}
+
+// The runs of a workflow that nobody executes, in the order in which they have something to do.
+fn claimable<'a>(work: &'a Work, workflow: &'a str) -> impl Iterator<Item = (Time, RunId)> + 'a {
+    let from = (None, workflow.to_owned(), 0, RunId::from_bytes([0; 16]));
+    let found = work.range(from..).take_while(move |(owner, name, ..)| owner.is_none() && name == workflow);
+    found.map(|&(_, _, at, id)| (at, id))
+}

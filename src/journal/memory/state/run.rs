@@ -1,0 +1,80 @@
+//! One run in memory.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use super::super::super::error::JournalError;
+use super::super::super::reply::{Entry, RunRow};
+use super::super::super::request::{Commit, EntryId, EntryNumber, Request};
+use super::super::super::rules;
+
+pub(super) struct Run {
+    pub(super) row: RunRow,
+    pub(super) records: VecDeque<(u64, Vec<u8>)>,
+    pub(super) checkpoint: Option<(u64, Vec<u8>)>,
+    pub(super) stream: VecDeque<(u64, Vec<u8>)>,
+    pub(super) inbox: BTreeMap<EntryNumber, Entry>,
+    pub(super) outcome: Option<Vec<u8>>,
+    // The names of the messages in the inbox and of the last ones that were consumed, those in order.
+    known: HashSet<EntryId>,
+    consumed: VecDeque<EntryId>,
+}
+
+impl Run {
+    pub(super) fn new(row: RunRow) -> Self {
+        Self {
+            row,
+            records: VecDeque::new(),
+            checkpoint: None,
+            stream: VecDeque::new(),
+            inbox: BTreeMap::new(),
+            outcome: None,
+            known: HashSet::new(),
+            consumed: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn knows(&self, id: &EntryId) -> bool {
+        self.known.contains(id)
+    }
+
+    pub(super) fn check(&self, commit: &Commit) -> Result<(), JournalError> {
+        rules::check(&self.row, commit)?;
+        match commit.consumed.iter().all(|number| self.inbox.contains_key(number)) {
+            true => Ok(()),
+            false => Err(rules::not_in_inbox(self.row.id)),
+        }
+    }
+
+    pub(super) fn receive(&mut self, entry: Entry) {
+        self.known.insert(entry.id);
+        self.inbox.insert(entry.number, entry);
+        self.row.inbox += 1;
+    }
+
+    /// Writes a commit that was checked.
+    pub(super) fn write(&mut self, commit: Commit) {
+        let first = self.row.seq + 1;
+        rules::apply(&mut self.row, &commit);
+        self.records.extend((first..).zip(commit.records));
+        if let Some(state) = commit.checkpoint {
+            self.checkpoint = Some((self.row.seq, state));
+            self.records.clear();
+        }
+        self.stream.extend(commit.published);
+        let forgotten = rules::forgotten(&self.row);
+        while self.stream.front().is_some_and(|&(number, _)| number <= forgotten) {
+            self.stream.pop_front();
+        }
+        commit.consumed.into_iter().for_each(|number| self.consume(number));
+        self.outcome = commit.outcome;
+    }
+
+    fn consume(&mut self, number: EntryNumber) {
+        self.consumed.extend(self.inbox.remove(&number).map(|entry| entry.id));
+        if self.consumed.len() as u64 > Request::DEDUPE_WINDOW
+            && let Some(id) = self.consumed.pop_front()
+        {
+            self.known.remove(&id);
+        }
+    }
+}

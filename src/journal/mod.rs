@@ -1,0 +1,66 @@
+//! Where runs are written down, so that they survive the process that executes them.
+//!
+//! A journal takes requests and answers them later, each under its ticket. It knows bytes: what a record says
+//! is no concern of it. Nothing here assumes one machine or one writer: who may append to a run is decided by
+//! the run's epoch and last sequence number, in the same transaction as the write.
+//!
+//! - [`request`], [`reply`], [`error`]: what is asked, what comes back, what can go wrong.
+//! - [`record`]: what is written of a run, as bytes.
+//! - `rules`: what a commit does to a run's row; the same for every backend.
+//! - `worker`: the queue and the thread of an embedded backend.
+//! - [`memory`]: a journal that lives as long as its process.
+//! - `sqlite` (feature `sqlite`): a journal in a file, shared by any number of processes of one machine.
+
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod memory;
+pub mod record;
+pub mod reply;
+pub mod request;
+mod rules;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+mod worker;
+
+pub use error::JournalError;
+pub use reply::{Claimed, Entry, Loaded, Next, Polled, Reply, RunRow, StreamRead};
+pub use request::{Commit, Digest, EntryId, EntryNumber, Filter, Message, NewRun, OwnerId, Phase, Request, Status};
+
+/// Names a request until it is answered; chosen by whoever submits it.
+pub type Ticket = u64;
+
+/// An answer.
+pub type Outcome = Result<Reply, JournalError>;
+
+/// What a journal tells at one time.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Requests that are answered now. What is written is as safe as the backend makes it.
+    pub answers: Vec<(Ticket, Outcome)>,
+    /// Whether another process, or another handle, has changed the journal: it is worth while to poll and to
+    /// claim. What was submitted here is not news.
+    pub changed: bool,
+}
+
+/// Told of every batch, once a batch, by a thread of the journal. It should return soon: nothing is written
+/// while it runs. It may submit, but not wait for the answer.
+pub type OnBatch = Box<dyn Fn(Batch) + Send + Sync>;
+
+/// A journal that is open.
+pub trait Journal: Send + Sync {
+    /// Hands requests over. Never waits for I/O. They are carried out in the order of their submission, and a
+    /// request sees what those before it have done.
+    ///
+    /// Every ticket is answered exactly once, unless the journal is closed: then nothing is taken.
+    fn submit(&self, requests: Vec<(Ticket, Request)>) -> Result<(), JournalError>;
+
+    /// The bytes of the requests that are not answered yet. `submit` takes whatever it is given, so whoever
+    /// calls it holds back while this is beyond what its memory allows.
+    fn queued_bytes(&self) -> usize;
+
+    /// Answers everything that was submitted, then ends the journal's thread and lets go of its files. Leases
+    /// are not handed back by it. It waits for [`OnBatch`], so the caller holds no lock that this takes. Called by
+    /// the journal's own thread it returns at once.
+    fn close(&self);
+}

@@ -1,0 +1,294 @@
+//! A record as bytes. `docs/formats.md` tells it byte by byte.
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::error::{Error, FormatError};
+use crate::event::{EncodedEvent, StepId};
+use crate::image::Waiting;
+use crate::record::{EncodedRecord, Record};
+use crate::replay::Failure;
+use crate::run_id::RunId;
+use crate::secret::{Key, KeyId, Secrets};
+use crate::value::{Tag, Value};
+use crate::wire::place::{At, Place};
+use crate::wire::read::{Reader, Trust};
+use crate::wire::write::{Writer, room_for_event, room_for_value};
+
+/// The newest version of the format: the one that is written.
+pub const VERSION: u8 = 1;
+
+const SIGNED: u8 = 1;
+
+// version 1, flags 1; then, if it is signed, the key id
+const PLAIN_HEAD: usize = 2;
+const SIGNED_HEAD: usize = PLAIN_HEAD + 8;
+
+const CHECKSUM_LEN: usize = 8;
+
+/// Makes the bytes of a record that is the `seq`-th one of a run. Its opaque values are signed.
+///
+/// # Errors
+/// [`FormatError::SecretNeeded`] if it has an opaque value and there is no secret, [`FormatError::TooLarge`] for
+/// what the format cannot hold.
+pub fn encode(run: RunId, seq: u64, record: &EncodedRecord, secrets: &Secrets) -> Result<Bytes, Error> {
+    let key = if has_opaque(record) { secrets.signing() } else { None };
+    let mut bytes = Vec::with_capacity(SIGNED_HEAD + room(record) + CHECKSUM_LEN);
+    bytes.extend_from_slice(&[VERSION, if key.is_some() { SIGNED } else { 0 }]);
+    if let Some(key) = key {
+        bytes.extend_from_slice(&key.id.0);
+    }
+    let mut to = Writer::new(bytes, run, key, None);
+    write(&mut to, seq, record)?;
+    let mut bytes = to.finish(CHECKSUM_LEN)?;
+    bytes.extend_from_slice(&checksum(run, seq, &bytes));
+    Ok(bytes.into())
+}
+
+/// Reads the bytes of a record that is the `seq`-th one of a run. Large values are parts of `bytes`, not copies.
+///
+/// # Errors
+/// A [`FormatError`] if the bytes are not what [`encode`] gives for this run and number with one of the secrets.
+pub fn decode(run: RunId, seq: u64, bytes: Bytes, secrets: &Secrets) -> Result<EncodedRecord, Error> {
+    let &[version, flags, ..] = &*bytes else { return Err(FormatError::Truncated.into()) };
+    if version != VERSION {
+        return Err(FormatError::UnknownVersion { found: version.into(), newest: VERSION.into() }.into());
+    }
+    if flags & !SIGNED != 0 {
+        return Err(FormatError::UnknownFlags(flags.into()).into());
+    }
+    let is_signed = flags & SIGNED != 0;
+    let head = if is_signed { SIGNED_HEAD } else { PLAIN_HEAD };
+    let end = bytes.len().checked_sub(CHECKSUM_LEN).filter(|&end| end >= head).ok_or(FormatError::Truncated)?;
+    if bytes[end..] != checksum(run, seq, &bytes[..end]) {
+        return Err(FormatError::Damaged.into());
+    }
+    let trust = if is_signed { Trust::Signed(key(&bytes, secrets)?) } else { Trust::Unsigned };
+    let mut from = Reader::new(&bytes, head..end, trust, None);
+    from.set_run(run);
+    let record = read(&mut from, seq)?;
+    from.finish()?;
+    if from.has_opaque() != is_signed {
+        return Err(from.malformed("a key signs nothing").into());
+    }
+    Ok(record)
+}
+
+fn key<'a>(bytes: &[u8], secrets: &'a Secrets) -> Result<&'a Key, FormatError> {
+    let id = bytes[PLAIN_HEAD..].first_chunk().copied().map(KeyId).ok_or(FormatError::Truncated)?;
+    if secrets.is_empty() {
+        return Err(FormatError::SignedWithoutSecret(id));
+    }
+    secrets.find(id).ok_or(FormatError::UnknownSecret(id))
+}
+
+// A record that was moved to another place or another run does not match.
+fn checksum(run: RunId, seq: u64, bytes: &[u8]) -> [u8; CHECKSUM_LEN] {
+    let run = u128::from_be_bytes(*run.as_bytes());
+    xxh3_64_with_seed(bytes, seq ^ (run >> 64) as u64 ^ run as u64).to_be_bytes()
+}
+
+fn has_opaque(record: &EncodedRecord) -> bool {
+    let is_opaque = |value: &Value| value.tag == Tag::Opaque;
+    match record {
+        Record::Set { value, .. } => is_opaque(value),
+        _ => record.event().is_some_and(|event| event.values().any(is_opaque)),
+    }
+}
+
+fn room(record: &EncodedRecord) -> usize {
+    const NUMBERS: usize = 32;
+    NUMBERS
+        + match record {
+            Record::Set { key, value } => key.len() + room_for_value(value),
+            Record::Delete { key } => key.len(),
+            Record::Retried { failure, .. } => failure.text.len(),
+            _ => record.event().map_or(0, |event| room_for_event(event) + room_for_names(event)),
+        }
+}
+
+fn room_for_names(event: &EncodedEvent) -> usize {
+    let classes = event.values().filter_map(|value| value.class.as_deref()).map(str::len).sum::<usize>();
+    event.class.len() + classes + event.field_names().map(str::len).sum::<usize>()
+}
+
+/// The kinds of records, by their numbers.
+mod kind {
+    pub const SET: u64 = 1;
+    pub const DELETE: u64 = 2;
+    pub const QUEUED: u64 = 3;
+    pub const STARTED: u64 = 4;
+    pub const FINISHED: u64 = 5;
+    pub const RETRIED: u64 = 6;
+    pub const DUE: u64 = 7;
+    pub const SENT: u64 = 8;
+    pub const ASKED: u64 = 9;
+    pub const WAITING: u64 = 10;
+    pub const WAIT_OVER: u64 = 11;
+    pub const RECEIVED: u64 = 12;
+    pub const RECEIVED_KEPT: u64 = 13;
+    pub const RETURNED: u64 = 14;
+    pub const GROUPED: u64 = 15;
+    pub const COLLECTED: u64 = 16;
+    pub const KEPT: u64 = 17;
+    pub const KEPT_TAKEN: u64 = 18;
+    pub const HELD: u64 = 19;
+    pub const RELEASED: u64 = 20;
+    pub const PUBLISHED: u64 = 21;
+    pub const PAUSED: u64 = 22;
+    pub const RESUMED: u64 = 23;
+    pub const ENDED: u64 = 24;
+}
+
+fn key_place(seq: u64, key: &str) -> Place<'_> {
+    Place { at: At::Record { seq, kind: "state" }, owner: "", name: Some(key) }
+}
+
+fn write<'a>(to: &mut Writer<'a>, number: u64, record: &'a EncodedRecord) -> Result<(), FormatError> {
+    let at = |kind| At::Record { seq: number, kind };
+    match record {
+        Record::Set { key, value } => {
+            to.record(kind::SET, &[], 2)?;
+            to.text(key)?;
+            to.value(value, &key_place(number, key))
+        }
+        Record::Delete { key } => {
+            to.record(kind::DELETE, &[], 1)?;
+            to.text(key)
+        }
+        Record::Queued { seq, step, event } => {
+            to.record(kind::QUEUED, &[*seq, step.0.into()], 1)?;
+            to.event(event, at("queued"))
+        }
+        Record::Started { seq, at } => to.record(kind::STARTED, &[*seq, *at], 0),
+        Record::Finished { seq, at } => to.record(kind::FINISHED, &[*seq, *at], 0),
+        Record::Retried { seq, failure, due } => {
+            to.record(kind::RETRIED, &[*seq, failure.attempt.into(), *due], 1)?;
+            to.text(&failure.text)
+        }
+        Record::Due { seq } => to.record(kind::DUE, &[*seq], 0),
+        Record::Sent { seq, digest } => to.record(kind::SENT, &[*seq, *digest], 0),
+        Record::Asked { seq, place, wanted, at } => {
+            to.record(kind::ASKED, &[*seq, *place, *at], 2)?;
+            to.wanted(*wanted);
+            Ok(())
+        }
+        Record::Waiting { wait, waiting } => {
+            to.record(kind::WAITING, &[*wait, waiting.seq], 2)?;
+            to.maybe_name(waiting.class.as_ref())?;
+            to.maybe_uint(waiting.due);
+            Ok(())
+        }
+        Record::WaitOver { wait } => to.record(kind::WAIT_OVER, &[*wait], 0),
+        Record::Received { seq, event } => {
+            to.record(kind::RECEIVED, &[*seq], 1)?;
+            to.event(event, at("received"))
+        }
+        Record::ReceivedKept { seq, number } => to.record(kind::RECEIVED_KEPT, &[*seq, *number], 0),
+        Record::Returned { seq, place } => to.record(kind::RETURNED, &[*seq, *place], 0),
+        Record::Grouped { group, step, key, expected } => {
+            to.record(kind::GROUPED, &[*group, step.0.into()], 2)?;
+            to.maybe_text(key.as_deref())?;
+            to.expected(expected)
+        }
+        Record::Collected { seq, group, class, event } => {
+            to.record(kind::COLLECTED, &[*seq, *group], 2)?;
+            to.name(class)?;
+            to.event(event, at("collected"))
+        }
+        Record::Kept { number, event } => {
+            to.record(kind::KEPT, &[*number], 1)?;
+            to.event(event, at("kept"))
+        }
+        Record::KeptTaken { number } => to.record(kind::KEPT_TAKEN, &[*number], 0),
+        Record::Held { is_from_outside, event } => {
+            to.record(kind::HELD, &[], 2)?;
+            to.bool(*is_from_outside);
+            to.event(event, at("held"))
+        }
+        Record::Released => to.record(kind::RELEASED, &[], 0),
+        Record::Published { event } => {
+            to.record(kind::PUBLISHED, &[], 1)?;
+            to.event(event, at("published"))
+        }
+        Record::Paused => to.record(kind::PAUSED, &[], 0),
+        Record::Resumed => to.record(kind::RESUMED, &[], 0),
+        Record::Ended => to.record(kind::ENDED, &[], 0),
+    }
+}
+
+fn read(from: &mut Reader<'_>, number: u64) -> Result<EncodedRecord, FormatError> {
+    let at = |kind| At::Record { seq: number, kind };
+    let length = from.array()?;
+    let kind = from.uint()?;
+    let parts = parts(kind).ok_or_else(|| from.malformed("there is no such record"))?;
+    if length != 1 + parts {
+        return Err(from.malformed("a record has the wrong length"));
+    }
+    Ok(match kind {
+        kind::SET => {
+            let key = from.text()?;
+            Record::Set { key: key.into(), value: from.value(&key_place(number, key))? }
+        }
+        kind::DELETE => Record::Delete { key: from.text()?.into() },
+        kind::QUEUED => {
+            Record::Queued { seq: from.uint()?, step: StepId(from.small_uint()?), event: from.event(at("queued"))? }
+        }
+        kind::STARTED => Record::Started { seq: from.uint()?, at: from.uint()? },
+        kind::FINISHED => Record::Finished { seq: from.uint()?, at: from.uint()? },
+        kind::RETRIED => {
+            let (seq, attempt, due) = (from.uint()?, from.small_uint()?, from.uint()?);
+            Record::Retried { seq, failure: Failure { attempt, text: from.text()?.into() }, due }
+        }
+        kind::DUE => Record::Due { seq: from.uint()? },
+        kind::SENT => Record::Sent { seq: from.uint()?, digest: from.uint()? },
+        kind::ASKED => {
+            let (seq, place, at) = (from.uint()?, from.uint()?, from.uint()?);
+            Record::Asked { seq, place, wanted: from.wanted()?, at }
+        }
+        kind::WAITING => {
+            let (wait, seq) = (from.uint()?, from.uint()?);
+            let (class, due) = (from.maybe(Reader::name)?, from.maybe(Reader::uint)?);
+            Record::Waiting { wait, waiting: Waiting { seq, class, due } }
+        }
+        kind::WAIT_OVER => Record::WaitOver { wait: from.uint()? },
+        kind::RECEIVED => Record::Received { seq: from.uint()?, event: from.event(at("received"))? },
+        kind::RECEIVED_KEPT => Record::ReceivedKept { seq: from.uint()?, number: from.uint()? },
+        kind::RETURNED => Record::Returned { seq: from.uint()?, place: from.uint()? },
+        kind::GROUPED => Record::Grouped {
+            group: from.uint()?,
+            step: StepId(from.small_uint()?),
+            key: from.maybe(|from| Ok(from.text()?.into()))?,
+            expected: from.expected()?,
+        },
+        kind::COLLECTED => Record::Collected {
+            seq: from.uint()?,
+            group: from.uint()?,
+            class: from.name()?,
+            event: from.event(at("collected"))?,
+        },
+        kind::KEPT => Record::Kept { number: from.uint()?, event: from.event(at("kept"))? },
+        kind::KEPT_TAKEN => Record::KeptTaken { number: from.uint()? },
+        kind::HELD => Record::Held { is_from_outside: from.bool()?, event: from.event(at("held"))? },
+        kind::RELEASED => Record::Released,
+        kind::PUBLISHED => Record::Published { event: from.event(at("published"))? },
+        kind::PAUSED => Record::Paused,
+        kind::RESUMED => Record::Resumed,
+        kind::ENDED => Record::Ended,
+        _ => return Err(from.malformed("there is no such record")),
+    })
+}
+
+/// Of how many parts a kind of record consists.
+fn parts(kind: u64) -> Option<usize> {
+    Some(match kind {
+        kind::RELEASED | kind::PAUSED | kind::RESUMED | kind::ENDED => 0,
+        kind::DELETE | kind::DUE | kind::WAIT_OVER | kind::KEPT_TAKEN | kind::PUBLISHED => 1,
+        kind::SET | kind::STARTED | kind::FINISHED | kind::SENT | kind::RECEIVED | kind::RECEIVED_KEPT => 2,
+        kind::RETURNED | kind::KEPT | kind::HELD => 2,
+        kind::QUEUED => 3,
+        kind::RETRIED | kind::WAITING | kind::GROUPED | kind::COLLECTED => 4,
+        kind::ASKED => 5,
+        _ => return None,
+    })
+}

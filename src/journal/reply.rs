@@ -1,0 +1,189 @@
+//! What a journal answers.
+
+use super::request::{Digest, EntryId, EntryNumber, OwnerId, Phase, Status};
+use crate::run_id::RunId;
+use crate::timers::Time;
+
+/// What a journal knows of a run without reading its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunRow {
+    /// Its name.
+    pub id: RunId,
+    /// The name of its workflow.
+    pub workflow: String,
+    /// Its second name, unique in its workflow.
+    pub key: Option<String>,
+    /// What it started with.
+    pub input: Digest,
+    /// When it was made.
+    pub created: Time,
+    /// When it was written last.
+    pub updated: Time,
+    /// When it was over, if it is.
+    pub finished: Option<Time>,
+    /// How far it is.
+    pub status: Status,
+    /// Who executes it. A process that lost its lease does not.
+    pub owner: Option<OwnerId>,
+    /// How many times it was claimed.
+    pub epoch: u64,
+    /// The sequence number of its last record.
+    pub seq: u64,
+    /// How many entries its inbox has.
+    pub inbox: u64,
+    /// The number of the last entry of its stream; 0 before the first.
+    pub published: u64,
+    /// How many entries of its stream are kept.
+    pub stream_limit: u64,
+}
+
+/// An entry of a run's inbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The number by which a commit consumes it.
+    pub number: EntryNumber,
+    /// The run.
+    pub run: RunId,
+    /// The name that the sender gave it.
+    pub id: EntryId,
+    /// What it is.
+    pub kind: u8,
+    /// When it was sent.
+    pub at: Time,
+    /// What it says.
+    pub body: Vec<u8>,
+}
+
+/// All that is needed to go on with a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The run.
+    pub run: RunRow,
+    /// The last checkpoint, and the sequence number of the last record that it stands for.
+    pub checkpoint: Option<(u64, Vec<u8>)>,
+    /// The records behind it, in order, up to `run.seq`.
+    pub records: Vec<Vec<u8>>,
+    /// The inbox, in order.
+    pub inbox: Vec<Entry>,
+}
+
+/// What a claim took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// The runs, in their new epochs.
+    pub runs: Vec<RunRow>,
+    /// Whether the limit was reached: there may be more.
+    pub more: bool,
+}
+
+/// When a claim is worth while.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Next {
+    /// When the next run that nobody executes is due; a time that has passed if one can be claimed at once.
+    pub due: Option<Time>,
+    /// When the next lease ends, unless it is renewed. It may be the asker's own.
+    pub lapse: Option<Time>,
+}
+
+/// What a poll found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Polled {
+    /// The entries, in order.
+    pub entries: Vec<Entry>,
+    /// Where the next poll goes on.
+    pub cursor: EntryNumber,
+    /// Whether the limit was reached: there may be more.
+    pub more: bool,
+}
+
+/// A piece of a run's stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamRead {
+    /// The entries and their numbers, in order.
+    pub entries: Vec<(u64, Vec<u8>)>,
+    /// How many entries, from the one that was asked for, are no longer kept.
+    pub missed: u64,
+    /// The number of the last entry that was published.
+    pub published: u64,
+    /// Whether the run is over: nothing comes behind `published`.
+    pub ended: bool,
+}
+
+/// An answer; which one belongs to which request is said there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// The run is made.
+    Created {
+        /// 1 if it was made for an owner, else 0.
+        epoch: u64,
+    },
+    /// There is such a run. Whether it is the same is seen by the input.
+    Exists {
+        /// The run.
+        id: RunId,
+        /// What it started with.
+        input: Digest,
+    },
+    /// The commit is written.
+    Appended {
+        /// The sequence number of the run's last record.
+        seq: u64,
+    },
+    /// The run goes on.
+    Reopened {
+        /// Its epoch.
+        epoch: u64,
+        /// The sequence number of its last record.
+        seq: u64,
+    },
+    /// What a claim took.
+    Claimed(Claimed),
+    /// When the next claim is worth while.
+    Next(Next),
+    /// The message is in the inbox.
+    Sent {
+        /// False if it had been sent before.
+        new: bool,
+    },
+    /// What a poll found.
+    Polled(Polled),
+    /// All that is needed to go on.
+    Loaded(Box<Loaded>),
+    /// One run.
+    Run {
+        /// The run.
+        run: Box<RunRow>,
+        /// Its result or error, if it is over.
+        outcome: Option<Vec<u8>>,
+    },
+    /// A page of runs.
+    Listed(Vec<RunRow>),
+    /// Records and their sequence numbers.
+    Records {
+        /// The records, in order.
+        records: Vec<(u64, Vec<u8>)>,
+        /// The number of the last record that a checkpoint has replaced; 0 if none was.
+        folded: u64,
+    },
+    /// A piece of a stream.
+    Stream(StreamRead),
+    /// So many runs were forgotten.
+    Pruned {
+        /// How many.
+        runs: usize,
+    },
+}
+
+impl RunRow {
+    /// Whether the run is over.
+    pub fn is_over(&self) -> bool {
+        self.status.phase.is_over()
+    }
+
+    /// How far it is.
+    pub fn phase(&self) -> Phase {
+        self.status.phase
+    }
+}

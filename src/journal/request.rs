@@ -1,0 +1,305 @@
+//! What can be asked of a journal.
+
+use std::fmt;
+
+use crate::run_id::RunId;
+use crate::timers::Time;
+
+/// Names a process that executes runs: random, made once in its life.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OwnerId(pub [u8; 16]);
+
+/// Names a message; the same name is delivered once.
+pub type EntryId = [u8; 16];
+
+/// The place of an entry among all entries of all inboxes; grows.
+pub type EntryNumber = u64;
+
+/// A digest of a run's input. The journal only compares it.
+pub type Digest = [u8; 32];
+
+/// How far a run is, as far as the journal must know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Phase {
+    /// It can go on at once.
+    #[default]
+    Ready = 0,
+    /// It can go on when it is due, or when something is sent to it.
+    Waiting = 1,
+    /// Somebody holds it; like waiting.
+    Paused = 2,
+    /// Over, with a result.
+    Completed = 3,
+    /// Over, with an error.
+    Failed = 4,
+    /// Over, since somebody asked for it.
+    Cancelled = 5,
+}
+
+impl Phase {
+    /// Every phase, in the order of its number.
+    pub const ALL: [Self; 6] =
+        [Self::Ready, Self::Waiting, Self::Paused, Self::Completed, Self::Failed, Self::Cancelled];
+
+    /// Whether the run is over.
+    pub fn is_over(self) -> bool {
+        self >= Self::Completed
+    }
+}
+
+/// How far a run is after a commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// How far.
+    pub phase: Phase,
+    /// When it goes on at the latest; of no meaning when it is over.
+    pub due: Option<Time>,
+}
+
+/// What one commit writes: all of it or nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// The time of the commit.
+    pub at: Time,
+    /// The new records. They take the sequence numbers behind the run's last.
+    pub records: Vec<Vec<u8>>,
+    /// New entries of the stream: numbers that grow, all of them above those of earlier commits.
+    pub published: Vec<(u64, Vec<u8>)>,
+    /// Entries of the inbox that are dealt with by this commit.
+    pub consumed: Vec<EntryNumber>,
+    /// The state after this commit. It takes the place of every record up to and including this commit's.
+    pub checkpoint: Option<Vec<u8>>,
+    /// How far the run is now.
+    pub status: Status,
+    /// The result or the error of a run that is over.
+    pub outcome: Option<Vec<u8>>,
+    /// Whether the run is handed back: any process may claim it.
+    pub release: bool,
+}
+
+/// A run that is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRun {
+    /// Its name. Lists are ordered by it.
+    pub id: RunId,
+    /// The name of its workflow.
+    pub workflow: String,
+    /// A second name, unique in its workflow.
+    pub key: Option<String>,
+    /// What it starts with.
+    pub input: Digest,
+    /// When it was made.
+    pub created: Time,
+    /// How many entries of its stream are kept; at least one.
+    pub stream_limit: u64,
+}
+
+/// What is put into a run's inbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its name.
+    pub id: EntryId,
+    /// What it is (an event, a wish to cancel, …); the journal hands it on.
+    pub kind: u8,
+    /// What it says.
+    pub body: Vec<u8>,
+}
+
+/// Which runs to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only those of this workflow.
+    pub workflow: Option<String>,
+    /// Only those that are this far.
+    pub phase: Option<Phase>,
+    /// Only those that were made at this time or later, by the time in their id (milliseconds).
+    pub since: Option<Time>,
+    /// Only those behind this one: the last of the page before.
+    pub after: Option<RunId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A request. What answers it is said with each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A process announces itself: `Done`. One lease stands for all of its runs, so that renewing costs the same
+    /// whatever their number.
+    Enlist {
+        /// The process.
+        owner: OwnerId,
+        /// Until when it is taken to live.
+        lease_until: Time,
+    },
+    /// A process goes on: `Done`, or `LeaseLost` once others may have taken its runs.
+    Renew {
+        /// The process.
+        owner: OwnerId,
+        /// Until when it is taken to live.
+        lease_until: Time,
+    },
+    /// A process hands back its lease and all of its runs, in constant time: `Done`.
+    Release {
+        /// The process.
+        owner: OwnerId,
+    },
+    /// Makes a run: `Created`, or `Exists` if there is one of this id or of this workflow and key.
+    Create {
+        /// The run.
+        run: NewRun,
+        /// Who executes it (with epoch 1); nobody: whoever claims it.
+        owner: Option<OwnerId>,
+        /// What is written first.
+        commit: Commit,
+    },
+    /// Goes on with a run: `Appended`, or `Conflict` unless the run has this epoch, its owner lives, and its
+    /// last record has this number.
+    Append {
+        /// The run.
+        run: RunId,
+        /// The epoch in which it was claimed.
+        epoch: u64,
+        /// The sequence number of the run's last record.
+        after: u64,
+        /// What is written.
+        commit: Commit,
+    },
+    /// Makes a run that is over go on: `Reopened`, or `Conflict` if it is not over or has another last record.
+    Reopen {
+        /// The run.
+        run: RunId,
+        /// The sequence number of its last record.
+        after: u64,
+        /// Who executes it; nobody: whoever claims it.
+        owner: Option<OwnerId>,
+        /// What is written.
+        commit: Commit,
+    },
+    /// Takes over runs that nobody executes and that have something to do (they are ready or due, or their inbox
+    /// is not empty), of these workflows: `Claimed`. A run that merely waits is left where it is.
+    Claim {
+        /// Who takes them.
+        owner: OwnerId,
+        /// The workflows that it knows.
+        workflows: Vec<String>,
+        /// The time: processes whose lease ended before it have lost their runs.
+        now: Time,
+        /// At most so many.
+        limit: usize,
+    },
+    /// When the next claim is worth while: `Next`.
+    NextDue {
+        /// The workflows that the asker knows.
+        workflows: Vec<String>,
+    },
+    /// Puts a message into the inbox of a run: `Sent`, `UnknownRun` or `RunEnded`. A message is known again by
+    /// its id among the undelivered and the last [`DEDUPE_WINDOW`](Self::DEDUPE_WINDOW) delivered ones of its run.
+    Send {
+        /// The run.
+        run: RunId,
+        /// The message.
+        message: Message,
+        /// The time.
+        now: Time,
+    },
+    /// New entries in the inboxes of the runs of this process: `Polled`. An entry is gone only when a commit has
+    /// consumed it, so it may come again through `Load`.
+    Poll {
+        /// The process.
+        owner: OwnerId,
+        /// The cursor of the last answer; 0 at first.
+        after: EntryNumber,
+        /// At most so many.
+        limit: usize,
+    },
+    /// All that is needed to go on with a run: `Loaded`. Costs what its state costs, not its history.
+    Load {
+        /// The run.
+        run: RunId,
+    },
+    /// One run and its outcome: `Run`.
+    Get {
+        /// The run.
+        run: RunId,
+    },
+    /// Runs, newest first (by id): `Listed`. Paging is stable: no run comes twice, none that was there is left out.
+    List {
+        /// Which.
+        filter: Filter,
+    },
+    /// The records of a run that no checkpoint has replaced: `Records`.
+    Records {
+        /// The run.
+        run: RunId,
+        /// Only those behind this one.
+        after: u64,
+        /// At most so many.
+        limit: usize,
+    },
+    /// The stream of a run: `Stream`.
+    ReadStream {
+        /// The run.
+        run: RunId,
+        /// Only the entries behind this one.
+        after: u64,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Forgets a run: `Done`, or `RunActive` while a living process has it.
+    Delete {
+        /// The run.
+        run: RunId,
+    },
+    /// Forgets runs that were over before a time, the oldest first: `Pruned`.
+    Prune {
+        /// The time.
+        finished_before: Time,
+        /// At most so many.
+        limit: usize,
+    },
+}
+
+impl Request {
+    /// How many delivered messages of a run are known again when they are sent once more.
+    pub const DEDUPE_WINDOW: u64 = 4096;
+
+    /// About how much memory the request takes.
+    pub fn bytes(&self) -> usize {
+        const FIXED: usize = size_of::<Request>();
+        FIXED
+            + match self {
+                Self::Create { run, commit, .. } => {
+                    run.workflow.len() + run.key.as_ref().map_or(0, String::len) + commit.bytes()
+                }
+                Self::Append { commit, .. } | Self::Reopen { commit, .. } => commit.bytes(),
+                Self::Send { message, .. } => message.body.len(),
+                Self::Claim { workflows, .. } | Self::NextDue { workflows } => workflows.iter().map(String::len).sum(),
+                _ => 0,
+            }
+    }
+}
+
+impl Commit {
+    /// About how much memory its parts take.
+    pub fn bytes(&self) -> usize {
+        const EACH: usize = size_of::<(u64, Vec<u8>)>();
+        self.records.iter().map(|record| record.len() + EACH).sum::<usize>()
+            + self.published.iter().map(|(_, body)| body.len() + EACH).sum::<usize>()
+            + self.consumed.len() * size_of::<EntryNumber>()
+            + self.checkpoint.as_ref().map_or(0, Vec::len)
+            + self.outcome.as_ref().map_or(0, Vec::len)
+    }
+}
+
+impl fmt::Debug for OwnerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OwnerId({self})")
+    }
+}
+
+impl fmt::Display for OwnerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}

@@ -1,0 +1,146 @@
+//! What a commit does to a run's row. Every backend asks here, so that they cannot differ.
+
+use super::error::JournalError;
+use super::reply::RunRow;
+use super::request::{Commit, EntryNumber, Message, NewRun, OwnerId, Status};
+use crate::run_id::RunId;
+use crate::timers::Time;
+
+/// The most bytes of one commit or message. SQLite stores no more than 10^9 bytes in one place.
+pub(super) const MAX_BYTES: usize = 900_000_000;
+
+/// The row of a run before its first commit.
+pub(super) fn new_row(run: NewRun) -> RunRow {
+    RunRow {
+        id: run.id,
+        workflow: run.workflow,
+        key: run.key,
+        input: run.input,
+        created: run.created,
+        updated: run.created,
+        finished: None,
+        status: Status::default(),
+        owner: None,
+        epoch: 0,
+        seq: 0,
+        inbox: 0,
+        published: 0,
+        stream_limit: run.stream_limit.max(1),
+    }
+}
+
+/// Refuses a commit that cannot be written, before anything of it is: a request that fails for its own reason
+/// must leave nothing behind in the transaction that it shares with others.
+pub(super) fn check(row: &RunRow, commit: &Commit) -> Result<(), JournalError> {
+    let invalid = |why| Err(JournalError::Invalid { run: row.id, why });
+    check_size(row.id, commit.bytes())?;
+    let mut last = row.published;
+    for &(number, _) in &commit.published {
+        if number <= last {
+            return invalid("the numbers of published entries must grow");
+        }
+        last = number;
+    }
+    if last > i64::MAX as u64 {
+        return invalid("the number of a published entry is beyond 2^63");
+    }
+    if has_twice(&commit.consumed) {
+        return invalid("an entry of the inbox is consumed twice");
+    }
+    if commit.outcome.is_some() && !commit.status.phase.is_over() {
+        return invalid("only a run that is over has an outcome");
+    }
+    Ok(())
+}
+
+/// Refuses a message that cannot be stored.
+pub(super) fn check_message(run: RunId, message: &Message) -> Result<(), JournalError> {
+    check_size(run, message.body.len())
+}
+
+fn check_size(run: RunId, bytes: usize) -> Result<(), JournalError> {
+    if bytes > MAX_BYTES {
+        return Err(JournalError::TooLarge { run, bytes, limit: MAX_BYTES });
+    }
+    Ok(())
+}
+
+fn has_twice(numbers: &[EntryNumber]) -> bool {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_unstable();
+    sorted.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// The error of consuming an entry that is not there.
+pub(super) fn not_in_inbox(run: RunId) -> JournalError {
+    JournalError::Invalid { run, why: "a consumed entry is not in the run's inbox" }
+}
+
+/// Writes what the commit says into the row.
+pub(super) fn apply(row: &mut RunRow, commit: &Commit) {
+    row.seq += commit.records.len() as u64;
+    row.published = commit.published.last().map_or(row.published, |&(number, _)| number);
+    row.inbox -= commit.consumed.len() as u64;
+    row.updated = commit.at;
+    row.status = commit.status;
+    row.finished = None;
+    if row.is_over() {
+        row.status.due = None;
+        row.finished = Some(commit.at);
+    }
+    if commit.release || row.is_over() {
+        row.owner = None;
+    }
+}
+
+/// The number of the last stream entry that is no longer kept.
+pub(super) fn forgotten(row: &RunRow) -> u64 {
+    row.published.saturating_sub(row.stream_limit)
+}
+
+/// The smallest id of a run that was made at this time or later.
+pub(super) fn first_id(since: Time) -> RunId {
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&(since.div_ceil(1000)).to_be_bytes()[2..]);
+    RunId::from_bytes(bytes)
+}
+
+/// From when on the run has something to do; nothing if it merely waits or is over.
+pub(super) fn wake(row: &RunRow) -> Option<Time> {
+    match row.status.phase {
+        phase if phase.is_over() => None,
+        super::Phase::Ready => Some(0),
+        _ if row.inbox > 0 => Some(0),
+        _ => row.status.due,
+    }
+}
+
+/// Whether the run may be appended to. A process that lost its lease is no owner any more.
+pub(super) fn check_turn(row: &RunRow, epoch: u64, after: u64) -> Result<(), JournalError> {
+    match row.owner {
+        Some(_) if row.epoch == epoch && row.seq == after => Ok(()),
+        _ => Err(JournalError::Conflict(row.id)),
+    }
+}
+
+/// Makes a run that is over go on.
+pub(super) fn reopen(row: &mut RunRow, after: u64, owner: Option<OwnerId>) -> Result<(), JournalError> {
+    if !row.is_over() || row.seq != after {
+        return Err(JournalError::Conflict(row.id));
+    }
+    row.status = Status::default();
+    give(row, owner);
+    Ok(())
+}
+
+/// Gives the run to a process, in a new epoch.
+pub(super) fn give(row: &mut RunRow, owner: Option<OwnerId>) {
+    row.owner = owner;
+    row.epoch += u64::from(owner.is_some());
+}
+
+/// The workflows of a claim, each once: a run must not be claimed twice by one request.
+pub(super) fn distinct(workflows: &[String]) -> impl Iterator<Item = &str> {
+    let is_first = move |&(at, name): &(usize, &String)| !workflows[..at].contains(name);
+    workflows.iter().enumerate().filter(is_first).map(|(_, name)| name.as_str())
+}

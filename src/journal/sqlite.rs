@@ -1,0 +1,86 @@
+//! A journal in a file, by SQLite: one machine, any number of processes.
+//!
+//! - `open`: the file, its settings, and who else may have written it.
+//! - `schema`: the tables; what a newer version changes.
+//! - `batch`: one transaction for all that waits.
+//! - `runs`, `commits`, `owners`, `inbox`, `read`: what each request does in it.
+//! - [`secret`]: the file beside the database that holds the key of signatures.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::error::JournalError;
+use super::worker::Worker;
+use super::{Journal, OnBatch};
+
+mod batch;
+mod commits;
+mod failure;
+mod inbox;
+mod open;
+mod owners;
+#[cfg(test)]
+mod plans;
+mod read;
+mod runs;
+mod schema;
+pub mod secret;
+
+pub use schema::{APPLICATION_ID, VERSION};
+
+/// How to open a file. The default is what almost everybody wants.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long to wait for another process that has the database locked.
+    pub patience: Duration,
+    /// How many pages of the write-ahead log may wait to be copied into the database. More make a commit cheaper on
+    /// average, since pages that are written often are copied once, and recovery from a crash dearer.
+    pub wal_pages: u32,
+    /// The name of a registered SQLite VFS to go through, instead of the default one.
+    pub vfs: Option<String>,
+    /// When SQLite waits for the disk.
+    #[doc(hidden)]
+    pub synchronous: Synchronous,
+}
+
+/// When SQLite waits for the disk. Only `Full` keeps the journal's promises: the others are there for the tests to
+/// show that they see a promise broken.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub enum Synchronous {
+    /// Never.
+    Off = 0,
+    /// Before the log is copied into the database.
+    Normal = 1,
+    /// At every commit as well.
+    Full = 2,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { patience: Duration::from_secs(10), wal_pages: 4000, vfs: None, synchronous: Synchronous::Full }
+    }
+}
+
+/// Opens the journal in a file, which is made if it is not there.
+pub fn open(path: &Path, options: &Options, on_batch: OnBatch) -> Result<Box<dyn Journal>, JournalError> {
+    let sqlite = Sqlite::open(path, options)?;
+    let worker = Worker::start(sqlite, on_batch);
+    Ok(Box::new(worker.map_err(|error| JournalError::Io { path: path.into(), cause: error.to_string() })?))
+}
+
+/// The connection of one process, used by the journal's thread only.
+struct Sqlite {
+    path: PathBuf,
+    connection: Connection,
+    // What broke it. Nothing is acknowledged any more, since what SQLite holds in memory may differ from the disk.
+    failed: Option<JournalError>,
+    wal_pages: u32,
+    // About how many pages were written since the log's length was looked at.
+    unlooked: usize,
+    // `PRAGMA data_version` when it was looked at last.
+    seen: i64,
+}

@@ -1,0 +1,144 @@
+//! One transaction for everything that waits.
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+use super::failure::{Failure, explain, is_busy};
+use super::{Sqlite, commits, inbox, owners, read, runs};
+use crate::journal::worker::Backend;
+use crate::journal::{JournalError, Outcome, Reply, Request};
+
+/// After about how many pages the length of the log is looked at: that takes as long as a small request.
+const LOOK_EVERY: usize = 128;
+
+pub(super) type Answer = Result<Reply, Failure>;
+
+impl Backend for Sqlite {
+    fn carry_out(&mut self, requests: Vec<Request>) -> Vec<Outcome> {
+        let count = requests.len();
+        let error = match &self.failed {
+            Some(cause) => JournalError::Failed { cause: cause.clone().into() },
+            None => match self.transact(&requests) {
+                Ok(answers) => return answers,
+                Err(error) => error,
+            },
+        };
+        vec![Err(error); count]
+    }
+
+    fn has_changed(&mut self) -> bool {
+        if self.failed.is_some() {
+            return false;
+        }
+        match self.data_version() {
+            Ok(version) => version != std::mem::replace(&mut self.seen, version),
+            Err(error) => {
+                self.fail(&error);
+                false
+            }
+        }
+    }
+
+    // The answers are out: the next commit waits for the checkpoint, but none that was made.
+    fn tidy(&mut self) {
+        if self.failed.is_none()
+            && let Err(error) = self.checkpoint()
+        {
+            self.fail(&error);
+        }
+    }
+}
+
+impl Sqlite {
+    // Nothing of a transaction is acknowledged before all of it is on disk.
+    fn transact(&mut self, requests: &[Request]) -> Result<Vec<Outcome>, JournalError> {
+        // IMMEDIATE: a transaction that turned from reading to writing could find that it has read old data.
+        self.unlooked += requests.iter().map(|request| 1 + request.bytes() / 4096).sum::<usize>();
+        let begin = if requests.iter().any(is_write) { "BEGIN IMMEDIATE" } else { "BEGIN" };
+        let result = self.execute(begin).and_then(|()| {
+            let answers = requests.iter().map(|request| self.answer(request)).collect::<rusqlite::Result<_>>()?;
+            self.execute("COMMIT")?;
+            Ok(answers)
+        });
+        result.map_err(|error| self.fail(&error))
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+
+    // A request that was refused has written nothing, so the others of the transaction go on.
+    fn answer(&self, request: &Request) -> rusqlite::Result<Outcome> {
+        match carry_out(&self.connection, request) {
+            Ok(reply) => Ok(Ok(reply)),
+            Err(Failure::Refused(error)) => Ok(Err(error)),
+            Err(Failure::Broken(error)) => Err(error),
+        }
+    }
+
+    // A lock that was not had has broken nothing. After anything else nobody knows what is on the disk.
+    fn fail(&mut self, error: &rusqlite::Error) -> JournalError {
+        let explained = explain(&self.path, error);
+        if !self.connection.is_autocommit() {
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+        if !is_busy(error) {
+            self.failed = Some(explained.clone());
+            // What failed to be written once is left to whoever opens the file next.
+            let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        }
+        explained
+    }
+
+    pub(super) fn data_version(&self) -> rusqlite::Result<i64> {
+        self.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+    }
+
+    fn checkpoint(&mut self) -> rusqlite::Result<()> {
+        if self.unlooked < LOOK_EVERY.min(self.wal_pages as usize) {
+            return Ok(());
+        }
+        self.unlooked = 0;
+        let state = |row: &rusqlite::Row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+        let (pages, copied) = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], state)?;
+        if pages - copied >= i64::from(self.wal_pages) {
+            self.connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], state)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_write(request: &Request) -> bool {
+    !matches!(
+        request,
+        Request::NextDue { .. }
+            | Request::Poll { .. }
+            | Request::Load { .. }
+            | Request::Get { .. }
+            | Request::List { .. }
+            | Request::Records { .. }
+            | Request::ReadStream { .. }
+    )
+}
+
+fn carry_out(db: &Connection, request: &Request) -> Answer {
+    match request {
+        Request::Enlist { owner, lease_until } => owners::enlist(db, *owner, *lease_until),
+        Request::Renew { owner, lease_until } => owners::renew(db, *owner, *lease_until),
+        Request::Release { owner } => owners::release(db, *owner),
+        Request::Create { run, owner, commit } => commits::create(db, run, *owner, commit),
+        Request::Append { run, epoch, after, commit } => commits::append(db, *run, *epoch, *after, commit),
+        Request::Reopen { run, after, owner, commit } => commits::reopen(db, *run, *after, *owner, commit),
+        Request::Claim { owner, workflows, now, limit } => owners::claim(db, *owner, workflows, *now, *limit),
+        Request::NextDue { workflows } => owners::next_due(db, workflows),
+        Request::Send { run, message, now } => inbox::send(db, *run, message, *now),
+        Request::Poll { owner, after, limit } => inbox::poll(db, *owner, *after, *limit),
+        Request::Load { run } => read::load(db, *run),
+        Request::Get { run } => read::get(db, *run),
+        Request::List { filter } => read::list(db, filter),
+        Request::Records { run, after, limit } => read::records(db, *run, *after, *limit),
+        Request::ReadStream { run, after, limit } => read::stream(db, *run, *after, *limit),
+        Request::Delete { run } => runs::delete(db, *run),
+        Request::Prune { finished_before, limit } => runs::prune(db, *finished_before, *limit),
+    }
+}

@@ -1,0 +1,156 @@
+//! Commits: what a run appends to its log, and all that changes with it.
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, ToSql};
+
+use super::batch::Answer;
+use super::failure::Failure;
+use super::runs::{self, Stored, sql};
+use super::{inbox, owners};
+use crate::journal::{Commit, NewRun, OwnerId, Reply, rules};
+use crate::run_id::RunId;
+
+pub(super) fn create(db: &Connection, new: &NewRun, owner: Option<OwnerId>, commit: &Commit) -> Answer {
+    if let Some(there) = existing(db, new)? {
+        return Ok(there);
+    }
+    let mut owner_number = owners::living(db, owner)?;
+    let mut row = rules::new_row(new.clone());
+    rules::check(&row, commit)?;
+    if !commit.consumed.is_empty() {
+        return Err(rules::not_in_inbox(row.id).into());
+    }
+    rules::give(&mut row, owner);
+    rules::apply(&mut row, commit);
+    if row.owner.is_none() {
+        owner_number = None;
+    }
+    let n = runs::insert(db, &row, owner_number, commit.outcome.as_deref())?;
+    write_log(db, n, row.seq, commit)?;
+    write_stream(db, n, rules::forgotten(&row), commit)?;
+    Ok(Reply::Created { epoch: row.epoch })
+}
+
+fn existing(db: &Connection, new: &NewRun) -> rusqlite::Result<Option<Reply>> {
+    let by_id = find(db, "SELECT id, input FROM runs WHERE id = ?1", &[new.id.as_bytes()])?;
+    let Some(key) = new.key.as_ref().filter(|_| by_id.is_none()) else {
+        return Ok(by_id);
+    };
+    find(db, "SELECT id, input FROM runs WHERE workflow = ?1 AND key = ?2", &[&new.workflow, key])
+}
+
+fn find(db: &Connection, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<Option<Reply>> {
+    let mut statement = db.prepare_cached(sql)?;
+    let exists = |row: &rusqlite::Row| Ok(Reply::Exists { id: RunId::from_bytes(row.get(0)?), input: row.get(1)? });
+    statement.query_row(parameters, exists).optional()
+}
+
+pub(super) fn append(db: &Connection, id: RunId, epoch: u64, after: u64, commit: &Commit) -> Answer {
+    let mut run = runs::find(db, id)?;
+    rules::check_turn(&run.row, epoch, after)?;
+    check(db, &run, commit)?;
+    let was = (run.row.phase(), run.owner);
+    write(db, &mut run, commit)?;
+    let moved = was != (run.row.phase(), run.owner) || run.wake != rules::wake(&run.row).map(sql);
+    if moved || commit.outcome.is_some() {
+        runs::update_place(db, &run, commit.outcome.as_deref())?;
+    }
+    Ok(Reply::Appended { seq: run.row.seq })
+}
+
+pub(super) fn reopen(db: &Connection, id: RunId, after: u64, owner: Option<OwnerId>, commit: &Commit) -> Answer {
+    let owner_number = owners::living(db, owner)?;
+    let mut run = runs::find(db, id)?;
+    rules::reopen(&mut run.row, after, owner)?;
+    check(db, &run, commit)?;
+    run.owner = owner_number;
+    write(db, &mut run, commit)?;
+    runs::update_place(db, &run, commit.outcome.as_deref())?;
+    Ok(Reply::Reopened { epoch: run.row.epoch, seq: run.row.seq })
+}
+
+fn check(db: &Connection, run: &Stored, commit: &Commit) -> Result<(), Failure> {
+    rules::check(&run.row, commit)?;
+    for &number in &commit.consumed {
+        if !inbox::has(db, run.n, number)? {
+            return Err(rules::not_in_inbox(run.row.id).into());
+        }
+    }
+    Ok(())
+}
+
+fn write(db: &Connection, run: &mut Stored, commit: &Commit) -> rusqlite::Result<()> {
+    rules::apply(&mut run.row, commit);
+    if run.row.owner.is_none() {
+        run.owner = None;
+    }
+    write_log(db, run.n, run.row.seq, commit)?;
+    write_stream(db, run.n, rules::forgotten(&run.row), commit)?;
+    inbox::consume(db, run, &commit.consumed)?;
+    runs::update(db, run)
+}
+
+// A checkpoint takes the place of the records, those of its own commit included.
+fn write_log(db: &Connection, n: i64, seq: u64, commit: &Commit) -> rusqlite::Result<()> {
+    if let Some(state) = &commit.checkpoint {
+        db.prepare_cached("DELETE FROM commits WHERE run = ?1")?.execute([n])?;
+        db.prepare_cached("INSERT OR REPLACE INTO checkpoints (run, seq, state) VALUES (?1, ?2, ?3)")?.execute((
+            n,
+            sql(seq),
+            state,
+        ))?;
+    } else if !commit.records.is_empty() {
+        db.prepare_cached("INSERT INTO commits (run, seq, records) VALUES (?1, ?2, ?3)")?.execute((
+            n,
+            sql(seq),
+            pack(&commit.records),
+        ))?;
+    }
+    Ok(())
+}
+
+// In the long run as many entries are deleted as are written.
+fn write_stream(db: &Connection, n: i64, forgotten: u64, commit: &Commit) -> rusqlite::Result<()> {
+    if commit.published.is_empty() {
+        return Ok(());
+    }
+    let mut insert = db.prepare_cached("INSERT INTO stream (run, number, body) VALUES (?1, ?2, ?3)")?;
+    for (number, body) in commit.published.iter().filter(|&&(number, _)| number > forgotten) {
+        insert.execute((n, sql(*number), body))?;
+    }
+    if forgotten > 0 {
+        db.prepare_cached("DELETE FROM stream WHERE run = ?1 AND number <= ?2")?.execute((n, sql(forgotten)))?;
+    }
+    Ok(())
+}
+
+/// The records of one commit as one blob: of each its length (32 bits, little endian) and its bytes. A row a
+/// commit is several times faster than a row a record.
+fn pack(records: &[Vec<u8>]) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(records.iter().map(|record| record.len() + 4).sum());
+    for record in records {
+        packed.extend_from_slice(&(record.len() as u32).to_le_bytes());
+        packed.extend_from_slice(record);
+    }
+    packed
+}
+
+/// The records of a packed blob.
+pub(super) fn unpack(mut packed: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut records = Vec::new();
+    while !packed.is_empty() {
+        let (record, rest) = first(packed).ok_or_else(malformed)?;
+        records.push(record.to_vec());
+        packed = rest;
+    }
+    Ok(records)
+}
+
+fn first(packed: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = packed.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+}
+
+fn malformed() -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, "the records of a commit are cut short".into())
+}

@@ -1,0 +1,57 @@
+//! From SQLite's errors to the journal's.
+
+use std::path::Path;
+
+use rusqlite::{Error, ErrorCode};
+
+use crate::journal::JournalError;
+
+/// Why a request, or the whole transaction, did not succeed.
+pub(super) enum Failure {
+    /// The request's own fault, found before it wrote anything.
+    Refused(JournalError),
+    /// SQLite's: the whole transaction fails.
+    Broken(Error),
+}
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+/// Whether the error says that another process has the lock.
+pub(super) fn is_busy(error: &Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// Says what an error of SQLite means for the journal in this file.
+pub(super) fn explain(path: &Path, error: &Error) -> JournalError {
+    let path = path.to_owned();
+    let cause = describe(error);
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => JournalError::Full { path },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::Locked { path },
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => JournalError::ReadOnly { path, cause },
+        Some(ErrorCode::NotADatabase) => JournalError::NotADatabase { path },
+        Some(ErrorCode::DatabaseCorrupt) => JournalError::Corrupt { path, cause },
+        // SQLite opens a file that it may not write for reading, and cannot make its other files then.
+        Some(ErrorCode::CannotOpen) => JournalError::ReadOnly { path, cause },
+        // SQLite gave a row, and the row makes no sense.
+        None => JournalError::Corrupt { path, cause },
+        Some(_) => JournalError::Io { path, cause },
+    }
+}
+
+fn describe(error: &Error) -> String {
+    match error.sqlite_error() {
+        Some(code) => format!("{error}, SQLite code {}", code.extended_code),
+        None => error.to_string(),
+    }
+}

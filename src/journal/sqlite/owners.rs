@@ -1,0 +1,134 @@
+//! Processes, their leases, and the runs that they take over.
+//!
+//! A process that has lost its lease loses its id: whatever it tries finds no owner. Its row stays as long as
+//! runs refer to it, so that losing a lease costs one row, whatever the number of its runs.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::batch::Answer;
+use super::failure::Failure;
+use super::runs::{self, sql, sql_limit};
+use crate::journal::{Claimed, JournalError, Next, OwnerId, Reply, rules};
+use crate::timers::Time;
+
+/// How many runs of a lost process one claim gives free at most, beyond those that it takes.
+const FREED_AT_ONCE: usize = 1000;
+
+pub(super) fn enlist(db: &Connection, owner: OwnerId, lease_until: Time) -> Answer {
+    db.prepare_cached(
+        "INSERT INTO owners (id, lease_until) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET lease_until = ?2",
+    )?
+    .execute((owner.0, sql(lease_until)))?;
+    Ok(Reply::Done)
+}
+
+pub(super) fn renew(db: &Connection, owner: OwnerId, lease_until: Time) -> Answer {
+    let mut statement = db.prepare_cached("UPDATE owners SET lease_until = ?2 WHERE id = ?1")?;
+    match statement.execute((owner.0, sql(lease_until)))? {
+        0 => Err(JournalError::LeaseLost(owner).into()),
+        _ => Ok(Reply::Done),
+    }
+}
+
+pub(super) fn release(db: &Connection, owner: OwnerId) -> Answer {
+    db.prepare_cached("UPDATE owners SET id = NULL WHERE id = ?1")?.execute([owner.0])?;
+    Ok(Reply::Done)
+}
+
+/// The number of a process that has its lease.
+pub(super) fn number(db: &Connection, owner: OwnerId) -> rusqlite::Result<Option<i64>> {
+    db.prepare_cached("SELECT n FROM owners WHERE id = ?1")?.query_row([owner.0], |row| row.get(0)).optional()
+}
+
+/// The number of a process that must have its lease.
+pub(super) fn living(db: &Connection, owner: Option<OwnerId>) -> Result<Option<i64>, Failure> {
+    let Some(owner) = owner else { return Ok(None) };
+    Ok(Some(number(db, owner)?.ok_or(JournalError::LeaseLost(owner))?))
+}
+
+pub(super) fn claim(db: &Connection, owner: OwnerId, workflows: &[String], now: Time, limit: usize) -> Answer {
+    let me = number(db, owner)?.ok_or(JournalError::LeaseLost(owner))?;
+    db.prepare_cached("UPDATE owners SET id = NULL WHERE id IS NOT NULL AND lease_until < ?1 AND n <> ?2")?
+        .execute((sql(now), me))?;
+    let lost = lost(db)?;
+    let mut claimed = Claimed::default();
+    for n in claimable(db, &lost, workflows, now, limit)? {
+        db.prepare_cached("UPDATE runs SET owner = ?2, epoch = epoch + 1 WHERE n = ?1")?.execute((n, me))?;
+        claimed.runs.push(runs::find_by_number(db, n)?.row);
+    }
+    free(db, &lost)?;
+    claimed.more = claimed.runs.len() == limit;
+    Ok(Reply::Claimed(claimed))
+}
+
+fn lost(db: &Connection) -> rusqlite::Result<Vec<i64>> {
+    db.prepare_cached("SELECT n FROM owners WHERE id IS NULL")?.query_map([], |row| row.get(0))?.collect()
+}
+
+// Those of nobody, and those of the processes that lost them.
+fn pools(lost: &[i64]) -> impl Iterator<Item = Option<i64>> {
+    std::iter::once(None).chain(lost.iter().copied().map(Some))
+}
+
+fn claimable(
+    db: &Connection,
+    lost: &[i64],
+    workflows: &[String],
+    now: Time,
+    limit: usize,
+) -> rusqlite::Result<Vec<i64>> {
+    let mut found = Vec::new();
+    let mut statement = db.prepare_cached(CLAIMABLE)?;
+    for workflow in rules::distinct(workflows) {
+        for pool in pools(lost) {
+            let left = sql_limit(limit - found.len());
+            for n in statement.query_map((pool, workflow, sql(now), left), |row| row.get(0))? {
+                found.push(n?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Walks the runs that have something to do, whatever the number of those that wait or are over.
+pub(super) const CLAIMABLE: &str = "SELECT n FROM runs INDEXED BY runs_work \
+     WHERE phase < 3 AND owner IS ?1 AND workflow = ?2 AND wake <= ?3 ORDER BY wake LIMIT ?4";
+
+/// Finds the first of them.
+pub(super) const NEXT: &str = "SELECT wake FROM runs INDEXED BY runs_work \
+     WHERE phase < 3 AND owner IS ?1 AND workflow = ?2 AND wake >= 0 ORDER BY wake LIMIT 1";
+
+// A lost process is forgotten when no run refers to it any more. That takes many claims, each a bounded piece.
+fn free(db: &Connection, lost: &[i64]) -> rusqlite::Result<()> {
+    let mut left = FREED_AT_ONCE;
+    for &owner in lost {
+        let freed = db
+            .prepare_cached(
+                "UPDATE runs SET owner = NULL WHERE n IN \
+                 (SELECT n FROM runs INDEXED BY runs_work WHERE phase < 3 AND owner = ?1 LIMIT ?2)",
+            )?
+            .execute((owner, sql_limit(left)))?;
+        left -= freed;
+        if left == 0 {
+            break;
+        }
+        db.prepare_cached("DELETE FROM owners WHERE n = ?1")?.execute([owner])?;
+    }
+    Ok(())
+}
+
+pub(super) fn next_due(db: &Connection, workflows: &[String]) -> Answer {
+    let lost = lost(db)?;
+    let mut statement = db.prepare_cached(NEXT)?;
+    let mut due: Option<Time> = None;
+    for workflow in workflows {
+        for pool in pools(&lost) {
+            let first: Option<Time> = statement.query_row((pool, workflow), |row| row.get(0)).optional()?;
+            due = due.into_iter().chain(first).min();
+        }
+    }
+    let lapse = db
+        .prepare_cached("SELECT min(lease_until) FROM owners WHERE id IS NOT NULL")?
+        .query_row([], |row| row.get(0))?;
+    Ok(Reply::Next(Next { due, lapse }))
+}

@@ -1,0 +1,113 @@
+//! Requests that only read.
+
+use rusqlite::{Connection, OptionalExtension, ToSql};
+
+use super::batch::Answer;
+use super::commits::unpack;
+use super::inbox;
+use super::runs::{self, select, sql, sql_limit, stored};
+use crate::journal::request::Filter;
+use crate::journal::{Loaded, Phase, Reply, StreamRead, rules};
+use crate::run_id::RunId;
+
+pub(super) fn load(db: &Connection, id: RunId) -> Answer {
+    let run = runs::find(db, id)?;
+    let checkpoint: Option<(u64, Vec<u8>)> = db
+        .prepare_cached("SELECT seq, state FROM checkpoints WHERE run = ?1")?
+        .query_row([run.n], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let mut records = Vec::new();
+    let mut statement = db.prepare_cached("SELECT records FROM commits WHERE run = ?1 ORDER BY seq")?;
+    let mut commits = statement.query([run.n])?;
+    while let Some(commit) = commits.next()? {
+        records.extend(unpack(commit.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?);
+    }
+    let inbox = inbox::of(db, run.n)?;
+    Ok(Reply::Loaded(Box::new(Loaded { run: run.row, checkpoint, records, inbox })))
+}
+
+pub(super) fn get(db: &Connection, id: RunId) -> Answer {
+    let run = runs::find(db, id)?;
+    let outcome = db.prepare_cached("SELECT outcome FROM runs WHERE n = ?1")?.query_row([run.n], |row| row.get(0))?;
+    Ok(Reply::Run { run: Box::new(run.row), outcome })
+}
+
+pub(super) fn list(db: &Connection, filter: &Filter) -> Answer {
+    let first = rules::first_id(filter.since.unwrap_or(0));
+    let end = filter.after.unwrap_or(RunId::from_bytes([255; 16]));
+    let phase = filter.phase.map(|phase| phase as i64);
+    let parameters: [&dyn ToSql; 5] =
+        [first.as_bytes(), end.as_bytes(), &sql_limit(filter.limit), &filter.workflow, &phase];
+    let runs = db
+        .prepare_cached(list_sql(filter))?
+        .query_map(parameters, |row| Ok(stored(row)?.row))?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(Reply::Listed(runs))
+}
+
+// Nearly all runs are completed, so that the index of phases leaves those out.
+pub(super) fn list_sql(filter: &Filter) -> &'static str {
+    macro_rules! page {
+        ($index:literal, $fits:literal) => {
+            select!(
+                "FROM runs r ",
+                $index,
+                " LEFT JOIN owners o ON o.n = r.owner WHERE r.id >= ?1 AND r.id < ?2 ",
+                $fits,
+                " ORDER BY r.id DESC LIMIT ?3"
+            )
+        };
+    }
+    match (&filter.workflow, filter.phase) {
+        (None, None) => page!("", "AND ?4 IS NULL AND ?5 IS NULL"),
+        (None, Some(Phase::Completed)) => page!("", "AND ?4 IS NULL AND r.phase = ?5"),
+        (Some(_), None) => page!("INDEXED BY runs_workflow", "AND r.workflow = ?4 AND ?5 IS NULL"),
+        (Some(_), Some(Phase::Completed)) => {
+            page!("INDEXED BY runs_workflow", "AND r.workflow = ?4 AND r.phase = ?5")
+        }
+        (None, Some(_)) => page!("INDEXED BY runs_phase", "AND ?4 IS NULL AND r.phase = ?5 AND r.phase <> 3"),
+        (Some(_), Some(_)) => {
+            page!("INDEXED BY runs_phase", "AND r.workflow = ?4 AND r.phase = ?5 AND r.phase <> 3")
+        }
+    }
+}
+
+pub(super) fn records(db: &Connection, id: RunId, after: u64, limit: usize) -> Answer {
+    let run = runs::find(db, id)?;
+    let folded = db
+        .prepare_cached("SELECT seq FROM checkpoints WHERE run = ?1")?
+        .query_row([run.n], |row| row.get(0))
+        .optional()?
+        .unwrap_or(0);
+    let mut records = Vec::new();
+    let mut statement =
+        db.prepare_cached("SELECT seq, records FROM commits WHERE run = ?1 AND seq > ?2 ORDER BY seq")?;
+    let mut commits = statement.query((run.n, sql(after)))?;
+    while records.len() < limit
+        && let Some(commit) = commits.next()?
+    {
+        let last: u64 = commit.get(0)?;
+        let unpacked = unpack(commit.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+        let first = last + 1 - unpacked.len() as u64;
+        records.extend((first..).zip(unpacked).filter(|&(seq, _)| seq > after));
+    }
+    records.truncate(limit);
+    Ok(Reply::Records { records, folded })
+}
+
+pub(super) fn stream(db: &Connection, id: RunId, after: u64, limit: usize) -> Answer {
+    let run = runs::find(db, id)?;
+    let entries = db
+        .prepare_cached("SELECT number, body FROM stream WHERE run = ?1 AND number > ?2 ORDER BY number LIMIT ?3")?
+        .query_map((run.n, sql(after), sql_limit(limit)), |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let first: Option<u64> =
+        db.prepare_cached("SELECT min(number) FROM stream WHERE run = ?1")?.query_row([run.n], |row| row.get(0))?;
+    let first = first.unwrap_or(run.row.published + 1);
+    Ok(Reply::Stream(StreamRead {
+        entries,
+        missed: (first - 1).saturating_sub(after),
+        published: run.row.published,
+        ended: run.row.is_over(),
+    }))
+}

@@ -1,0 +1,176 @@
+//! The rows of runs.
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+use super::batch::Answer;
+use super::failure::Failure;
+use crate::journal::{JournalError, Phase, Reply, RunRow, Status, rules};
+use crate::run_id::RunId;
+use crate::timers::Time;
+
+/// Selects what `stored` reads, in its order. An owner without an id has lost its lease.
+macro_rules! select {
+    ($($rest:literal),+) => {
+        concat!(
+            "SELECT r.n, r.id, r.workflow, r.key, r.input, r.created, r.stream_limit, r.updated, r.finished, \
+             r.phase, r.due, o.id, r.epoch, r.seq, r.inbox, r.published, r.owner, r.wake, r.consumed ",
+            $($rest),+
+        )
+    };
+}
+pub(super) use select;
+
+/// A run as it is in the file.
+pub(super) struct Stored {
+    /// What the other tables call it: shorter than its id.
+    pub(super) n: i64,
+    pub(super) row: RunRow,
+    /// What the table of owners calls its owner, living or not.
+    pub(super) owner: Option<i64>,
+    pub(super) wake: Option<i64>,
+    /// How many of its inbox's entries are kept only to know them again.
+    pub(super) consumed: u64,
+}
+
+/// A number as SQLite has them. Times and numbers beyond 2^63 stand for "never" and "everything".
+pub(super) fn sql(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A limit as SQLite has them.
+pub(super) fn sql_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Reads a run.
+pub(super) fn find(db: &Connection, id: RunId) -> Result<Stored, Failure> {
+    let sql = select!("FROM runs r LEFT JOIN owners o ON o.n = r.owner WHERE r.id = ?1");
+    let found = db.prepare_cached(sql)?.query_row([id.as_bytes()], stored).optional()?;
+    found.ok_or(Failure::Refused(JournalError::UnknownRun(id)))
+}
+
+/// Reads a run by the number that the other tables call it.
+pub(super) fn find_by_number(db: &Connection, n: i64) -> rusqlite::Result<Stored> {
+    let sql = select!("FROM runs r LEFT JOIN owners o ON o.n = r.owner WHERE r.n = ?1");
+    db.prepare_cached(sql)?.query_row([n], stored)
+}
+
+pub(super) fn stored(row: &Row) -> rusqlite::Result<Stored> {
+    let phase: usize = row.get(9)?;
+    let phase = Phase::ALL.get(phase).copied().ok_or(rusqlite::Error::IntegralValueOutOfRange(9, phase as i64))?;
+    Ok(Stored {
+        n: row.get(0)?,
+        row: RunRow {
+            id: RunId::from_bytes(row.get(1)?),
+            workflow: row.get(2)?,
+            key: row.get(3)?,
+            input: row.get(4)?,
+            created: row.get(5)?,
+            stream_limit: row.get(6)?,
+            updated: row.get(7)?,
+            finished: row.get(8)?,
+            status: Status { phase, due: row.get(10)? },
+            owner: row.get::<_, Option<[u8; 16]>>(11)?.map(crate::journal::OwnerId),
+            epoch: row.get(12)?,
+            seq: row.get(13)?,
+            inbox: row.get(14)?,
+            published: row.get(15)?,
+        },
+        owner: row.get(16)?,
+        wake: row.get(17)?,
+        consumed: row.get(18)?,
+    })
+}
+
+/// Adds a run; gives the number that the other tables call it.
+pub(super) fn insert(
+    db: &Connection,
+    row: &RunRow,
+    owner: Option<i64>,
+    outcome: Option<&[u8]>,
+) -> rusqlite::Result<i64> {
+    db.prepare_cached(
+        "INSERT INTO runs (id, workflow, key, input, created, stream_limit, updated, finished, phase, due, wake, \
+         owner, epoch, seq, inbox, consumed, published, outcome) VALUES (:id, :workflow, :key, :input, :created, \
+         :stream_limit, :updated, :finished, :phase, :due, :wake, :owner, :epoch, :seq, 0, 0, :published, :outcome)",
+    )?
+    .insert(named_params! {
+        ":id": row.id.as_bytes(),
+        ":workflow": row.workflow,
+        ":key": row.key,
+        ":input": row.input,
+        ":created": sql(row.created),
+        ":stream_limit": sql(row.stream_limit),
+        ":updated": sql(row.updated),
+        ":finished": row.finished.map(sql),
+        ":phase": row.phase() as i64,
+        ":due": row.status.due.map(sql),
+        ":wake": rules::wake(row).map(sql),
+        ":owner": owner,
+        ":epoch": sql(row.epoch),
+        ":seq": sql(row.seq),
+        ":published": sql(row.published),
+        ":outcome": outcome,
+    })
+}
+
+/// Writes back the parts of a row that every commit changes.
+pub(super) fn update(db: &Connection, run: &Stored) -> rusqlite::Result<()> {
+    let row = &run.row;
+    db.prepare_cached(
+        "UPDATE runs SET updated = ?2, due = ?3, seq = ?4, inbox = ?5, consumed = ?6, published = ?7 WHERE n = ?1",
+    )?
+    .execute((
+        run.n,
+        sql(row.updated),
+        row.status.due.map(sql),
+        sql(row.seq),
+        sql(row.inbox),
+        sql(run.consumed),
+        sql(row.published),
+    ))
+    .map(drop)
+}
+
+/// Writes back the parts of a row that indexes have. SQLite rewrites an index whenever one of its columns is
+/// assigned, changed or not, so this is for rows where one has changed.
+pub(super) fn update_place(db: &Connection, run: &Stored, outcome: Option<&[u8]>) -> rusqlite::Result<()> {
+    let row = &run.row;
+    let wake = rules::wake(row).map(sql);
+    db.prepare_cached(
+        "UPDATE runs SET phase = ?2, wake = ?3, owner = ?4, finished = ?5, epoch = ?6, outcome = ?7 WHERE n = ?1",
+    )?
+    .execute((run.n, row.phase() as i64, wake, run.owner, row.finished.map(sql), sql(row.epoch), outcome))
+    .map(drop)
+}
+
+pub(super) fn delete(db: &Connection, id: RunId) -> Answer {
+    let run = find(db, id)?;
+    if run.row.owner.is_some() {
+        return Err(JournalError::RunActive(id).into());
+    }
+    forget(db, run.n)?;
+    Ok(Reply::Done)
+}
+
+pub(super) fn prune(db: &Connection, finished_before: Time, limit: usize) -> Answer {
+    let old: Vec<i64> = db
+        .prepare_cached("SELECT n FROM runs INDEXED BY runs_finished WHERE finished < ?1 ORDER BY finished LIMIT ?2")?
+        .query_map((sql(finished_before), sql_limit(limit)), |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    old.iter().try_for_each(|&n| forget(db, n))?;
+    Ok(Reply::Pruned { runs: old.len() })
+}
+
+fn forget(db: &Connection, n: i64) -> rusqlite::Result<()> {
+    for sql in [
+        "DELETE FROM commits WHERE run = ?1",
+        "DELETE FROM checkpoints WHERE run = ?1",
+        "DELETE FROM stream WHERE run = ?1",
+        "DELETE FROM inbox WHERE run = ?1",
+        "DELETE FROM runs WHERE n = ?1",
+    ] {
+        db.prepare_cached(sql)?.execute([n])?;
+    }
+    Ok(())
+}

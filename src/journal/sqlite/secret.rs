@@ -1,0 +1,98 @@
+//! The file beside the database that holds the key of signatures.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::journal::JournalError;
+
+/// The key of signatures.
+pub type Secret = [u8; 32];
+
+/// Where the secret of this database is: `<database>.secret`.
+pub fn path(database: &Path) -> PathBuf {
+    with_suffix(database, ".secret")
+}
+
+/// The secret of this database; made on first use. Processes that make it at the same time get the same.
+pub fn secret(database: &Path) -> Result<Secret, JournalError> {
+    let path = path(database);
+    let failed = |error: io::Error| explain(&path, &error);
+    match read(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => make(&path).and_then(|()| read(&path)).map_err(failed)?,
+        other => other.map_err(failed)?,
+    }
+}
+
+// The file appears under its name whole or not at all: it is written under another name, and linked. A link is
+// never made over a file that is there, so whoever is second takes the first one's secret.
+fn make(path: &Path) -> io::Result<()> {
+    let mut random = [0; 40];
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+    let (secret, name) = random.split_at(32);
+    let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+    let draft = with_suffix(path, &format!(".{name}"));
+    let linked = write(&draft, secret).and_then(|()| fs::hard_link(&draft, path));
+    let removed = fs::remove_file(&draft);
+    match linked {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => removed?,
+    }
+    sync_directory(path)
+}
+
+fn write(path: &Path, secret: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(secret)?;
+    file.sync_all()
+}
+
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+// The outer error is the system's, the inner one says that the file will not do.
+fn read(path: &Path) -> io::Result<Result<Secret, JournalError>> {
+    let file = File::open(path)?;
+    let about = file.metadata()?;
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&about.permissions()) & 0o777;
+        if mode & 0o077 != 0 {
+            return Ok(Err(JournalError::SecretExposed { path: path.into(), mode }));
+        }
+    }
+    let mut bytes = Vec::new();
+    file.take(33).read_to_end(&mut bytes)?;
+    let malformed = |_| JournalError::SecretMalformed { path: path.into(), length: about.len() };
+    Ok(bytes.try_into().map_err(malformed))
+}
+
+fn explain(path: &Path, error: &io::Error) -> JournalError {
+    let (path, cause) = (path.to_owned(), error.to_string());
+    match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => JournalError::ReadOnly { path, cause },
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => JournalError::Full { path },
+        ErrorKind::IsADirectory => JournalError::IsDirectory { path },
+        ErrorKind::NotFound => JournalError::NoDirectory { path: path.parent().unwrap_or(&path).into() },
+        _ => JournalError::Io { path, cause },
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}

@@ -1,0 +1,529 @@
+//! A run with a journal: what happens to it is written, and acknowledged, before anybody relies on it.
+//!
+//! A run is marked when something has happened that is worth a commit, and written when its lane has nothing
+//! more to start, at the latest in the next pass of the loop. So what happens in one go is one commit.
+
+use pyo3::exceptions::PyException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::error;
+use super::gate::new_future;
+use super::journal::{Asker, Journal};
+use super::outcome;
+use super::plan::{Plan, Route};
+use super::run::Run;
+use super::state::{Outcome, Python3, State};
+use super::stored::ToBytes;
+use super::touch::Touch;
+use super::{event, wake};
+use crate::journal::{Commit, Digest, NewRun, Phase as JournalPhase, Reply, Request, Status, record};
+use crate::{Body, EncodedEvent, EncodedRecord, Phase, Record, Run as CoreRun, Time, snapshot};
+
+/// What a run with a journal knows of it.
+pub struct Durable {
+    pub journal: Py<Journal>,
+    pub epoch: u64,
+    // The number of the last record that was handed over.
+    pub seq: u64,
+    // What makes the run in the journal, until it is handed over with the first commit, and how many records the
+    // run had by then.
+    creation: Option<(Request, u64)>,
+    // Entries of the inbox that the next commit deals with.
+    pub consumed: Vec<u64>,
+    // The last entry of the inbox that was taken.
+    pub last_entry: u64,
+    is_marked: bool,
+    // What a lane waits for that has something to start, which waits for the journal.
+    held_lane: Option<Py<PyAny>>,
+    // What it wrote last of how far it is.
+    status: Option<Status>,
+    // Bytes of records since the last checkpoint, and of that.
+    record_bytes: usize,
+    checkpoint_bytes: usize,
+    // How many events of the stream were written.
+    pub published: u64,
+    // Records were dropped that could not be written: of what comes behind them only the end counts.
+    has_gap: bool,
+    /// Nothing is written any more: the journal failed, or somebody else has the run.
+    pub is_detached: bool,
+}
+
+// A checkpoint is due once the records are as large as it: so its cost is in proportion to what was written, and
+// loading a run costs what its state costs.
+const LEAST_FOR_CHECKPOINT: usize = 64 << 10;
+// Records of what a step does before it is done.
+const MOST_UNWRITTEN: usize = 1024;
+
+impl Durable {
+    pub fn new(journal: Py<Journal>, epoch: u64, seq: u64) -> Self {
+        Self {
+            journal,
+            epoch,
+            seq,
+            creation: None,
+            consumed: Vec::new(),
+            last_entry: 0,
+            is_marked: false,
+            held_lane: None,
+            status: None,
+            record_bytes: 0,
+            checkpoint_bytes: 0,
+            published: 0,
+            has_gap: false,
+            is_detached: false,
+        }
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.held_lane)?;
+        visit.call(&self.journal)
+    }
+}
+
+// What a commit takes out of a run, under its lock.
+struct Taken {
+    creation: Option<(Request, u64)>,
+    records: Vec<crate::HostRecord<Python3>>,
+    recorded: u64,
+    first: u64,
+    epoch: u64,
+    consumed: Vec<u64>,
+    status: Status,
+    is_status_known: bool,
+    image: Option<crate::HostImage<Python3>>,
+}
+
+impl Touch {
+    /// Whether it is worth a commit.
+    fn is_committed(self) -> bool {
+        match self {
+            Self::Finished
+            | Self::Retried
+            | Self::Sent
+            | Self::Waiting
+            | Self::Received
+            | Self::Kept
+            | Self::Held
+            | Self::Paused
+            | Self::Resumed => true,
+            Self::Started | Self::Due | Self::Stored | Self::Collected | Self::Published => false,
+        }
+    }
+}
+
+impl Run {
+    /// Starts a run and writes it to a journal.
+    pub fn start_durable(
+        journal: &Bound<'_, Journal>,
+        plan: &Bound<'_, Plan>,
+        event: &Bound<'_, PyAny>,
+        key: Option<String>,
+    ) -> PyResult<Py<Self>> {
+        let py = plan.py();
+        let event_loop = wake::running_loop(py).map_err(|_| error::no_event_loop(&plan.get().name))?;
+        let (core, new_run, commit) = begin(journal, plan, event, key)?;
+        let recorded = core.recorded();
+        let has_key = new_run.key.is_some();
+        let run = Self::make(plan, &event_loop, core, None)?;
+        let request = Request::Create { run: new_run, owner: Some(journal.get().owner), commit };
+        let mut durable = Box::new(Durable::new(journal.clone().unbind(), 1, 0));
+        if has_key {
+            // Nothing may start before it is known that no other run has the key.
+            run.get().state.lock().durable = Some(durable);
+            journal.get().submit(request, Asker::Made(run.clone().unbind(), recorded))?;
+        } else {
+            // Nobody was told yet that there is a run: it is made with its first commit.
+            durable.creation = Some((request, recorded));
+            let mut state = run.get().state.lock();
+            state.core.acknowledge(journal.get().ahead_of(recorded));
+            state.durable = Some(durable);
+        }
+        run.get().watch();
+        Self::mark(&run, Touch::Kept)?;
+        Self::enter(&run, &event_loop)?;
+        run.get().log(py, || "was started".to_owned())?;
+        Ok(run.unbind())
+    }
+
+    /// The journal has answered that the run is made, or that there is such a run.
+    pub fn made(run: &Bound<'_, Self>, recorded: u64, answer: crate::journal::Outcome) -> PyResult<()> {
+        let py = run.py();
+        match answer {
+            Ok(Reply::Exists { id, input }) => {
+                let journal = {
+                    let mut state = run.get().state.lock();
+                    let Some(durable) = &mut state.durable else { return Ok(()) };
+                    durable.is_detached = true;
+                    durable.journal.clone_ref(py)
+                };
+                journal.get().exists(run, id, &input)
+            }
+            other => Self::wrote(run, recorded, other),
+        }
+    }
+
+    /// The journal has answered that a commit is written, or why it is not.
+    pub fn wrote(run: &Bound<'_, Self>, recorded: u64, answer: crate::journal::Outcome) -> PyResult<()> {
+        match answer {
+            Ok(_) => {
+                let may_start = {
+                    let mut state = run.get().state.lock();
+                    let recorded = match &state.durable {
+                        Some(durable) => durable.journal.get().ahead_of(recorded),
+                        None => recorded,
+                    };
+                    state.core.acknowledge(recorded)
+                };
+                if may_start { Self::let_start(run) } else { Ok(()) }
+            }
+            Err(failure) => Self::lose_journal(run, failure.into()),
+        }
+    }
+
+    /// A future that is done when the next delivery may start, if all that it waits for is the journal.
+    pub fn wait_for_journal<'py>(run: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let is_alone = {
+            let state = run.get().state.lock();
+            state.durable.as_ref().is_some_and(|durable| durable.held_lane.is_none()) && state.core.is_held_back()
+        };
+        if !is_alone || !run.get().is_on_its_thread() {
+            return Ok(None);
+        }
+        let future = new_future(run.get().event_loop.bind(run.py()))?;
+        if let Some(durable) = &mut run.get().state.lock().durable {
+            durable.held_lane = Some(future.clone().unbind());
+        }
+        Ok(Some(future))
+    }
+
+    /// Deliveries may start that waited for the journal, or the run has ended: the lane that waits for them goes
+    /// on, or else others are made.
+    pub fn let_start(run: &Bound<'_, Self>) -> PyResult<()> {
+        let py = run.py();
+        let held = run.get().state.lock().durable.as_mut().and_then(|durable| durable.held_lane.take());
+        if let Some(held) = held {
+            let held = held.bind(py);
+            if !held.call_method0(intern!(py, "done"))?.is_truthy()? {
+                return held.call_method1(intern!(py, "set_result"), (py.None(),)).map(|_| ());
+            }
+        }
+        Self::wake_lanes(run)
+    }
+
+    /// Nothing can be written any more: the run stops, and says why.
+    pub fn lose_journal(run: &Bound<'_, Self>, failure: PyErr) -> PyResult<()> {
+        {
+            let mut state = run.get().state.lock();
+            match &mut state.durable {
+                Some(durable) if !durable.is_detached => durable.is_detached = true,
+                _ => return Ok(()),
+            }
+        }
+        Self::fail(run, failure)
+    }
+
+    /// Something has happened that is to be written soon.
+    pub fn mark(run: &Bound<'_, Self>, what: Touch) -> PyResult<()> {
+        let py = run.py();
+        if !what.is_committed() {
+            // A body that sets a million keys before it waits must not hold a million records.
+            let is_full = run.get().state.lock().core.unwritten() >= MOST_UNWRITTEN;
+            if !is_full {
+                return Ok(());
+            }
+            if run.get().is_on_its_thread() {
+                if let Some(durable) = &mut run.get().state.lock().durable {
+                    durable.is_marked = true;
+                }
+                return Self::flush(run);
+            }
+        }
+        let is_first = match &mut run.get().state.lock().durable {
+            Some(durable) => !std::mem::replace(&mut durable.is_marked, true),
+            None => return Ok(()),
+        };
+        // A lane whose step is done writes by itself, before it parks, waits or ends.
+        if !is_first || matches!(what, Touch::Finished | Touch::Retried) {
+            return Ok(());
+        }
+        let flush = run.getattr(intern!(py, "_flush"))?;
+        if run.get().is_on_its_thread() {
+            run.get().event_loop.bind(py).call_method1(intern!(py, "call_soon"), (flush,)).map(|_| ())
+        } else {
+            run.get().call_soon(py, (flush,))
+        }
+    }
+
+    /// Writes what has happened.
+    pub fn flush(run: &Bound<'_, Self>) -> PyResult<()> {
+        let Some((taken, journal)) = take(run) else { return Ok(()) };
+        let mut requests = Vec::with_capacity(2);
+        if let Some((request, recorded)) = taken.creation {
+            requests.push((request, Asker::Made(run.clone().unbind(), recorded)));
+        }
+        if !(taken.records.is_empty() && taken.consumed.is_empty() && taken.is_status_known) {
+            let recorded = taken.recorded;
+            let commit = match commit(run, &journal, taken.records, taken.first, taken.image) {
+                Ok(commit) => Commit { consumed: taken.consumed, status: taken.status, ..commit },
+                Err(error) if error.is_instance_of::<PyException>(run.py()) => {
+                    return Self::leave_gap(run, &journal, taken.first, requests, error);
+                }
+                Err(error) => return Err(error),
+            };
+            let request = Request::Append { run: run.get().id, epoch: taken.epoch, after: taken.first, commit };
+            requests.push((request, Asker::Wrote(run.clone().unbind(), recorded)));
+        }
+        if let Err(error) = journal.get().submit_all(requests) {
+            return Self::lose_journal(run, error);
+        }
+        if journal.get().is_pipelined && !journal.get().has_room() {
+            run.get().state.lock().core.hold_back();
+        }
+        Ok(())
+    }
+
+    /// What happened cannot be written, so the run cannot go on from there: it fails, and that is written.
+    fn leave_gap(
+        run: &Bound<'_, Self>,
+        journal: &Bound<'_, Journal>,
+        first: u64,
+        requests: Vec<(Request, Asker)>,
+        error: PyErr,
+    ) -> PyResult<()> {
+        if let Some(durable) = &mut run.get().state.lock().durable {
+            durable.has_gap = true;
+            durable.seq = first;
+        }
+        if let Err(error) = journal.get().submit_all(requests) {
+            return Self::lose_journal(run, error);
+        }
+        Self::fail(run, error)
+    }
+
+    /// The last step has stopped: writes the end. Says whether it did; the run is over once that is on disk.
+    pub fn write_end(run: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = run.py();
+        let mut gap = Vec::new();
+        let (journal, first, epoch, creation, consumed, records) = {
+            let mut state = run.get().state.lock();
+            let mut records = state.core.take_log();
+            let Some(durable) = &mut state.durable else { return Ok(false) };
+            if durable.is_detached {
+                drop(state);
+                drop(records);
+                return Ok(false);
+            }
+            let first = durable.seq;
+            if durable.has_gap {
+                // Kept until the lock is gone.
+                gap = std::mem::take(&mut records);
+            }
+            durable.seq += records.len() as u64;
+            let consumed = std::mem::take(&mut durable.consumed);
+            let creation = durable.creation.take();
+            (durable.journal.clone_ref(py), first, durable.epoch, creation, consumed, records)
+        };
+        drop(gap);
+        let journal = journal.bind(py);
+        let (phase, ending) = match outcome::encode(run, &journal.get().secrets) {
+            Ok(ending) => ending,
+            Err(error) => return Self::end_lost(run, error).map(|()| false),
+        };
+        let written = match commit(run, journal, records, first, None) {
+            Ok(commit) => commit,
+            // The end is written without what cannot be.
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                Commit { at: run.get().now(), ..Commit::default() }
+            }
+            Err(error) => return Err(error),
+        };
+        let status = Status { phase, due: None };
+        let commit = Commit { consumed, status, outcome: Some(ending), ..written };
+        let request = Request::Append { run: run.get().id, epoch, after: first, commit };
+        let creation = creation.map(|(request, recorded)| (request, Asker::Made(run.clone().unbind(), recorded)));
+        let ending = (request, Asker::Ended(run.clone().unbind()));
+        match journal.get().submit_all(creation.into_iter().chain([ending]).collect()) {
+            Ok(()) => Ok(true),
+            Err(error) => Self::end_lost(run, error).map(|()| false),
+        }
+    }
+
+    /// The journal has answered that the end is written, or why it is not.
+    pub fn end_written(run: &Bound<'_, Self>, answer: crate::journal::Outcome) -> PyResult<()> {
+        if let Err(failure) = answer {
+            Self::end_lost(run, failure.into())?;
+        }
+        Self::finish(run)
+    }
+
+    /// The end could not be written: whoever awaits the run is told that, and not a result that may be lost.
+    fn end_lost(run: &Bound<'_, Self>, failure: PyErr) -> PyResult<()> {
+        let outcome = Outcome::Failed(failure.into_value(run.py()), None);
+        let replaced = {
+            let mut state = run.get().state.lock();
+            if let Some(durable) = &mut state.durable {
+                durable.is_detached = true;
+            }
+            state.outcome.replace(outcome)
+        };
+        drop(replaced);
+        Ok(())
+    }
+}
+
+/// Whether the run has anything to write, and what.
+fn take<'py>(run: &Bound<'py, Run>) -> Option<(Taken, Bound<'py, Journal>)> {
+    let mut state = run.get().state.lock();
+    let State { core, durable, .. } = &mut *state;
+    let durable = durable.as_mut()?;
+    if !std::mem::take(&mut durable.is_marked) || durable.is_detached || core.phase() != Phase::Running {
+        return None;
+    }
+    let status = status_of(core);
+    let records = core.take_log();
+    let is_status_known = durable.status == Some(status);
+    let creation = durable.creation.take();
+    if creation.is_none() && records.is_empty() && durable.consumed.is_empty() && is_status_known {
+        return None;
+    }
+    durable.status = Some(status);
+    let first = durable.seq;
+    durable.seq += records.len() as u64;
+    let is_due = durable.record_bytes > LEAST_FOR_CHECKPOINT.max(durable.checkpoint_bytes);
+    let taken = Taken {
+        creation,
+        records,
+        is_status_known,
+        recorded: core.recorded(),
+        first,
+        epoch: durable.epoch,
+        consumed: std::mem::take(&mut durable.consumed),
+        status,
+        image: is_due.then(|| core.image()),
+    };
+    Some((taken, durable.journal.bind(run.py()).clone()))
+}
+
+fn status_of(core: &mut CoreRun<Python3>) -> Status {
+    if core.is_paused() {
+        return Status { phase: JournalPhase::Paused, due: None };
+    }
+    if core.is_idle() {
+        return Status { phase: JournalPhase::Waiting, due: core.next_deadline() };
+    }
+    Status { phase: JournalPhase::Ready, due: None }
+}
+
+/// A commit of these records, the first of which comes behind the one numbered `after`.
+fn commit(
+    run: &Bound<'_, Run>,
+    journal: &Bound<'_, Journal>,
+    records: Vec<crate::HostRecord<Python3>>,
+    after: u64,
+    image: Option<crate::HostImage<Python3>>,
+) -> PyResult<Commit> {
+    let py = run.py();
+    let id = run.get().id;
+    let secrets = &journal.get().secrets;
+    let mut to = ToBytes::new(py);
+    let mut commit = Commit { at: run.get().now(), ..Commit::default() };
+    let mut published = first_published(run, &records);
+    let mut bytes = 0;
+    for (seq, one) in (after + 1..).zip(records) {
+        let encoded: EncodedRecord = one.translate(&mut to)?;
+        let encoded = match encoded {
+            Record::Published { event } => {
+                let body = record::encode(id, 0, &Record::Published { event }, secrets)?;
+                commit.published.push((published, body.into()));
+                published += 1;
+                Record::Published { event: EncodedEvent { class: "".into(), body: Body::Fields(Vec::new()) } }
+            }
+            other => other,
+        };
+        let body = record::encode(id, seq, &encoded, secrets)?;
+        bytes += body.len();
+        commit.records.push(body.into());
+    }
+    let sealed = match image {
+        Some(image) => Some(snapshot::seal(&image.translate(&mut to)?, secrets)?),
+        None => None,
+    };
+    let mut state = run.get().state.lock();
+    if let Some(durable) = &mut state.durable {
+        durable.record_bytes += bytes;
+        if let Some(sealed) = &sealed {
+            durable.record_bytes = 0;
+            durable.checkpoint_bytes = sealed.len();
+        }
+    }
+    drop(state);
+    commit.checkpoint = sealed;
+    Ok(commit)
+}
+
+/// The number of the first event that these records, the last ones of the run, publish.
+fn first_published(run: &Bound<'_, Run>, records: &[crate::HostRecord<Python3>]) -> u64 {
+    let count = records.iter().filter(|record| matches!(record, Record::Published { .. })).count() as u64;
+    if count == 0 {
+        return 0;
+    }
+    match &mut run.get().state.lock().durable {
+        Some(durable) => {
+            durable.published += count;
+            durable.published - count + 1
+        }
+        None => 0,
+    }
+}
+
+type Begun = (CoreRun<Python3>, NewRun, Commit);
+
+/// A new run, and how a journal learns of it: by a checkpoint that has the first event queued.
+pub fn begin(
+    journal: &Bound<'_, Journal>,
+    plan: &Bound<'_, Plan>,
+    event: &Bound<'_, PyAny>,
+    key: Option<String>,
+) -> PyResult<Begun> {
+    let py = plan.py();
+    let Route::Steps(kind) = plan.get().route(event) else {
+        return Err(error::unrouted_start(plan.get(), event));
+    };
+    let now: Time = super::clock::now();
+    let mut core = CoreRun::new(super::clock::new_run_id()?, plan.get().core.clone(), now);
+    core.start_log();
+    let delivered = core.deliver(kind, event.clone().unbind());
+    drop(delivered);
+    let queued = core.take_log();
+    drop(queued);
+    let image = core.image().translate(&mut ToBytes::new(py))?;
+    let checkpoint = Some(snapshot::seal(&image, &journal.get().secrets)?);
+    let new_run = NewRun {
+        id: core.id(),
+        workflow: plan.get().name.clone(),
+        key,
+        input: input(event)?,
+        created: now,
+        stream_limit: plan.get().core.stream_limit as u64,
+    };
+    let status = Status { phase: JournalPhase::Ready, due: None };
+    Ok((core, new_run, Commit { at: now, checkpoint, status, ..Commit::default() }))
+}
+
+/// What tells the input of one run from that of another.
+pub fn input(event: &Bound<'_, PyAny>) -> PyResult<Digest> {
+    let mut input = [0; 32];
+    let digest = event::wide_digest(event)?;
+    input[..16].copy_from_slice(&digest.to_le_bytes());
+    Ok(input)
+}
+
+#[pymethods]
+impl Run {
+    /// Called by the event loop.
+    fn _flush(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::flush(slf)
+    }
+}

@@ -1,0 +1,114 @@
+//! Events of Python as stored events and back.
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyBaseException, PyException};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyType};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::convert::{self, PyValue};
+
+/// The parts of an event: its fields by name, or the whole of it under no name.
+pub struct Parts {
+    pub is_whole: bool,
+    pub values: Vec<(String, PyValue)>,
+}
+
+/// Takes an event apart.
+///
+/// # Errors
+/// `UnstorableValue` that names the event and the field, if something of it does not pickle.
+pub fn parts(event: &Bound<'_, PyAny>) -> PyResult<Parts> {
+    let class = event.get_type();
+    if !is_stored_by_field(&class)? {
+        let value = convert::encode(&place(&class, None), event)?;
+        return Ok(Parts { is_whole: true, values: vec![(String::new(), value)] });
+    }
+    let fields = event.getattr(intern!(event.py(), "__dict__"))?.cast_into::<PyDict>()?;
+    let mut values = Vec::with_capacity(fields.len());
+    for (name, value) in fields {
+        let name = convert::key(&name)?.to_owned();
+        let value = if value.is_instance_of::<PyBaseException>() { storable_exception(&value)? } else { value };
+        let value = convert::encode_named(&value, || place(&class, Some(&name)))?;
+        values.push((name, value));
+    }
+    Ok(Parts { is_whole: false, values })
+}
+
+/// The exception that an event carries or, if it does not pickle, one that says what it was.
+#[cold]
+fn storable_exception<'py>(exception: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = exception.py();
+    py.import(intern!(py, "treadle.stored_errors"))?.call_method1(intern!(py, "storable"), (exception,))
+}
+
+/// How errors name a field of an event.
+fn place(class: &Bound<'_, PyType>, field: Option<&str>) -> String {
+    let class = convert::type_name(class);
+    field.map_or_else(|| format!("event {class}"), |field| format!("field {field} of event {class}"))
+}
+
+// Classes are remembered, so that their addresses cannot come to mean others; but not for good, since a class
+// may be made for each run.
+const MOST_CLASSES: usize = 4096;
+type ByField = HashMap<usize, (Py<PyType>, bool)>;
+static BY_FIELD: Mutex<Option<ByField>> = Mutex::new(None);
+
+/// Whether the fields of an event are all that there is of it, so that they can be stored one by one.
+fn is_stored_by_field(class: &Bound<'_, PyType>) -> PyResult<bool> {
+    static TEST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let address = class.as_ptr() as usize;
+    if let Some((_, known)) = BY_FIELD.lock().as_ref().and_then(|known| known.get(&address)) {
+        return Ok(*known);
+    }
+    let is_by_field = TEST.import(class.py(), "treadle.events", "is_stored_by_field")?.call1((class,))?.is_truthy()?;
+    let mut known = BY_FIELD.lock();
+    let forgotten = known.take_if(|known| known.len() >= MOST_CLASSES);
+    known.get_or_insert_default().insert(address, (class.clone().unbind(), is_by_field));
+    drop(known);
+    drop(forgotten);
+    Ok(is_by_field)
+}
+
+/// A digest of an event: equal for equal events, in this process and in any other. Nothing for an event that
+/// cannot be stored.
+pub fn digest(event: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
+    match wide_digest(event) {
+        Ok(digest) => Ok(Some(digest as u64)),
+        Err(error) if error.is_instance_of::<PyException>(event.py()) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// As [`digest`], of 128 bits.
+///
+/// # Errors
+/// `UnstorableValue` for an event that cannot be stored.
+pub fn wide_digest(event: &Bound<'_, PyAny>) -> PyResult<u128> {
+    let py = event.py();
+    let parts = parts(event)?;
+    let mut hash = Xxh3::new();
+    let mut add = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    add(class_name(&event.get_type()).as_bytes());
+    for (name, value) in &parts.values {
+        add(name.as_bytes());
+        value.with_bytes(py, |tag, bytes| {
+            add(&[tag as u8]);
+            add(bytes);
+        })?;
+    }
+    Ok(hash.digest128())
+}
+
+/// The name by which a class is found again: its module and its qualified name.
+pub fn class_name(class: &Bound<'_, PyType>) -> String {
+    let module = class.module().map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned());
+    let name = class.qualname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned());
+    format!("{module}:{name}")
+}

@@ -1,0 +1,133 @@
+//! What becomes of a step that failed: another attempt, an event for another step, or the end of the run.
+
+use pyo3::exceptions::PyException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+
+use super::clock::random;
+use super::error;
+use super::plan::RetryFilter;
+use super::run::Run;
+use super::touch::Touch;
+use crate::{Started, StepId};
+
+/// Deals with the failure of a step in flight. Gives the exception, with notes, if it ends the run; the step is
+/// in flight still, then.
+pub fn handle(
+    run: &Bound<'_, Run>,
+    started: Started,
+    event: Option<&Py<PyAny>>,
+    error: PyErr,
+) -> PyResult<Option<PyErr>> {
+    let py = run.py();
+    let is_ordinary = error.is_instance_of::<PyException>(py);
+    if is_ordinary {
+        match retry(run, started, &error) {
+            Ok(true) => return Ok(None),
+            Ok(false) => {}
+            Err(of_filter) => {
+                error::add_note(py, &of_filter, run.get(), &started, event);
+                of_filter.set_cause(py, Some(error));
+                return Ok(Some(of_filter));
+            }
+        }
+        if hand_on(run, started, event, &error)? {
+            return Ok(None);
+        }
+    }
+    note_attempts(run, started, &error);
+    error::add_note(py, &error, run.get(), &started, event);
+    Ok(Some(error))
+}
+
+/// Whether the step is to be tried again; its delivery waits for that by now.
+fn retry(run: &Bound<'_, Run>, started: Started, error: &PyErr) -> PyResult<bool> {
+    let py = run.py();
+    let plan = run.get().plan.get();
+    let Some(policy) = &plan.core.steps[started.step.0 as usize].retry else { return Ok(false) };
+    if started.attempt >= policy.attempts || !is_retried(plan.filter(started.step), error, py)? {
+        return Ok(false);
+    }
+    let text = error::attempt_text(py, started.attempt, error);
+    let now = run.get().now();
+    let random = random()?;
+    let due = {
+        let state = run.get().state.lock();
+        let since = state.core.delivery(started.slot).and_then(|delivery| delivery.since);
+        policy.next(started.attempt, since.map(std::num::NonZeroU64::get), now, random)
+    };
+    let Some(due) = due else { return Ok(false) };
+    run.get().log(py, || {
+        let seconds = due.saturating_sub(now) as f64 / 1e6;
+        format!("tries step {:?} again in {seconds:.3} s: {text}", plan.step_name(started.step))
+    })?;
+    let retried = run.get().state.lock().core.retry(started.slot, text.into(), due);
+    let is_waiting = retried.is_ok();
+    drop(retried);
+    if is_waiting {
+        Run::arm_timer(run)?;
+        Run::touch(run, Touch::Retried)?;
+    }
+    Ok(is_waiting)
+}
+
+fn is_retried(filter: Option<&RetryFilter>, error: &PyErr, py: Python<'_>) -> PyResult<bool> {
+    let Some(filter) = filter else { return Ok(true) };
+    let value = error.value(py);
+    if !value.is_instance(filter.on.bind(py))? || value.is_instance(filter.unless.bind(py))? {
+        return Ok(false);
+    }
+    match &filter.retry_if {
+        Some(retry_if) => retry_if.bind(py).call1((value,))?.is_truthy(),
+        None => Ok(true),
+    }
+}
+
+/// Gives the failure to the steps that deal with it, as an event. Says whether there are any.
+fn hand_on(run: &Bound<'_, Run>, started: Started, event: Option<&Py<PyAny>>, error: &PyErr) -> PyResult<bool> {
+    static STEP_FAILED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = run.py();
+    let plan = run.get().plan.get();
+    let takers: Vec<StepId> = plan.failure_takers(started.step).to_vec();
+    let class = STEP_FAILED.import(py, "treadle.events", "StepFailed")?;
+    let is_failure = event.is_some_and(|event| event.bind(py).is_instance(class).unwrap_or(false));
+    // The failure of a step that deals with failures ends the run: else it could go round for good.
+    if takers.is_empty() || is_failure {
+        return Ok(false);
+    }
+    let fields = PyDict::new(py);
+    fields.set_item("step", plan.step_name(started.step))?;
+    fields.set_item("event", event)?;
+    fields.set_item("error", error.value(py))?;
+    fields.set_item("attempts", started.attempt)?;
+    let failed = class.call((), Some(&fields))?;
+    let (delivered, finished) = {
+        let mut state = run.get().state.lock();
+        let deliver = |step| state.core.deliver_to(step, failed.clone().unbind());
+        let delivered: Vec<_> = takers.into_iter().map(deliver).collect();
+        (delivered, state.core.finish_step(started.slot))
+    };
+    drop((delivered, finished));
+    Run::touch(run, Touch::Finished)?;
+    Ok(true)
+}
+
+/// Adds a note for each earlier attempt.
+fn note_attempts(run: &Bound<'_, Run>, started: Started, error: &PyErr) {
+    let py = run.py();
+    let failures: Vec<_> = {
+        let state = run.get().state.lock();
+        let replay = state.core.delivery(started.slot).and_then(|delivery| delivery.replay.as_deref());
+        replay.map(|replay| replay.failures.clone()).unwrap_or_default()
+    };
+    let unknown = failures.first().map_or(0, |first| first.attempt.saturating_sub(1));
+    let more = (unknown > 0).then(|| format!("{unknown} earlier attempts failed as well"));
+    let notes = more.into_iter().chain(failures.into_iter().map(|failure| failure.text.into_string()));
+    for note in notes {
+        if let Err(failure) = error.value(py).call_method1(intern!(py, "add_note"), (note,)) {
+            failure.write_unraisable(py, None);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Looking at a snapshot: nothing of it is trusted, imported or unpickled.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList};
+
+use super::stored::lend;
+use crate::{Body, EncodedEvent, EncodedImage, Pending, Status, Tag, Value, snapshot};
+
+/// What is in a snapshot, as plain objects.
+#[pyfunction]
+#[pyo3(name = "_inspect")]
+pub fn inspect<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyDict>> {
+    let py = bytes.py();
+    let found = snapshot::read_unverified(lend(bytes))?;
+    let shown = image(py, &found.image)?;
+    shown.set_item("version", found.version)?;
+    shown.set_item("key", found.key.map(|key| key.to_string()))?;
+    shown.set_item("is_intact", found.is_intact)?;
+    shown.set_item("size", bytes.as_bytes().len())?;
+    Ok(shown)
+}
+
+/// A run as plain objects: names, tags and sizes, no contents.
+pub fn image<'py>(py: Python<'py>, image: &EncodedImage) -> PyResult<Bound<'py, PyDict>> {
+    let shown = PyDict::new(py);
+    shown.set_item("run", image.id.to_string())?;
+    shown.set_item("workflow", &*image.workflow)?;
+    shown.set_item("steps", image.steps.iter().map(|step| &**step).collect::<Vec<_>>())?;
+    shown.set_item("status", status(image.status))?;
+    shown.set_item("created", (image.created > 0).then(|| seconds(image.created)))?;
+    shown.set_item("deadline", image.deadline.map(seconds))?;
+    shown.set_item("published", image.published)?;
+    let state = PyList::empty(py);
+    for (key, stored) in image.state.iter() {
+        let line = value(py, stored)?;
+        line.set_item("key", key)?;
+        state.append(line)?;
+    }
+    shown.set_item("state", state)?;
+    shown.set_item("pending", list(py, &image.pending, |(seq, it)| pending(py, image, *seq, it))?)?;
+    let waits = list(py, &image.waits, |(_, waiting)| {
+        let line = PyDict::new(py);
+        line.set_item("delivery", waiting.seq)?;
+        line.set_item("class", waiting.class.as_deref())?;
+        line.set_item("due", waiting.due.map(seconds))?;
+        Ok(line)
+    })?;
+    shown.set_item("waits", waits)?;
+    let groups = list(py, &image.groups, |(_, group)| {
+        let line = PyDict::new(py);
+        line.set_item("step", step(image, group.step))?;
+        line.set_item("key", group.key.as_deref())?;
+        line.set_item("expected", group.collected.expected().len())?;
+        line.set_item("collected", group.collected.pending().count())?;
+        Ok(line)
+    })?;
+    shown.set_item("groups", groups)?;
+    shown.set_item("kept", list(py, &image.kept, |(_, kept)| event(py, kept))?)?;
+    shown.set_item("held", list(py, &image.held, |held| event(py, &held.event))?)?;
+    Ok(shown)
+}
+
+fn list<'py, T>(
+    py: Python<'py>,
+    items: impl IntoIterator<Item = T>,
+    show: impl Fn(T) -> PyResult<Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyList>> {
+    let shown: Vec<_> = items.into_iter().map(show).collect::<PyResult<_>>()?;
+    PyList::new(py, shown)
+}
+
+fn pending<'py>(
+    py: Python<'py>,
+    image: &EncodedImage,
+    seq: u64,
+    pending: &Pending<EncodedEvent, std::sync::Arc<str>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let line = event(py, &pending.event)?;
+    line.set_item("delivery", seq)?;
+    line.set_item("step", step(image, pending.step))?;
+    line.set_item("attempt", pending.attempt)?;
+    line.set_item("due", pending.due.map(seconds))?;
+    let failures: Vec<_> = pending.replay.failures.iter().map(|failure| &*failure.text).collect();
+    line.set_item("failures", failures)?;
+    line.set_item("received", list(py, &pending.replay.received, |received| event(py, received))?)?;
+    line.set_item("sent", pending.replay.sent.len())?;
+    Ok(line)
+}
+
+/// An event as plain objects.
+pub fn event<'py>(py: Python<'py>, event: &EncodedEvent) -> PyResult<Bound<'py, PyDict>> {
+    let line = PyDict::new(py);
+    line.set_item("class", &*event.class)?;
+    match &event.body {
+        Body::Whole(whole) => line.set_item("whole", value(py, whole)?)?,
+        Body::Fields(fields) => {
+            let shown = PyDict::new(py);
+            for (name, stored) in fields {
+                shown.set_item(&**name, value(py, stored)?)?;
+            }
+            line.set_item("fields", shown)?;
+        }
+    }
+    Ok(line)
+}
+
+fn value<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyDict>> {
+    let line = PyDict::new(py);
+    let tag = match value.tag {
+        Tag::Binary => "binary",
+        Tag::MutableBinary => "mutable binary",
+        Tag::Json => "json",
+        Tag::Opaque => "opaque",
+    };
+    line.set_item("tag", tag)?;
+    line.set_item("type", value.class.as_deref())?;
+    line.set_item("size", value.bytes.len())?;
+    Ok(line)
+}
+
+fn step(image: &EncodedImage, step: crate::StepId) -> Option<&str> {
+    image.steps.get(step.0 as usize).map(|name| &**name)
+}
+
+fn status(status: Status) -> &'static str {
+    match status {
+        Status::Running => "running",
+        Status::Paused => "paused",
+        Status::Ended => "ended",
+    }
+}
+
+fn seconds(time: u64) -> f64 {
+    time as f64 / 1e6
+}

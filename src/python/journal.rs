@@ -1,0 +1,448 @@
+//! A journal on an event loop: requests go out, and answers come back in one call for each batch.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use super::clock::now;
+use super::error;
+use super::gate::new_future;
+use super::run::Run;
+use super::wake;
+use crate::journal::{self, Batch, Filter, JournalError, Message, OwnerId, Phase, Reply, Request, RunRow, Ticket};
+use crate::{RunId, Secrets};
+
+/// A journal, on the event loop that opened it.
+#[pyclass(frozen, module = "treadle._treadle")]
+pub struct Journal {
+    backend: Box<dyn journal::Journal>,
+    mailbox: Arc<Mailbox>,
+    ears: UnixStream,
+    event_loop: Py<PyAny>,
+    asked: Mutex<HashMap<Ticket, Asker>>,
+    // Those that were not handed on yet, in their order.
+    answers: Mutex<VecDeque<(Ticket, journal::Outcome)>>,
+    tickets: AtomicU64,
+    // Has methods `changed()`, `exists(run, id, input)` and `ended(run)`.
+    listener: Py<PyAny>,
+    pub owner: OwnerId,
+    pub secrets: Secrets,
+    /// Whether steps start before what led to them is on disk.
+    pub is_pipelined: bool,
+}
+
+/// Who is told of an answer.
+pub enum Asker {
+    /// A future, that gets the answer as an object.
+    Future(Py<PyAny>),
+    /// A run that was made, which had so many records by then.
+    Made(Py<Run>, u64),
+    /// A run that has written what happened to it, which had so many records by then.
+    Wrote(Py<Run>, u64),
+    /// A run that has written its end.
+    Ended(Py<Run>),
+}
+
+// With more than this under way, steps wait for what was written before.
+const MOST_QUEUED: usize = 64 << 20;
+
+// How long answers may keep the loop from its other work.
+const SLICE: Duration = Duration::from_millis(1);
+
+// Where the journal's thread puts what it has to say. It never waits for the interpreter.
+struct Mailbox {
+    batches: Mutex<Vec<Batch>>,
+    is_rung: AtomicBool,
+    bell: UnixStream,
+}
+
+impl Mailbox {
+    fn put(&self, batch: Batch) {
+        self.batches.lock().push(batch);
+        if !self.is_rung.swap(true, Ordering::AcqRel) {
+            // A full pipe has rung already; a closed one has nobody who listens.
+            let _ = (&self.bell).write(&[1]);
+        }
+    }
+
+    fn take(&self, mut ears: &UnixStream) -> Vec<Batch> {
+        let mut heard = [0; 64];
+        let _ = ears.read(&mut heard);
+        // Put back before the batches are taken, so that what comes in between rings again.
+        self.is_rung.store(false, Ordering::Release);
+        std::mem::take(&mut *self.batches.lock())
+    }
+}
+
+impl Journal {
+    pub fn submit(&self, request: Request, asker: Asker) -> PyResult<()> {
+        self.submit_all(vec![(request, asker)])
+    }
+
+    pub fn submit_all(&self, requests: Vec<(Request, Asker)>) -> PyResult<()> {
+        let mut tickets = Vec::with_capacity(requests.len());
+        let mut asked = self.asked.lock();
+        for (request, asker) in requests {
+            let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+            asked.insert(ticket, asker);
+            tickets.push((ticket, request));
+        }
+        drop(asked);
+        let numbers: Vec<_> = tickets.iter().map(|(ticket, _)| *ticket).collect();
+        self.backend.submit(tickets).map_err(|error| {
+            let mut asked = self.asked.lock();
+            let forgotten: Vec<_> = numbers.iter().filter_map(|ticket| asked.remove(ticket)).collect();
+            drop(asked);
+            drop(forgotten);
+            error.into()
+        })
+    }
+
+    pub fn ask<'py>(slf: &Bound<'py, Self>, request: Request) -> PyResult<Bound<'py, PyAny>> {
+        let future = new_future(slf.get().event_loop.bind(slf.py()))?;
+        slf.get().submit(request, Asker::Future(future.clone().unbind()))?;
+        Ok(future)
+    }
+
+    fn tell(&self, py: Python<'_>, asker: Asker, outcome: journal::Outcome) -> PyResult<()> {
+        match asker {
+            Asker::Future(future) => {
+                let future = future.bind(py);
+                if future.call_method0(intern!(py, "done"))?.is_truthy()? {
+                    return Ok(());
+                }
+                match outcome.map_err(PyErr::from).and_then(|reply| as_object(py, reply)) {
+                    Ok(object) => future.call_method1(intern!(py, "set_result"), (object,))?,
+                    Err(error) => future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))?,
+                };
+                Ok(())
+            }
+            Asker::Made(run, recorded) => Run::made(run.bind(py), recorded, outcome),
+            Asker::Wrote(run, recorded) => Run::wrote(run.bind(py), recorded, outcome),
+            Asker::Ended(run) => Run::end_written(run.bind(py), outcome),
+        }
+    }
+
+    /// Tells the engine that a run is over.
+    pub fn ended(&self, run: &Bound<'_, Run>) -> PyResult<()> {
+        self.listener.call_method1(run.py(), intern!(run.py(), "ended"), (run,)).map(|_| ())
+    }
+
+    /// Tells the engine that the journal has another run in the place of this one.
+    pub fn exists(&self, run: &Bound<'_, Run>, id: RunId, input: &[u8]) -> PyResult<()> {
+        let py = run.py();
+        let arguments = (run, id.to_string(), PyBytes::new(py, input));
+        self.listener.call_method1(py, intern!(py, "exists"), arguments).map(|_| ())
+    }
+
+    /// Up to which record deliveries may start, if the first so many are written: any, if steps do not wait.
+    pub fn ahead_of(&self, recorded: u64) -> u64 {
+        if self.is_pipelined && self.has_room() { u64::MAX } else { recorded }
+    }
+
+    /// Whether more may be under way.
+    pub fn has_room(&self) -> bool {
+        self.backend.queued_bytes() < MOST_QUEUED
+    }
+}
+
+#[pymethods]
+impl Journal {
+    /// Opens a journal: `path` is that of a file, nothing means memory.
+    #[new]
+    #[pyo3(signature = (path, secrets, *, is_pipelined, listener))]
+    fn new(
+        py: Python<'_>,
+        path: Option<String>,
+        secrets: Vec<Vec<u8>>,
+        is_pipelined: bool,
+        listener: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let event_loop = wake::running_loop(py)?;
+        let (bell, ears) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        ears.set_nonblocking(true)?;
+        let mailbox = Arc::new(Mailbox { batches: Mutex::default(), is_rung: AtomicBool::new(false), bell });
+        let post = Arc::clone(&mailbox);
+        let on_batch: journal::OnBatch = Box::new(move |batch| post.put(batch));
+        let (backend, secrets) = py.detach(|| match &path {
+            None => journal::memory::open(&journal::memory::MemoryStore::default(), on_batch)
+                .map(|backend| (backend, secrets)),
+            Some(path) => open_file(Path::new(path), secrets, on_batch),
+        })?;
+        let mut owner = [0; 16];
+        getrandom::fill(&mut owner).map_err(|error| PyOSError::new_err(error.to_string()))?;
+        Ok(Self {
+            backend,
+            mailbox,
+            ears,
+            event_loop: event_loop.unbind(),
+            asked: Mutex::default(),
+            answers: Mutex::default(),
+            tickets: AtomicU64::new(1),
+            listener,
+            owner: OwnerId(owner),
+            secrets: Secrets::new(secrets)?,
+            is_pipelined,
+        })
+    }
+
+    /// What becomes readable when there are answers; `_drain` takes them.
+    fn fileno(&self) -> i32 {
+        self.ears.as_raw_fd()
+    }
+
+    /// Hands on the answers that have come, for a slice of the loop's time; the rest in its next pass.
+    fn _drain(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let began = Instant::now();
+        let batches = slf.get().mailbox.take(&slf.get().ears);
+        let has_changed = batches.iter().any(|batch| batch.changed);
+        slf.get().answers.lock().extend(batches.into_iter().flat_map(|batch| batch.answers));
+        // One that fails must not keep the others from being told.
+        let mut told = Ok(());
+        while began.elapsed() < SLICE {
+            let Some((ticket, outcome)) = slf.get().answers.lock().pop_front() else { break };
+            let asker = slf.get().asked.lock().remove(&ticket);
+            if let Some(asker) = asker {
+                told = told.and(slf.get().tell(py, asker, outcome));
+            }
+        }
+        if has_changed {
+            told = told.and(slf.get().listener.call_method0(py, intern!(py, "changed")).map(|_| ()));
+        }
+        if !slf.get().answers.lock().is_empty() {
+            let event_loop = slf.get().event_loop.bind(py);
+            event_loop.call_method1(intern!(py, "call_soon"), (slf.getattr(intern!(py, "_drain"))?,))?;
+        }
+        told
+    }
+
+    /// Hands on all the answers that have come.
+    fn _drain_all(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::_drain(slf)?;
+        while !slf.get().answers.lock().is_empty() {
+            Self::_drain(slf)?;
+        }
+        Ok(())
+    }
+
+    /// The bytes that wait to be written.
+    fn queued_bytes(&self) -> usize {
+        self.backend.queued_bytes()
+    }
+
+    /// Writes what waits and lets go of the files. Blocks.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.backend.close());
+    }
+
+    /// This process, as the journal knows it.
+    #[getter]
+    fn owner(&self) -> String {
+        self.owner.to_string()
+    }
+
+    fn enlist<'py>(slf: &Bound<'py, Self>, lease: f64) -> PyResult<Bound<'py, PyAny>> {
+        let lease_until = now() + super::plan::micros(lease);
+        Self::ask(slf, Request::Enlist { owner: slf.get().owner, lease_until })
+    }
+
+    fn renew<'py>(slf: &Bound<'py, Self>, lease: f64) -> PyResult<Bound<'py, PyAny>> {
+        let lease_until = now() + super::plan::micros(lease);
+        Self::ask(slf, Request::Renew { owner: slf.get().owner, lease_until })
+    }
+
+    fn release<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(slf, Request::Release { owner: slf.get().owner })
+    }
+
+    fn claim<'py>(slf: &Bound<'py, Self>, workflows: Vec<String>, limit: usize) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(slf, Request::Claim { owner: slf.get().owner, workflows, now: now(), limit })
+    }
+
+    /// When the next claim is worth while: two times in seconds since the Unix epoch, or nothing.
+    fn next_due<'py>(slf: &Bound<'py, Self>, workflows: Vec<String>) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(slf, Request::NextDue { workflows })
+    }
+
+    fn poll<'py>(slf: &Bound<'py, Self>, after: u64, limit: usize) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(slf, Request::Poll { owner: slf.get().owner, after, limit })
+    }
+
+    fn load<'py>(slf: &Bound<'py, Self>, run: &str) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(slf, Request::Load { run: id(run)? })
+    }
+
+    fn send<'py>(
+        slf: &Bound<'py, Self>,
+        run: &str,
+        message: [u8; 16],
+        kind: u8,
+        body: Vec<u8>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(slf, Request::Send { run: id(run)?, message: Message { id: message, kind, body }, now: now() })
+    }
+
+    fn get<'py>(slf: &Bound<'py, Self>, run: &str) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(slf, Request::Get { run: id(run)? })
+    }
+
+    #[pyo3(signature = (*, workflow, status, since, after, limit))]
+    fn list_runs<'py>(
+        slf: &Bound<'py, Self>,
+        workflow: Option<String>,
+        status: Option<&str>,
+        since: Option<f64>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let phase = status.map(phase).transpose()?;
+        let since = since.map(super::plan::micros);
+        let after = after.map(id).transpose()?;
+        Self::ask(slf, Request::List { filter: Filter { workflow, phase, since, after, limit } })
+    }
+
+    fn records<'py>(slf: &Bound<'py, Self>, run: &str, after: u64, limit: usize) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(slf, Request::Records { run: id(run)?, after, limit })
+    }
+
+    fn read_stream<'py>(slf: &Bound<'py, Self>, run: &str, after: u64, limit: usize) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(slf, Request::ReadStream { run: id(run)?, after, limit })
+    }
+
+    fn delete<'py>(slf: &Bound<'py, Self>, run: &str) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(slf, Request::Delete { run: id(run)? })
+    }
+
+    fn prune<'py>(slf: &Bound<'py, Self>, finished_before: f64, limit: usize) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(slf, Request::Prune { finished_before: super::plan::micros(finished_before), limit })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        visit.call(&self.listener)?;
+        let Some(asked) = self.asked.try_lock() else { return Ok(()) };
+        asked.values().try_for_each(|asker| match asker {
+            Asker::Future(future) => visit.call(future),
+            Asker::Made(run, _) | Asker::Wrote(run, _) | Asker::Ended(run) => visit.call(run),
+        })
+    }
+}
+
+type Opened = (Box<dyn journal::Journal>, Vec<Vec<u8>>);
+
+fn open_file(path: &Path, mut secrets: Vec<Vec<u8>>, on_batch: journal::OnBatch) -> Result<Opened, JournalError> {
+    let options = journal::sqlite::Options { patience: Duration::from_secs(10), ..Default::default() };
+    let backend = journal::sqlite::open(path, &options, on_batch)?;
+    if secrets.is_empty() {
+        secrets.push(journal::sqlite::secret::secret(path)?.to_vec());
+    }
+    Ok((backend, secrets))
+}
+
+pub fn id(text: &str) -> PyResult<RunId> {
+    Ok(text.parse::<RunId>()?)
+}
+
+fn phase(status: &str) -> PyResult<Phase> {
+    let known = Phase::ALL.into_iter().find(|phase| phase_name(*phase) == status);
+    known.ok_or_else(|| {
+        let names: Vec<_> = Phase::ALL.into_iter().map(phase_name).collect();
+        PyValueError::new_err(format!("status: one of {} expected, not {status:?}", names.join(", ")))
+    })
+}
+
+fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Ready => "ready",
+        Phase::Waiting => "waiting",
+        Phase::Paused => "paused",
+        Phase::Completed => "completed",
+        Phase::Failed => "failed",
+        Phase::Cancelled => "cancelled",
+    }
+}
+
+fn seconds(time: u64) -> f64 {
+    time as f64 / 1e6
+}
+
+fn row<'py>(py: Python<'py>, row: &RunRow) -> PyResult<Bound<'py, PyDict>> {
+    let object = PyDict::new(py);
+    object.set_item("id", row.id.to_string())?;
+    object.set_item("workflow", &row.workflow)?;
+    object.set_item("key", &row.key)?;
+    object.set_item("status", phase_name(row.phase()))?;
+    object.set_item("created", seconds(row.created))?;
+    object.set_item("updated", seconds(row.updated))?;
+    object.set_item("finished", row.finished.map(seconds))?;
+    object.set_item("due", row.status.due.map(seconds))?;
+    object.set_item("owner", row.owner.map(|owner| owner.to_string()))?;
+    object.set_item("epoch", row.epoch)?;
+    object.set_item("seq", row.seq)?;
+    object.set_item("inbox", row.inbox)?;
+    object.set_item("published", row.published)?;
+    Ok(object)
+}
+
+fn rows(py: Python<'_>, all: &[RunRow]) -> PyResult<Py<PyAny>> {
+    let objects: Vec<_> = all.iter().map(|one| row(py, one)).collect::<PyResult<_>>()?;
+    Ok(PyList::new(py, objects)?.into_any().unbind())
+}
+
+fn numbered(py: Python<'_>, items: Vec<(u64, Vec<u8>)>) -> PyResult<Bound<'_, PyList>> {
+    PyList::new(py, items.into_iter().map(|(number, body)| (number, PyBytes::new(py, &body))))
+}
+
+/// An answer as Python sees it; which one belongs to which request is said in the stub.
+fn as_object(py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
+    let object = match reply {
+        Reply::Done => return Ok(py.None()),
+        Reply::Created { epoch } => epoch.into_pyobject(py)?.into_any(),
+        Reply::Exists { id, input } => (id.to_string(), PyBytes::new(py, &input)).into_pyobject(py)?.into_any(),
+        Reply::Appended { seq } => seq.into_pyobject(py)?.into_any(),
+        Reply::Reopened { epoch, seq } => (epoch, seq).into_pyobject(py)?.into_any(),
+        Reply::Claimed(claimed) => (rows(py, &claimed.runs)?, claimed.more).into_pyobject(py)?.into_any(),
+        Reply::Next(next) => (next.due.map(seconds), next.lapse.map(seconds)).into_pyobject(py)?.into_any(),
+        Reply::Sent { new } => return Ok(new.into_pyobject(py)?.to_owned().into_any().unbind()),
+        Reply::Polled(polled) => {
+            let entries = polled.entries.into_iter();
+            let entries = entries.map(|e| (e.run.to_string(), e.number, e.kind, PyBytes::new(py, &e.body)));
+            (PyList::new(py, entries)?, polled.cursor, polled.more).into_pyobject(py)?.into_any()
+        }
+        Reply::Loaded(loaded) => {
+            return Ok(Py::new(py, super::recover::LoadedRun::new(*loaded))?.into_any());
+        }
+        Reply::Run { run, outcome } => {
+            let outcome = outcome.map(|outcome| PyBytes::new(py, &outcome));
+            (row(py, &run)?, outcome).into_pyobject(py)?.into_any()
+        }
+        Reply::Listed(all) => return rows(py, &all),
+        Reply::Records { records, folded } => (numbered(py, records)?, folded).into_pyobject(py)?.into_any(),
+        Reply::Stream(read) => {
+            let entries = numbered(py, read.entries)?;
+            (entries, read.missed, read.published, read.ended).into_pyobject(py)?.into_any()
+        }
+        Reply::Pruned { runs } => runs.into_pyobject(py)?.into_any(),
+    };
+    Ok(object.unbind())
+}
+
+impl From<JournalError> for PyErr {
+    fn from(failure: JournalError) -> Self {
+        error::journal(&failure)
+    }
+}

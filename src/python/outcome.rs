@@ -1,0 +1,107 @@
+//! The end of a run as a journal keeps it: an event of the class "result", or one with what is known of a failure.
+
+use pyo3::exceptions::PyException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use super::convert;
+use super::error;
+use super::event::class_name;
+use super::run::Run;
+use super::state::Outcome;
+use super::stored::{ToBytes, ToObjects, lend};
+use crate::journal::{Phase, record};
+use crate::{Body, EncodedEvent, EncodedRecord, Record, Secrets};
+
+const RESULT: &str = "result";
+const CANCELLED: &str = "cancelled";
+
+/// How the run ended, and the bytes of that. A result that cannot be stored is a failure instead.
+pub fn encode(run: &Bound<'_, Run>, secrets: &Secrets) -> PyResult<(Phase, Vec<u8>)> {
+    let py = run.py();
+    let result = match &run.get().state.lock().outcome {
+        Some(Outcome::Result(result)) => Some(result.clone_ref(py)),
+        _ => None,
+    };
+    if let Some(result) = result {
+        match store_result(run, result.bind(py), secrets) {
+            Ok(bytes) => return Ok((Phase::Completed, bytes)),
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                let failed = Outcome::Failed(error.into_value(py), None);
+                let replaced = run.get().state.lock().outcome.replace(failed);
+                drop(replaced);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let failure = match &run.get().state.lock().outcome {
+        Some(Outcome::Failed(exception, _)) => Some(exception.clone_ref(py)),
+        _ => None,
+    };
+    match failure {
+        Some(exception) => Ok((Phase::Failed, store_failure(run, exception.bind(py).as_any(), secrets)?)),
+        None => {
+            let event = EncodedEvent { class: CANCELLED.into(), body: Body::Fields(Vec::new()) };
+            Ok((Phase::Cancelled, seal(run, event, secrets)?))
+        }
+    }
+}
+
+fn seal(run: &Bound<'_, Run>, event: EncodedEvent, secrets: &Secrets) -> PyResult<Vec<u8>> {
+    Ok(record::encode(run.get().id, 0, &Record::Published { event }, secrets)?.into())
+}
+
+fn store_result(run: &Bound<'_, Run>, result: &Bound<'_, PyAny>, secrets: &Secrets) -> PyResult<Vec<u8>> {
+    let mut to = ToBytes::new(run.py());
+    // The event that ended the run, if it is one, is stored as an event is.
+    let body = match to.event(result)? {
+        EncodedEvent { body: Body::Whole(value), .. } => Body::Whole(value),
+        event => return seal(run, event, secrets),
+    };
+    seal(run, EncodedEvent { class: RESULT.into(), body }, secrets)
+}
+
+fn store_failure(run: &Bound<'_, Run>, exception: &Bound<'_, PyAny>, secrets: &Secrets) -> PyResult<Vec<u8>> {
+    let py = run.py();
+    let fields =
+        py.import(intern!(py, "treadle.stored_errors"))?.call_method1(intern!(py, "fields_of"), (exception,))?;
+    let mut to = ToBytes::new(py);
+    let mut stored = Vec::new();
+    for (name, value) in fields.cast_into::<PyDict>()? {
+        let name: String = name.extract()?;
+        let value = convert::encode(&name, &value)?;
+        stored.push((name.into(), to.value(&value)?));
+    }
+    let class = class_name(&exception.get_type()).into();
+    seal(run, EncodedEvent { class, body: Body::Fields(stored) }, secrets)
+}
+
+/// How a run ended: "completed" with its result, "failed" with the exception, or "cancelled" with nothing.
+pub fn decode<'py>(
+    phase: &str,
+    run: crate::RunId,
+    bytes: &Bound<'py, PyBytes>,
+    secrets: &Secrets,
+    classes: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = bytes.py();
+    let decoded: EncodedRecord = record::decode(run, 0, lend(bytes), secrets)?;
+    let Record::Published { event } = decoded else { return Err(error::unreadable_text()) };
+    let mut to = ToObjects::new(classes);
+    if phase != "failed" {
+        return match event.body {
+            Body::Whole(value) => convert::decode(py, "result", &to.stored_value(value)?),
+            Body::Fields(_) if *event.class == *CANCELLED => Ok(py.None().into_bound(py)),
+            Body::Fields(_) => Ok(crate::Translate::event(&mut to, event)?.into_bound(py)),
+        };
+    }
+    let fields = PyDict::new(py);
+    if let Body::Fields(stored) = event.body {
+        for (name, value) in stored {
+            fields.set_item(&*name, convert::decode(py, &name, &to.stored_value(value)?)?)?;
+        }
+    }
+    let failures = py.import(intern!(py, "treadle.stored_errors"))?;
+    failures.call_method1(intern!(py, "from_fields"), (&*event.class, fields))
+}

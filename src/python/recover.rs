@@ -1,0 +1,353 @@
+//! A run that was loaded from a journal: what it is, and going on with it.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList};
+
+use super::durable::{self, Durable};
+use super::error;
+use super::journal::Journal;
+use super::plan::Plan;
+use super::run::Run;
+use super::snapshot::{problems, restore};
+use super::state::Outcome;
+use super::stored::{ToBytes, ToObjects, lend};
+use crate::journal::{Commit, Entry, Loaded, NewRun, Phase as JournalPhase, Request, Status, record};
+use crate::{EncodedImage, EncodedRecord, Error, Record, RunId, Secrets, Translate, snapshot};
+
+// What an entry of an inbox is; an event is 0.
+const CANCEL: u8 = 1;
+
+/// A run as a journal holds it.
+#[pyclass(frozen, module = "treadle._treadle")]
+pub struct LoadedRun(Loaded);
+
+impl LoadedRun {
+    pub fn new(loaded: Loaded) -> Self {
+        Self(loaded)
+    }
+}
+
+/// The state of a run: its records folded into its checkpoint, up to the one numbered `until`.
+fn fold(loaded: &Loaded, until: u64, secrets: &Secrets) -> Result<EncodedImage, Error> {
+    let id = loaded.run.id;
+    let Some((folded, checkpoint)) = &loaded.checkpoint else {
+        return Err(Error::InvalidRecord("a run in a journal begins with a checkpoint"));
+    };
+    if until < *folded {
+        return Err(Error::Folded { first: *folded });
+    }
+    let mut image = snapshot::open(checkpoint.clone().into(), secrets)?;
+    if image.id != id {
+        return Err(Error::InvalidImage("the checkpoint is of another run"));
+    }
+    let records = (folded + 1..).zip(&loaded.records).take_while(|(seq, _)| *seq <= until);
+    for (seq, bytes) in records {
+        image.apply(record::decode(id, seq, bytes.clone().into(), secrets)?)?;
+    }
+    image.check()?;
+    Ok(image)
+}
+
+/// The number of the last record before the run's end; all, if it has not ended.
+fn before_end(loaded: &Loaded, secrets: &Secrets) -> Result<u64, Error> {
+    let Some((folded, _)) = &loaded.checkpoint else { return Ok(0) };
+    for (seq, bytes) in (folded + 1..).zip(&loaded.records) {
+        if matches!(record::decode(loaded.run.id, seq, bytes.clone().into(), secrets)?, Record::Ended) {
+            return Ok(seq - 1);
+        }
+    }
+    Ok(u64::MAX)
+}
+
+#[pymethods]
+impl LoadedRun {
+    /// Everything because of which a workflow could not go on with the run.
+    fn problems(&self, journal: &Journal, plan: &Plan, classes: &Bound<'_, PyDict>) -> PyResult<Vec<String>> {
+        let loaded = &self.0;
+        problems(plan, fold(loaded, u64::MAX, &journal.secrets)?, classes)
+    }
+
+    /// The run as plain objects: names, tags and sizes, no contents.
+    fn inspect<'py>(&self, py: Python<'py>, journal: &Journal) -> PyResult<Bound<'py, PyDict>> {
+        let loaded = &self.0;
+        // That of a run that is over has nothing pending: what it was like before says more.
+        let last = before_end(loaded, &journal.secrets)?;
+        super::inspect::image(py, &fold(loaded, last, &journal.secrets)?)
+    }
+
+    /// The run as a snapshot, as it is after the record numbered `at`.
+    #[pyo3(signature = (journal, at = None))]
+    fn snapshot<'py>(&self, py: Python<'py>, journal: &Journal, at: Option<u64>) -> PyResult<Bound<'py, PyBytes>> {
+        let loaded = &self.0;
+        let image = fold(loaded, at.unwrap_or(u64::MAX), &journal.secrets)?;
+        Ok(PyBytes::new(py, &snapshot::seal(&image, &journal.secrets)?))
+    }
+
+    /// Goes on with the run, in the epoch in which it was claimed.
+    fn go_on(
+        &self,
+        journal: &Bound<'_, Journal>,
+        plan: &Bound<'_, Plan>,
+        classes: &Bound<'_, PyDict>,
+    ) -> PyResult<Py<Run>> {
+        let loaded = &self.0;
+        let image = fold(loaded, u64::MAX, &journal.get().secrets)?;
+        let published = image.published;
+        let mut core = restore(plan.get(), image, classes)?;
+        core.start_log();
+        let mut durable = Durable::new(journal.clone().unbind(), loaded.run.epoch, loaded.run.seq);
+        durable.published = published;
+        let run = Run::go_on(plan, core, Some(Box::new(durable)))?;
+        for entry in &loaded.inbox {
+            take_entry(run.bind(plan.py()), entry, classes)?;
+        }
+        Ok(run)
+    }
+
+    /// Makes a run that is over go on from where it failed: asks the journal for that.
+    fn reopen<'py>(&self, journal: &Bound<'py, Journal>) -> PyResult<Bound<'py, PyAny>> {
+        let loaded = &self.0;
+        let secrets = &journal.get().secrets;
+        let mut image = fold(loaded, before_end(loaded, secrets)?, secrets)?;
+        for pending in image.pending.values_mut() {
+            pending.attempt = 1;
+            pending.replay.failures.clear();
+        }
+        let commit = ready(&image, secrets)?;
+        let request = Request::Reopen { run: loaded.run.id, after: loaded.run.seq, owner: None, commit };
+        Journal::ask(journal, request)
+    }
+
+    /// Makes a new run that goes on from where this one was after the record numbered `at`.
+    #[pyo3(signature = (journal, at = None))]
+    fn fork<'py>(&self, journal: &Bound<'py, Journal>, at: Option<u64>) -> PyResult<(String, Bound<'py, PyAny>)> {
+        let loaded = &self.0;
+        let secrets = &journal.get().secrets;
+        let last = before_end(loaded, secrets)?;
+        let mut image = fold(loaded, at.unwrap_or(last).min(last), secrets)?;
+        let id = super::clock::new_run_id()?;
+        image.id = id;
+        let run = NewRun {
+            id,
+            workflow: loaded.run.workflow.clone(),
+            key: None,
+            input: loaded.run.input,
+            created: super::clock::now(),
+            stream_limit: loaded.run.stream_limit,
+        };
+        let request = Request::Create { run, owner: None, commit: ready(&image, secrets)? };
+        Ok((id.to_string(), Journal::ask(journal, request)?))
+    }
+
+    /// What happened: a word and some facts for each record that no checkpoint has replaced.
+    fn timeline<'py>(&self, py: Python<'py>, journal: &Journal) -> PyResult<Bound<'py, PyList>> {
+        let loaded = &self.0;
+        let folded = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded);
+        let Some((_, checkpoint)) = &loaded.checkpoint else { return Ok(PyList::empty(py)) };
+        let image = snapshot::open(checkpoint.clone().into(), &journal.secrets)?;
+        let steps = &image.steps;
+        let lines = PyList::empty(py);
+        for (delivery, pending) in &image.pending {
+            let queued = Record::Queued { seq: *delivery, step: pending.step, event: pending.event.clone() };
+            lines.append(line(py, folded, &queued, steps)?)?;
+        }
+        for (seq, bytes) in (folded + 1..).zip(&loaded.records) {
+            let decoded = record::decode(loaded.run.id, seq, bytes.clone().into(), &journal.secrets)?;
+            if let Some(line) = line(py, seq, &decoded, steps)? {
+                lines.append(line)?;
+            }
+        }
+        Ok(lines)
+    }
+}
+
+fn ready(image: &EncodedImage, secrets: &Secrets) -> PyResult<Commit> {
+    let checkpoint = Some(snapshot::seal(image, secrets)?);
+    let status = Status { phase: JournalPhase::Ready, due: None };
+    Ok(Commit { at: super::clock::now(), checkpoint, status, ..Commit::default() })
+}
+
+fn line<'py>(
+    py: Python<'py>,
+    seq: u64,
+    record: &EncodedRecord,
+    steps: &[Box<str>],
+) -> PyResult<Option<Bound<'py, PyDict>>> {
+    let line = PyDict::new(py);
+    line.set_item("seq", seq)?;
+    let what = match record {
+        Record::Queued { seq, step, event } => {
+            line.set_item("delivery", seq)?;
+            line.set_item("step", steps.get(step.0 as usize).map(|name| &**name))?;
+            line.set_item("event", &*event.class)?;
+            "queued"
+        }
+        Record::Started { seq, at } => {
+            line.set_item("delivery", seq)?;
+            line.set_item("at", *at as f64 / 1e6)?;
+            "started"
+        }
+        Record::Finished { seq, at } => {
+            line.set_item("delivery", seq)?;
+            line.set_item("at", *at as f64 / 1e6)?;
+            "finished"
+        }
+        Record::Retried { seq, failure, due } => {
+            line.set_item("delivery", seq)?;
+            line.set_item("failure", &*failure.text)?;
+            line.set_item("due", *due as f64 / 1e6)?;
+            "retried"
+        }
+        Record::Received { seq, event } => {
+            line.set_item("delivery", seq)?;
+            line.set_item("event", &*event.class)?;
+            "received"
+        }
+        Record::Paused => "paused",
+        Record::Resumed => "resumed",
+        Record::Ended => "ended",
+        // The rest is what steps did with their state and their events, and not about their course.
+        _ => return Ok(None),
+    };
+    line.set_item("what", what)?;
+    Ok(Some(line))
+}
+
+/// Takes an entry of the inbox, once.
+fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDict>) -> PyResult<()> {
+    let (is_new, journal) = {
+        let mut state = run.get().state.lock();
+        let Some(durable) = &mut state.durable else { return Ok(()) };
+        let is_new = entry.number > durable.last_entry;
+        if is_new {
+            durable.last_entry = entry.number;
+            durable.consumed.push(entry.number);
+        }
+        (is_new, durable.journal.clone_ref(run.py()))
+    };
+    if !is_new {
+        return Ok(());
+    }
+    if entry.kind == CANCEL {
+        return Run::cancel_here(run);
+    }
+    let secrets = &journal.get().secrets;
+    let decoded = record::decode(entry.run, 0, entry.body.clone().into(), secrets)?;
+    let Record::Published { event } = decoded else { return Err(error::unreadable_text()) };
+    let event = Translate::event(&mut ToObjects::new(classes), event)?;
+    Run::take_in(run, event.bind(run.py()))?;
+    Run::mark(run, super::touch::Touch::Received)?;
+    Run::wake_lanes(run)
+}
+
+#[pymethods]
+impl Run {
+    /// Takes an entry of the run's inbox.
+    fn _take_entry(
+        slf: &Bound<'_, Self>,
+        number: u64,
+        kind: u8,
+        body: Vec<u8>,
+        classes: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
+        let entry = Entry { number, run: slf.get().id, id: [0; 16], kind, at: 0, body };
+        take_entry(slf, &entry, classes)
+    }
+
+    /// Writes what is to be written, and lets go of the journal: the run ends here, and goes on elsewhere.
+    fn _let_go(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::mark(slf, super::touch::Touch::Finished)?;
+        Self::flush(slf)?;
+        {
+            let mut state = slf.get().state.lock();
+            if state.is_over {
+                return Ok(());
+            }
+            if let Some(durable) = &mut state.durable {
+                durable.is_detached = true;
+            }
+        }
+        let error = error::engine_closed(&slf.get().id_text());
+        Self::end(slf, Outcome::Failed(error.into_value(slf.py()), None))
+    }
+
+    /// Another process has the run: it stops here.
+    fn _lose(slf: &Bound<'_, Self>, error: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::lose_journal(slf, PyErr::from_value(error.clone()))
+    }
+
+    /// The run that the journal has in the place of this one has ended, or cannot be followed.
+    fn _settle(slf: &Bound<'_, Self>, status: &str, value: Py<PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        match status {
+            "completed" => Self::end(slf, Outcome::Result(value)),
+            "failed" => Self::fail(slf, PyErr::from_value(value.into_bound(py))),
+            _ => Self::end(slf, Outcome::Cancelled),
+        }
+    }
+}
+
+#[pymethods]
+impl Journal {
+    /// Starts a run and writes it.
+    #[pyo3(signature = (plan, event, key))]
+    fn start(
+        slf: &Bound<'_, Self>,
+        plan: &Bound<'_, Plan>,
+        event: &Bound<'_, PyAny>,
+        key: Option<String>,
+    ) -> PyResult<Py<Run>> {
+        Run::start_durable(slf, plan, event, key)
+    }
+
+    /// Writes a run that any process may execute: its id, and a future of the answer.
+    #[pyo3(signature = (plan, event, key))]
+    fn submit_run<'py>(
+        slf: &Bound<'py, Self>,
+        plan: &Bound<'py, Plan>,
+        event: &Bound<'py, PyAny>,
+        key: Option<String>,
+    ) -> PyResult<(String, Bound<'py, PyAny>)> {
+        let (core, run, commit) = durable::begin(slf, plan, event, key)?;
+        let request = Request::Create { run, owner: None, commit };
+        Ok((core.id().to_string(), Self::ask(slf, request)?))
+    }
+
+    /// What tells the input of a run from that of another.
+    fn input<'py>(&self, event: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(event.py(), &durable::input(event)?))
+    }
+
+    /// An event as a message for a run.
+    fn message<'py>(&self, run: &str, event: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        let py = event.py();
+        let event = ToBytes::new(py).event(event)?;
+        let run: RunId = super::journal::id(run)?;
+        Ok(PyBytes::new(py, &record::encode(run, 0, &Record::Published { event }, &self.secrets)?))
+    }
+
+    /// How a run ended.
+    fn outcome<'py>(
+        &self,
+        status: &str,
+        run: &str,
+        bytes: &Bound<'py, PyBytes>,
+        classes: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        super::outcome::decode(status, super::journal::id(run)?, bytes, &self.secrets, classes)
+    }
+
+    /// An event of a stream, or a run's end, as plain objects: names, tags and sizes, no contents.
+    fn peek<'py>(&self, run: &str, bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyDict>> {
+        let decoded = record::decode(super::journal::id(run)?, 0, lend(bytes), &self.secrets)?;
+        let Record::Published { event } = decoded else { return Err(error::unreadable_text()) };
+        super::inspect::event(bytes.py(), &event)
+    }
+
+    /// An event of a stream.
+    fn published(&self, run: &str, bytes: &Bound<'_, PyBytes>, classes: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {
+        let decoded = record::decode(super::journal::id(run)?, 0, lend(bytes), &self.secrets)?;
+        let Record::Published { event } = decoded else { return Err(error::unreadable_text()) };
+        Translate::event(&mut ToObjects::new(classes), event)
+    }
+}

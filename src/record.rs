@@ -1,0 +1,186 @@
+//! What happens to a run, as a sequence of records: the state of a run is the fold of its records.
+
+use std::sync::Arc;
+
+use crate::event::{EncodedEvent, StepId};
+use crate::image::Waiting;
+use crate::replay::{Failure, Wanted};
+use crate::timers::Time;
+use crate::value::Value;
+
+/// A record as bytes: what a journal writes down.
+pub type EncodedRecord = Record<EncodedEvent, Value, Arc<str>>;
+
+/// One change of a run. [`Image::apply`](crate::Image::apply) says what each does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record<E, V, C> {
+    /// A key was set.
+    Set {
+        /// The key.
+        key: Box<str>,
+        /// Its value from now on.
+        value: V,
+    },
+    /// A key was removed.
+    Delete {
+        /// The key.
+        key: Box<str>,
+    },
+    /// An event was queued for a step.
+    Queued {
+        /// The number of the delivery.
+        seq: u64,
+        /// The step that is to take it.
+        step: StepId,
+        /// The event.
+        event: E,
+    },
+    /// A body began to run for a delivery.
+    Started {
+        /// The delivery.
+        seq: u64,
+        /// When it began.
+        at: Time,
+    },
+    /// A delivery is done: what its step emitted comes before this record.
+    Finished {
+        /// The delivery.
+        seq: u64,
+        /// When it was done; 0 if nobody looked at the clock.
+        at: Time,
+    },
+    /// An attempt failed, and there will be another one.
+    Retried {
+        /// The delivery.
+        seq: u64,
+        /// The attempt that failed.
+        failure: Failure,
+        /// When it is to be tried again.
+        due: Time,
+    },
+    /// A delivery that was to be tried again is queued.
+    Due {
+        /// The delivery.
+        seq: u64,
+    },
+    /// The body of a delivery sent an event; it was queued, or given to somebody who waited for it.
+    Sent {
+        /// The delivery.
+        seq: u64,
+        /// A digest of the event.
+        digest: u64,
+    },
+    /// The body of a delivery asked for a deadline.
+    Asked {
+        /// The delivery.
+        seq: u64,
+        /// How many deadlines it has asked for before; any others are void.
+        place: u64,
+        /// What the deadline is for.
+        wanted: Wanted,
+        /// The deadline.
+        at: Time,
+    },
+    /// A step waits for an event, or sleeps.
+    Waiting {
+        /// The number of the wait.
+        wait: u64,
+        /// Who waits for what.
+        waiting: Waiting<C>,
+    },
+    /// A wait is over, for whatever reason.
+    WaitOver {
+        /// The number of the wait.
+        wait: u64,
+    },
+    /// A step got an event that it had waited for.
+    Received {
+        /// The delivery of the step.
+        seq: u64,
+        /// The event.
+        event: E,
+    },
+    /// A step got an event that had been kept.
+    ReceivedKept {
+        /// The delivery of the step.
+        seq: u64,
+        /// The number of the kept event.
+        number: u64,
+    },
+    /// A step went away before it saw an event that it had got.
+    Returned {
+        /// The delivery of the step.
+        seq: u64,
+        /// Which of its events it was.
+        place: u64,
+    },
+    /// A group of collected events was begun.
+    Grouped {
+        /// The number of the group.
+        group: u64,
+        /// The step that collects.
+        step: StepId,
+        /// The name of the group.
+        key: Option<Box<str>>,
+        /// The classes that it expects.
+        expected: Arc<[C]>,
+    },
+    /// A group got an event. If that made it complete, it has given the events.
+    Collected {
+        /// The delivery whose step collects; 0 if it is a task that a body left behind.
+        seq: u64,
+        /// The number of the group.
+        group: u64,
+        /// The class among the expected ones that the event counts for.
+        class: C,
+        /// The event.
+        event: E,
+    },
+    /// An event that nobody has asked for yet is kept.
+    Kept {
+        /// Its number: those with smaller numbers are found first.
+        number: u64,
+        /// The event.
+        event: E,
+    },
+    /// A kept event was taken by somebody who is not a step in flight.
+    KeptTaken {
+        /// Its number.
+        number: u64,
+    },
+    /// An event came while the run was paused.
+    Held {
+        /// Whether it came from outside of the run.
+        is_from_outside: bool,
+        /// The event.
+        event: E,
+    },
+    /// The events that came while the run was paused are routed now.
+    Released,
+    /// An event was published.
+    Published {
+        /// The event.
+        event: E,
+    },
+    /// The run starts no more steps for now.
+    Paused,
+    /// The run goes on.
+    Resumed,
+    /// The outcome is known.
+    Ended,
+}
+
+impl<E, V, C> Record<E, V, C> {
+    /// The event that the record holds, if it holds one.
+    pub fn event(&self) -> Option<&E> {
+        match self {
+            Self::Queued { event, .. }
+            | Self::Received { event, .. }
+            | Self::Collected { event, .. }
+            | Self::Kept { event, .. }
+            | Self::Held { event, .. }
+            | Self::Published { event } => Some(event),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! A run from an image, and back.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+
+use super::collect::Group;
+use super::wait::KEPT_FROM;
+use super::{Deadline, Host, HostDelivery, Phase, Plan, Run};
+use crate::event::Delivery;
+use crate::image::{Grouped, Image, Pending, Status, Waiting};
+use crate::queue::Collected;
+use crate::replay::{Collection, Replay};
+
+/// An image of a host's run.
+pub type HostImage<H> = Image<<H as Host>::Event, <H as Host>::Value, <H as Host>::Class>;
+
+impl<H: Host> Run<H> {
+    /// The run as it is at this moment, as plain data: more references to what it holds, in one consistent cut.
+    pub fn image(&self) -> HostImage<H> {
+        let steps = self.plan.steps.iter().map(|step| step.name.clone()).collect();
+        let mut image = Image::new(self.id, &self.plan.name, steps, self.created, self.deadline);
+        image.status = match self.phase {
+            Phase::Running if self.is_paused => Status::Paused,
+            Phase::Running => Status::Running,
+            Phase::Ending | Phase::Ended => Status::Ended,
+        };
+        image.delivered = self.delivered;
+        image.waited = self.waits.begun;
+        image.grouped = self.groups.begun;
+        image.published = self.stream.published();
+        image.state = self.store.iter().map(|(key, value)| (key, H::copy_value(value))).collect();
+        if self.phase == Phase::Running {
+            self.fill(&mut image);
+        }
+        image
+    }
+
+    fn fill(&self, image: &mut HostImage<H>) {
+        let due = self.timers.iter().filter_map(|(at, deadline)| match deadline {
+            Deadline::Retry(seq) => Some((*seq, at)),
+            _ => None,
+        });
+        let due: BTreeMap<_, _> = due.collect();
+        for delivery in self.deliveries() {
+            let pending = Pending { due: due.get(&delivery.seq).copied(), ..pending::<H>(delivery) };
+            image.pending.insert(delivery.seq, pending);
+        }
+        for wait in &self.waits.open {
+            let waiting = Waiting { seq: wait.slot.seq, class: wait.class.clone(), due: wait.due };
+            image.waits.insert(wait.id.0, waiting);
+        }
+        image.waits.extend(self.settling.iter().cloned());
+        for (key, group) in self.groups.iter_named() {
+            let collected = copied::<H>(&group.collected);
+            image.groups.insert(group.number, Grouped { step: group.step, key: key.map(Into::into), collected });
+        }
+        image.kept = self.kept.iter().map(|(number, event)| (*number, H::copy_event(event))).collect();
+        let held = self.held.get().into_iter().flatten();
+        image.held = held.map(|held| crate::image::Held { event: H::copy_event(&held.event), ..*held }).collect();
+    }
+
+    /// Goes on where an image stands; its steps are those of `plan`, in that order. A step that was in flight
+    /// runs its body again, those that waited before all others, so that whoever waits is there before an event
+    /// comes. A run that is over stays so.
+    pub fn restore(image: HostImage<H>, plan: Arc<Plan>) -> Self {
+        let mut run = Self::new(image.id, plan, 0);
+        run.created = image.created;
+        run.deadline = image.deadline;
+        run.timers.clear();
+        if let Some(deadline) = image.deadline {
+            run.timers.add(deadline, Deadline::Run);
+        }
+        run.store = image.state;
+        run.stream.go_on_after(image.published);
+        run.delivered = image.delivered;
+        run.waits.begun = image.waited;
+        run.is_paused = image.status == Status::Paused;
+        run.kept_ever = image.kept.keys().copied().max().unwrap_or(KEPT_FROM).max(KEPT_FROM);
+        run.kept_again = KEPT_FROM.saturating_sub(image.kept.keys().copied().min().unwrap_or(KEPT_FROM));
+        run.kept = image.kept.into_iter().collect();
+        if !image.held.is_empty() {
+            *run.held.make() = image.held.into();
+        }
+        for (number, Grouped { step, key, collected }) in image.groups {
+            run.groups.add(key, Group { number, step, collected });
+        }
+        run.groups.begun = image.grouped;
+        let is_pending =
+            |waiting: &Waiting<H::Class>| image.pending.get(&waiting.seq).is_some_and(|it| it.due.is_none());
+        let (settling, left_behind): (Vec<_>, Vec<_>) =
+            image.waits.into_iter().partition(|(_, waiting)| is_pending(waiting));
+        run.settling = settling;
+        run.left_behind = left_behind.into_iter().map(|(wait, _)| wait).collect();
+        run.requeue(image.pending);
+        if image.status == Status::Ended {
+            run.timers.clear();
+            run.phase = Phase::Ended;
+        }
+        run
+    }
+
+    fn requeue(&mut self, pending: BTreeMap<u64, Pending<H::Event, H::Class>>) {
+        let waited: HashSet<u64> = self.settling.iter().map(|(_, waiting)| waiting.seq).collect();
+        let mut others = Vec::new();
+        for (seq, pending) in pending {
+            let due = pending.due;
+            let mut delivery = delivery::<H>(seq, pending);
+            match due {
+                Some(due) => {
+                    self.timers.add(due, Deadline::Retry(seq));
+                    self.retries.make().insert(seq, delivery);
+                }
+                None if waited.contains(&seq) => {
+                    delivery.is_settling = true;
+                    self.queue.push(delivery);
+                }
+                None => others.push(delivery),
+            }
+        }
+        others.into_iter().for_each(|delivery| self.queue.push(delivery));
+    }
+}
+
+fn pending<H: Host>(delivery: &HostDelivery<H>) -> Pending<H::Event, H::Class> {
+    Pending {
+        step: delivery.step,
+        attempt: delivery.attempt,
+        due: None,
+        since: delivery.since.map(NonZeroU64::get),
+        event: H::copy_event(&delivery.event),
+        replay: delivery.replay.as_deref().map(replay::<H>).unwrap_or_default(),
+    }
+}
+
+fn delivery<H: Host>(seq: u64, pending: Pending<H::Event, H::Class>) -> HostDelivery<H> {
+    Delivery {
+        attempt: pending.attempt,
+        since: pending.since.and_then(NonZeroU64::new),
+        replay: (!pending.replay.is_empty()).then(|| Box::new(pending.replay)),
+        ..Delivery::new(seq, pending.step, pending.event)
+    }
+}
+
+fn replay<H: Host>(replay: &Replay<H::Event, H::Class>) -> Replay<H::Event, H::Class> {
+    let copy_all = |events: &Vec<H::Event>| events.iter().map(H::copy_event).collect();
+    let collected = replay.collected.iter().map(|call| Collection {
+        key: call.key.clone(),
+        expected: Arc::clone(&call.expected),
+        events: call.events.as_ref().map(copy_all),
+    });
+    let mut copy = Replay::default();
+    copy.failures = replay.failures.clone();
+    copy.received = copy_all(&replay.received);
+    copy.collected = collected.collect();
+    copy.sent = replay.sent.clone();
+    copy.deadlines = replay.deadlines.clone();
+    copy
+}
+
+fn copied<H: Host>(collected: &Collected<H::Class, H::Event>) -> Collected<H::Class, H::Event> {
+    let mut copy = Collected::new(Arc::clone(collected.expected()));
+    for (class, events) in collected.pending_by_class() {
+        for event in events {
+            let _ = copy.add(class.clone(), H::copy_event(event));
+        }
+    }
+    copy
+}

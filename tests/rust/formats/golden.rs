@@ -1,0 +1,153 @@
+//! The bytes of version 1, as they were when it was made: every later version reads them. They are never changed.
+//!
+//! `GOLDEN=write cargo test golden` writes them; that is for a new version, in files of its own.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use treadle::journal::record;
+use treadle::{
+    Body, Collected, Collection, EncodedEvent, EncodedImage, EncodedRecord, Failure, Grouped, Held, Pending, Record,
+    Replay, RunId, Status, StepId, Tag, Value, Waiting, Wanted, snapshot as format,
+};
+
+use super::{no_secrets, secrets};
+
+fn value(with_opaque: bool) -> Value {
+    if with_opaque { Value::opaque("URL", &b"\x80\x05body"[..]) } else { Value::new(Tag::Json, r#"{"a":[1,-0.0]}"#) }
+}
+
+fn page(with_opaque: bool) -> EncodedEvent {
+    let fields = vec![("url".into(), value(with_opaque)), ("body".into(), Value::new(Tag::Binary, vec![1, 2, 3]))];
+    EncodedEvent { class: "Page".into(), body: Body::Fields(fields) }
+}
+
+fn whole(with_opaque: bool) -> EncodedEvent {
+    EncodedEvent { class: "Model".into(), body: Body::Whole(value(with_opaque)) }
+}
+
+fn expected() -> Arc<[Arc<str>]> {
+    ["Page", "Page", "Page", "Model", "Page"].map(Arc::from).into()
+}
+
+fn failure() -> Failure {
+    Failure { attempt: 1, text: "ValueError: no".into() }
+}
+
+fn run() -> RunId {
+    RunId::new(1_700_000_000_000, [7; 10])
+}
+
+/// An image with something in every part.
+fn image(with_opaque: bool) -> EncodedImage {
+    let (page, whole) = (page(with_opaque), whole(with_opaque));
+    let steps = vec!["fetch".into(), "finish".into()];
+    let mut image = EncodedImage::new(run(), "crawl", steps, 1_700_000_000_000_000, Some(1_700_000_060_000_000));
+    image.status = Status::Paused;
+    (image.delivered, image.waited, image.grouped, image.published) = (300, 2, 1, 70_000);
+    image.state.set("user", Value::new(Tag::Json, r#""alice""#));
+    image.state.set("buffer", Value::new(Tag::MutableBinary, vec![0; 3]));
+    image.state.set("profile", value(with_opaque));
+    let fresh =
+        |event| Pending { step: StepId(0), attempt: 1, due: None, since: None, event, replay: Replay::default() };
+    image.pending.insert(1, fresh(page.clone()));
+    let mut replay = Replay::default();
+    replay.failures = vec![failure()];
+    replay.received = vec![whole.clone()];
+    replay.collected = vec![
+        Collection { key: Some("k".into()), expected: expected(), events: Some(vec![page.clone(); 5]) },
+        Collection { key: None, expected: expected(), events: None },
+    ];
+    replay.sent = vec![1, u64::MAX];
+    replay.deadlines = vec![(Wanted::Sleep(5), 6), (Wanted::Wait(7), 8)];
+    let retried = Pending { step: StepId(1), attempt: 2, due: Some(9), since: Some(4), event: whole.clone(), replay };
+    image.pending.insert(300, retried);
+    image.waits.insert(1, Waiting { seq: 1, class: Some("Model".into()), due: None });
+    image.waits.insert(2, Waiting { seq: 1, class: None, due: Some(10) });
+    let mut collected = Collected::new(expected());
+    collected.add("Page".into(), page.clone()).unwrap();
+    collected.add("Model".into(), whole.clone()).unwrap();
+    image.groups.insert(1, Grouped { step: StepId(1), key: Some("k".into()), collected });
+    image.kept.insert(1 << 62, page.clone());
+    image.held = vec![Held { is_from_outside: true, event: page }, Held { is_from_outside: false, event: whole }];
+    image
+}
+
+/// A record of each kind.
+fn records(with_opaque: bool) -> Vec<EncodedRecord> {
+    let (page, whole) = (page(with_opaque), whole(with_opaque));
+    vec![
+        Record::Set { key: "profile".into(), value: value(with_opaque) },
+        Record::Delete { key: "profile".into() },
+        Record::Queued { seq: 1, step: StepId(0), event: page.clone() },
+        Record::Started { seq: 1, at: 1_700_000_000_000_000 },
+        Record::Finished { seq: 1, at: 9 },
+        Record::Retried { seq: 1, failure: failure(), due: 9 },
+        Record::Due { seq: 1 },
+        Record::Sent { seq: 1, digest: u64::MAX },
+        Record::Asked { seq: 1, place: 0, wanted: Wanted::Sleep(5), at: 6 },
+        Record::Waiting { wait: 1, waiting: Waiting { seq: 1, class: Some("Model".into()), due: None } },
+        Record::WaitOver { wait: 1 },
+        Record::Received { seq: 1, event: whole.clone() },
+        Record::ReceivedKept { seq: 1, number: 1 << 62 },
+        Record::Returned { seq: 1, place: 0 },
+        Record::Grouped { group: 1, step: StepId(1), key: Some("k".into()), expected: expected() },
+        Record::Collected { seq: 1, group: 1, class: "Page".into(), event: page.clone() },
+        Record::Kept { number: 1 << 62, event: whole.clone() },
+        Record::KeptTaken { number: 1 << 62 },
+        Record::Held { is_from_outside: true, event: page },
+        Record::Released,
+        Record::Published { event: whole },
+        Record::Paused,
+        Record::Resumed,
+        Record::Ended,
+    ]
+}
+
+fn path(name: &str) -> String {
+    format!("{}/tests/rust/formats/golden/{name}.hex", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let line = |chunk: &[u8]| chunk.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    bytes.chunks(50).map(|chunk| line(chunk) + "\n").collect()
+}
+
+/// One thing for each paragraph of a file.
+fn golden(name: &str, made: &[Bytes]) -> Vec<Bytes> {
+    if std::env::var("GOLDEN").is_ok_and(|what| what == "write") {
+        let texts: Vec<_> = made.iter().map(|bytes| hex(bytes)).collect();
+        std::fs::write(path(name), texts.join("\n")).unwrap();
+    }
+    let bytes = |text: &str| -> Bytes {
+        let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
+        digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
+    };
+    std::fs::read_to_string(path(name)).unwrap().split("\n\n").map(bytes).collect()
+}
+
+#[test]
+fn snapshots_are_what_they_were() {
+    for (name, with_opaque, secrets) in [("snapshot_v1", false, no_secrets()), ("signed_snapshot_v1", true, secrets())]
+    {
+        let made: Bytes = format::seal(&image(with_opaque), &secrets).unwrap().into();
+        let golden = golden(name, std::slice::from_ref(&made));
+        assert_eq!(format::open(golden[0].clone(), &secrets), Ok(image(with_opaque)));
+        assert_eq!(golden, [made]);
+    }
+}
+
+#[test]
+fn records_are_what_they_were() {
+    for (name, with_opaque) in [("records_v1", false), ("signed_records_v1", true)] {
+        let records = records(with_opaque);
+        let numbered = || (1..).zip(&records);
+        let made: Vec<_> =
+            numbered().map(|(seq, record)| record::encode(run(), seq, record, &secrets()).unwrap()).collect();
+        let golden = golden(name, &made);
+        for ((seq, record), bytes) in numbered().zip(&golden) {
+            assert_eq!(record::decode(run(), seq, bytes.clone(), &secrets()).as_ref(), Ok(record));
+        }
+        assert_eq!(golden, made);
+    }
+}

@@ -1,0 +1,246 @@
+//! Asks a journal and waits for its answers, never for ever.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use treadle::RunId;
+use treadle::journal::memory::{self, MemoryStore};
+use treadle::journal::{
+    Batch, Claimed, Commit, Filter, Journal, JournalError, Loaded, Message, NewRun, OnBatch, OwnerId, Phase, Polled,
+    Reply, Request, RunRow, Status, StreamRead,
+};
+
+/// What no answer takes longer than.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub const A: OwnerId = OwnerId([0xaa; 16]);
+pub const B: OwnerId = OwnerId([0xbb; 16]);
+
+/// Where journals are.
+pub trait Store: Sync {
+    fn open_with(&self, on_batch: OnBatch) -> Box<dyn Journal>;
+
+    fn open(&self) -> Desk {
+        let (tell, told) = channel();
+        let journal = self.open_with(Box::new(move |batch| drop(tell.send(batch))));
+        Desk { journal, told: Mutex::new(told), batches: Mutex::default() }
+    }
+
+    /// A desk at which `A` has a lease until 1000.
+    fn open_as(&self, owner: OwnerId) -> Desk {
+        let desk = self.open();
+        desk.done(Request::Enlist { owner, lease_until: 1000 });
+        desk
+    }
+}
+
+#[derive(Default)]
+pub struct Memory(MemoryStore);
+
+impl Store for Memory {
+    fn open_with(&self, on_batch: OnBatch) -> Box<dyn Journal> {
+        memory::open(&self.0, on_batch).unwrap()
+    }
+}
+
+#[cfg(feature = "sqlite")]
+pub struct File {
+    directory: tempfile::TempDir,
+    pub options: treadle::journal::sqlite::Options,
+}
+
+#[cfg(feature = "sqlite")]
+impl File {
+    pub fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), options: Default::default() }
+    }
+
+    pub fn path(&self) -> std::path::PathBuf {
+        self.directory.path().join("runs.db")
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl Store for File {
+    fn open_with(&self, on_batch: OnBatch) -> Box<dyn Journal> {
+        treadle::journal::sqlite::open(&self.path(), &self.options, on_batch).unwrap()
+    }
+}
+
+pub struct Desk {
+    pub journal: Box<dyn Journal>,
+    told: Mutex<Receiver<Batch>>,
+    /// How many answers each batch had, and whether it said that others have changed the journal.
+    pub batches: Mutex<Vec<(usize, bool)>>,
+}
+
+impl Desk {
+    pub fn ask_all(&self, requests: Vec<Request>) -> Vec<Result<Reply, JournalError>> {
+        let count = requests.len();
+        self.journal.submit((0..).zip(requests).collect()).unwrap();
+        let mut answers = HashMap::new();
+        while answers.len() < count {
+            for (ticket, answer) in self.next(PATIENCE).expect("an answer").answers {
+                assert!(answers.insert(ticket, answer).is_none(), "a ticket was answered twice");
+            }
+        }
+        (0..count as u64).map(|ticket| answers.remove(&ticket).expect("an answer to each ticket")).collect()
+    }
+
+    /// The next batch, if there is one in time.
+    pub fn next(&self, patience: Duration) -> Option<Batch> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        match told.recv_timeout(patience) {
+            Ok(batch) => {
+                self.batches.lock().unwrap().push((batch.answers.len(), batch.changed));
+                Some(batch)
+            }
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => panic!("the journal is closed"),
+        }
+    }
+
+    /// Whether the journal says in time that others have changed it.
+    pub fn is_told_of_a_change(&self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        while let Some(batch) = self.next(end.saturating_duration_since(Instant::now())) {
+            if batch.changed {
+                return true;
+            }
+        }
+        false
+    }
+
+    pub fn ask(&self, request: Request) -> Result<Reply, JournalError> {
+        self.ask_all(vec![request]).pop().unwrap()
+    }
+
+    pub fn done(&self, request: Request) {
+        assert_eq!(self.ask(request), Ok(Reply::Done));
+    }
+
+    pub fn create(&self, run: NewRun, owner: Option<OwnerId>, commit: Commit) -> u64 {
+        match self.ask(Request::Create { run, owner, commit }) {
+            Ok(Reply::Created { epoch }) => epoch,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Makes runs of one record each.
+    pub fn create_each(&self, numbers: std::ops::RangeInclusive<u64>, owner: Option<OwnerId>) {
+        for number in numbers {
+            self.create(run(number), owner, commit(&["a"]));
+        }
+    }
+
+    pub fn append(&self, run: RunId, epoch: u64, after: u64, commit: Commit) -> u64 {
+        match self.try_append(run, epoch, after, commit) {
+            Ok(Reply::Appended { seq }) => seq,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn try_append(&self, run: RunId, epoch: u64, after: u64, commit: Commit) -> Result<Reply, JournalError> {
+        self.ask(Request::Append { run, epoch, after, commit })
+    }
+
+    pub fn load(&self, run: RunId) -> Loaded {
+        match self.ask(Request::Load { run }) {
+            Ok(Reply::Loaded(loaded)) => *loaded,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn get(&self, run: RunId) -> (RunRow, Option<Vec<u8>>) {
+        match self.ask(Request::Get { run }) {
+            Ok(Reply::Run { run, outcome }) => (*run, outcome),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn claim(&self, owner: OwnerId, now: u64) -> Vec<RunRow> {
+        self.claim_up_to(owner, now, 1000).runs
+    }
+
+    pub fn claim_up_to(&self, owner: OwnerId, now: u64, limit: usize) -> Claimed {
+        match self.ask(Request::Claim { owner, workflows: vec!["w".into()], now, limit }) {
+            Ok(Reply::Claimed(claimed)) => claimed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn send(&self, run: RunId, id: u8, body: &str) -> bool {
+        match self.ask(send(run, id, body)) {
+            Ok(Reply::Sent { new }) => new,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn poll(&self, owner: OwnerId, after: u64) -> Polled {
+        match self.ask(Request::Poll { owner, after, limit: 100 }) {
+            Ok(Reply::Polled(polled)) => polled,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn list(&self, filter: Filter) -> Vec<RunId> {
+        match self.ask(Request::List { filter }) {
+            Ok(Reply::Listed(rows)) => rows.into_iter().map(|row| row.id).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn stream(&self, run: RunId, after: u64, limit: usize) -> StreamRead {
+        match self.ask(Request::ReadStream { run, after, limit }) {
+            Ok(Reply::Stream(read)) => read,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn records(&self, run: RunId, after: u64, limit: usize) -> (Vec<(u64, Vec<u8>)>, u64) {
+        match self.ask(Request::Records { run, after, limit }) {
+            Ok(Reply::Records { records, folded }) => (records, folded),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A name that sorts by its number; the run was made that many milliseconds after the epoch.
+pub fn id(number: u64) -> RunId {
+    RunId::new(number, [7; 10])
+}
+
+pub fn run(number: u64) -> NewRun {
+    let created = number * 1000;
+    NewRun { id: id(number), workflow: "w".into(), key: None, input: [1; 32], created, stream_limit: 4 }
+}
+
+pub fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
+    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+/// A commit of these records, after which the run is ready.
+pub fn commit(records: &[&str]) -> Commit {
+    Commit { at: 5, records: texts(records), ..Commit::default() }
+}
+
+/// A commit of one record, after which the run waits.
+pub fn waiting(due: Option<u64>) -> Commit {
+    Commit { status: Status { phase: Phase::Waiting, due }, ..commit(&["waits"]) }
+}
+
+/// A commit of one record that ends the run.
+pub fn ending(phase: Phase, outcome: &str) -> Commit {
+    Commit { status: Status { phase, due: None }, outcome: Some(outcome.into()), ..commit(&["ends"]) }
+}
+
+/// Hands the run back with this commit.
+pub fn released(commit: Commit) -> Commit {
+    Commit { release: true, ..commit }
+}
+
+pub fn send(run: RunId, id: u8, body: &str) -> Request {
+    Request::Send { run, message: Message { id: [id; 16], kind: 1, body: body.into() }, now: 6 }
+}

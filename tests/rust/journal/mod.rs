@@ -1,0 +1,27 @@
+//! The journal: one suite that every backend passes, and what only SQLite has to show.
+
+mod commits;
+mod concurrent;
+mod desk;
+mod inbox;
+mod lists;
+mod model;
+mod owners;
+mod runs;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod stream;
+
+/// Makes of each function a test for every backend. It gets a store that it can open as often as it likes.
+macro_rules! every_backend {
+    ($($name:ident),+ $(,)?) => {
+        mod memory {
+            $(#[test] fn $name() { super::$name(&crate::journal::desk::Memory::default()); })+
+        }
+        #[cfg(feature = "sqlite")]
+        mod sqlite {
+            $(#[test] fn $name() { super::$name(&crate::journal::desk::File::new()); })+
+        }
+    };
+}
+use every_backend;

@@ -1,0 +1,404 @@
+//! Random requests in random batches, against a model that is too simple to be wrong in the same way.
+
+use std::collections::{BTreeMap, HashMap};
+
+use proptest::prelude::*;
+use treadle::RunId;
+use treadle::journal::{
+    Commit, Entry, Filter, JournalError, Loaded, Message, NewRun, OwnerId, Phase, Reply, Request, Status, StreamRead,
+};
+
+use super::desk::*;
+
+type Outcome = Result<Reply, JournalError>;
+
+const OWNERS: [OwnerId; 3] = [A, B, OwnerId([0xcc; 16])];
+const LIMIT: u64 = 3;
+
+#[derive(Default)]
+struct Model {
+    leases: HashMap<OwnerId, u64>,
+    runs: BTreeMap<RunId, Run>,
+    entries: u64,
+}
+
+struct Run {
+    new: NewRun,
+    owner: Option<OwnerId>,
+    epoch: u64,
+    status: Status,
+    finished: Option<u64>,
+    outcome: Option<Vec<u8>>,
+    log: Vec<Vec<u8>>,
+    checkpoint: Option<(u64, Vec<u8>)>,
+    published: Vec<(u64, Vec<u8>)>,
+    sent: Vec<(Entry, bool)>,
+}
+
+impl Run {
+    fn seq(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    fn folded(&self) -> u64 {
+        self.checkpoint.as_ref().map_or(0, |&(seq, _)| seq)
+    }
+
+    fn inbox(&self) -> Vec<Entry> {
+        self.sent.iter().filter(|(_, is_new)| *is_new).map(|(entry, _)| entry.clone()).collect()
+    }
+
+    fn wake(&self) -> Option<u64> {
+        match self.status.phase {
+            phase if phase.is_over() => None,
+            Phase::Ready => Some(0),
+            _ if !self.inbox().is_empty() => Some(0),
+            _ => self.status.due,
+        }
+    }
+
+    fn last_published(&self) -> u64 {
+        self.published.last().map_or(0, |&(number, _)| number)
+    }
+
+    fn takes(&self, commit: &Commit) -> bool {
+        let numbers: Vec<_> = commit.published.iter().map(|&(number, _)| number).collect();
+        let inbox: Vec<_> = self.inbox().iter().map(|entry| entry.number).collect();
+        let mut consumed = commit.consumed.clone();
+        consumed.sort_unstable();
+        consumed.dedup();
+        numbers.iter().all(|&number| number > self.last_published())
+            && numbers.windows(2).all(|pair| pair[0] < pair[1])
+            && consumed.len() == commit.consumed.len()
+            && consumed.iter().all(|number| inbox.contains(number))
+            && (commit.outcome.is_none() || commit.status.phase.is_over())
+    }
+
+    fn write(&mut self, commit: &Commit) {
+        let is_over = commit.status.phase.is_over();
+        self.log.extend(commit.records.iter().cloned());
+        self.published.extend(commit.published.iter().cloned());
+        self.checkpoint = commit.checkpoint.clone().map(|state| (self.seq(), state)).or(self.checkpoint.take());
+        for (entry, is_new) in &mut self.sent {
+            *is_new &= !commit.consumed.contains(&entry.number);
+        }
+        self.status = Status { due: commit.status.due.filter(|_| !is_over), ..commit.status };
+        self.finished = is_over.then_some(commit.at);
+        self.outcome = commit.outcome.clone();
+        if is_over || commit.release {
+            self.owner = None;
+        }
+    }
+}
+
+impl Model {
+    /// What the journal must answer; `claimed` is what it did claim, where it had a choice.
+    fn answer(&mut self, request: &Request, given: &Outcome) -> Outcome {
+        match request {
+            Request::Enlist { owner, lease_until } => {
+                self.leases.insert(*owner, *lease_until);
+                Ok(Reply::Done)
+            }
+            Request::Renew { owner, lease_until } => {
+                self.lives(Some(*owner))?;
+                self.leases.insert(*owner, *lease_until);
+                Ok(Reply::Done)
+            }
+            Request::Release { owner } => {
+                self.lose(*owner);
+                Ok(Reply::Done)
+            }
+            Request::Create { run, owner, commit } => self.create(run, *owner, commit),
+            Request::Append { run, epoch, after, commit } => self.append(*run, *epoch, *after, commit),
+            Request::Reopen { run, after, owner, commit } => self.reopen(*run, *after, *owner, commit),
+            Request::Claim { owner, now, limit, .. } => self.claim(*owner, *now, *limit, given),
+            Request::Send { run, message, now } => self.send(*run, message, *now),
+            Request::Delete { run } => match self.run(*run)?.owner {
+                Some(_) => Err(JournalError::RunActive(*run)),
+                None => {
+                    self.runs.remove(run);
+                    Ok(Reply::Done)
+                }
+            },
+            // These are asked after each batch.
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn run(&mut self, id: RunId) -> Result<&mut Run, JournalError> {
+        self.runs.get_mut(&id).ok_or(JournalError::UnknownRun(id))
+    }
+
+    fn lives(&self, owner: Option<OwnerId>) -> Result<(), JournalError> {
+        match owner {
+            Some(owner) if !self.leases.contains_key(&owner) => Err(JournalError::LeaseLost(owner)),
+            _ => Ok(()),
+        }
+    }
+
+    fn lose(&mut self, owner: OwnerId) {
+        self.leases.remove(&owner);
+        self.runs.values_mut().filter(|run| run.owner == Some(owner)).for_each(|run| run.owner = None);
+    }
+
+    fn create(&mut self, new: &NewRun, owner: Option<OwnerId>, commit: &Commit) -> Outcome {
+        let same = |run: &&Run| run.new.id == new.id || (new.key.is_some() && run.new.key == new.key);
+        let by_id = self.runs.get(&new.id);
+        if let Some(there) = by_id.or_else(|| self.runs.values().find(same)) {
+            return Ok(Reply::Exists { id: there.new.id, input: there.new.input });
+        }
+        self.lives(owner)?;
+        let mut run = Run {
+            new: new.clone(),
+            owner,
+            epoch: u64::from(owner.is_some()),
+            status: Status::default(),
+            finished: None,
+            outcome: None,
+            log: vec![],
+            checkpoint: None,
+            published: vec![],
+            sent: vec![],
+        };
+        if !run.takes(commit) {
+            return invalid(new.id);
+        }
+        run.write(commit);
+        let epoch = run.epoch;
+        self.runs.insert(new.id, run);
+        Ok(Reply::Created { epoch })
+    }
+
+    fn append(&mut self, id: RunId, epoch: u64, after: u64, commit: &Commit) -> Outcome {
+        let run = self.run(id)?;
+        if run.owner.is_none() || run.epoch != epoch || run.seq() != after {
+            return Err(JournalError::Conflict(id));
+        }
+        if !run.takes(commit) {
+            return invalid(id);
+        }
+        run.write(commit);
+        Ok(Reply::Appended { seq: run.seq() })
+    }
+
+    fn reopen(&mut self, id: RunId, after: u64, owner: Option<OwnerId>, commit: &Commit) -> Outcome {
+        self.lives(owner)?;
+        let run = self.run(id)?;
+        if !run.status.phase.is_over() || run.seq() != after {
+            return Err(JournalError::Conflict(id));
+        }
+        if !run.takes(commit) {
+            return invalid(id);
+        }
+        run.owner = owner;
+        run.epoch += u64::from(owner.is_some());
+        run.write(commit);
+        Ok(Reply::Reopened { epoch: run.epoch, seq: run.seq() })
+    }
+
+    fn claim(&mut self, owner: OwnerId, now: u64, limit: usize, given: &Outcome) -> Outcome {
+        self.lives(Some(owner))?;
+        let lapsed = self.leases.iter().filter(|&(&other, &until)| other != owner && until < now);
+        let lapsed: Vec<_> = lapsed.map(|(&other, _)| other).collect();
+        lapsed.into_iter().for_each(|other| self.lose(other));
+        let fits = |run: &&Run| run.owner.is_none() && run.wake().is_some_and(|at| at <= now);
+        let due: Vec<_> = self.runs.values().filter(fits).map(|run| run.new.id).collect();
+        let Ok(Reply::Claimed(claimed)) = given else { panic!("{given:?}") };
+        assert_eq!(claimed.runs.len(), due.len().min(limit));
+        for row in &claimed.runs {
+            assert!(due.contains(&row.id), "{row:?} had nothing to do");
+            let run = self.run(row.id)?;
+            run.owner = Some(owner);
+            run.epoch += 1;
+            assert_eq!((row.owner, row.epoch), (run.owner, run.epoch));
+        }
+        given.clone()
+    }
+
+    fn send(&mut self, id: RunId, message: &Message, now: u64) -> Outcome {
+        let number = self.entries + 1;
+        let run = self.run(id)?;
+        if run.sent.iter().any(|(entry, _)| entry.id == message.id) {
+            return Ok(Reply::Sent { new: false });
+        }
+        if run.status.phase.is_over() {
+            return Err(JournalError::RunEnded(id));
+        }
+        let entry = Entry { number, run: id, id: message.id, kind: message.kind, at: now, body: message.body.clone() };
+        run.sent.push((entry, true));
+        self.entries = number;
+        Ok(Reply::Sent { new: true })
+    }
+
+    fn polled(&self, owner: OwnerId, after: u64) -> Vec<Entry> {
+        let own = self.runs.values().filter(|run| run.owner == Some(owner));
+        let mut entries: Vec<_> = own.flat_map(Run::inbox).filter(|entry| entry.number > after).collect();
+        entries.sort_by_key(|entry| entry.number);
+        entries
+    }
+}
+
+fn invalid(run: RunId) -> Outcome {
+    Err(JournalError::Invalid { run, why: "" })
+}
+
+fn same(given: &Outcome, expected: &Outcome) -> bool {
+    match (given, expected) {
+        (Err(JournalError::Invalid { run: given, .. }), Err(JournalError::Invalid { run: expected, .. })) => {
+            given == expected
+        }
+        _ => given == expected,
+    }
+}
+
+/// A request, or the number of things that the model knows when it is its turn.
+#[derive(Clone, Debug)]
+struct Draft {
+    request: Request,
+    is_next: bool,
+}
+
+impl Draft {
+    /// Appends that guess the epoch and the number are nearly always refused: most take them from the model.
+    fn finished(&self, model: &Model) -> Request {
+        let mut request = self.request.clone();
+        let (Request::Append { run, commit, .. } | Request::Reopen { run, commit, .. }) = &mut request else {
+            return request;
+        };
+        let Some(now) = model.runs.get(run).filter(|_| self.is_next) else { return request };
+        let first = now.last_published() + 1;
+        for (published, number) in commit.published.iter_mut().zip(first..) {
+            published.0 = number;
+        }
+        commit.consumed = now.inbox().iter().take(commit.consumed.len()).map(|entry| entry.number).collect();
+        match &mut request {
+            Request::Append { epoch, after, .. } => (*epoch, *after) = (now.epoch, now.seq()),
+            Request::Reopen { after, .. } => *after = now.seq(),
+            _ => {}
+        }
+        request
+    }
+}
+
+fn commits() -> impl Strategy<Value = Commit> {
+    let bytes = || prop::collection::vec(any::<u8>(), 0..5);
+    let status = (0..6_usize, prop::option::of(0..20_u64))
+        .prop_map(|(phase, due)| Status { phase: Phase::ALL[[0, 0, 1, 1, 2, 3][phase]], due });
+    let parts = (
+        prop::collection::vec(bytes(), 0..3),
+        prop::collection::vec((0..6_u64, bytes()), 0..3),
+        prop::collection::vec(0..6_u64, 0..2),
+        prop::option::weighted(0.2, bytes()),
+        (status, any::<bool>()),
+        prop::bool::weighted(0.1),
+        0..20_u64,
+    );
+    parts.prop_map(|(records, published, consumed, checkpoint, (status, says), release, at)| {
+        let outcome = (says && status.phase.is_over()).then(|| b"out".to_vec());
+        Commit { at, records, published, consumed, checkpoint, status, outcome, release }
+    })
+}
+
+fn drafts() -> impl Strategy<Value = Draft> {
+    let owner = || prop::sample::select(OWNERS.to_vec());
+    let number = || (1..6_u64).prop_map(id);
+    let time = || 0..20_u64;
+    let new = (1..6_u64, prop::option::of(0..3_u8), 0..3_u8).prop_map(|(number, key, input)| NewRun {
+        key: key.map(|key| key.to_string()),
+        input: [input; 32],
+        stream_limit: LIMIT,
+        ..run(number)
+    });
+    let request = prop_oneof![
+        3 => (owner(), time()).prop_map(|(owner, lease_until)| Request::Enlist { owner, lease_until }),
+        1 => (owner(), time()).prop_map(|(owner, lease_until)| Request::Renew { owner, lease_until }),
+        1 => owner().prop_map(|owner| Request::Release { owner }),
+        6 => (new, prop::option::weighted(0.8, owner()), commits())
+            .prop_map(|(run, owner, mut commit)| {
+                commit.consumed.clear();
+                Request::Create { run, owner, commit }
+            }),
+        12 => (number(), 0..3_u64, 0..4_u64, commits())
+            .prop_map(|(run, epoch, after, commit)| Request::Append { run, epoch, after, commit }),
+        1 => (number(), 0..4_u64, prop::option::of(owner()), commits())
+            .prop_map(|(run, after, owner, commit)| Request::Reopen { run, after, owner, commit }),
+        4 => (owner(), time(), 0..4_usize)
+            .prop_map(|(owner, now, limit)| Request::Claim { owner, workflows: vec!["w".into()], now, limit }),
+        5 => (number(), 0..8_u8, any::<u8>(), time()).prop_map(|(run, name, kind, now)| Request::Send {
+            run,
+            message: Message { id: [name; 16], kind, body: vec![name; 3] },
+            now,
+        }),
+        1 => number().prop_map(|run| Request::Delete { run }),
+    ];
+    (request, prop::bool::weighted(0.9)).prop_map(|(request, is_next)| Draft { request, is_next })
+}
+
+fn batches() -> impl Strategy<Value = Vec<Vec<Draft>>> {
+    prop::collection::vec(prop::collection::vec(drafts(), 1..5), 1..30)
+}
+
+fn behaves_like_the_model(store: &dyn Store, batches: &[Vec<Draft>]) {
+    let desk = store.open();
+    let mut model = Model::default();
+    for batch in batches {
+        // What a request of a batch asks for is known from the model before the batch.
+        let requests: Vec<_> = batch.iter().map(|draft| draft.finished(&model)).collect();
+        let answers = desk.ask_all(requests.clone());
+        for (request, given) in requests.iter().zip(&answers) {
+            let expected = model.answer(request, given);
+            assert!(same(given, &expected), "{request:?}\n gave {given:?}\n instead of {expected:?}");
+        }
+        holds_what_the_model_holds(&desk, &model);
+    }
+    desk.journal.close();
+    holds_what_the_model_holds(&store.open(), &model);
+}
+
+fn holds_what_the_model_holds(desk: &Desk, model: &Model) {
+    let newest_first: Vec<_> = model.runs.keys().rev().copied().collect();
+    assert_eq!(desk.list(Filter { limit: 100, ..Filter::default() }), newest_first);
+    for (&id, run) in &model.runs {
+        holds_run(desk.load(id), run);
+        assert_eq!(desk.get(id).1, run.outcome);
+        let kept = run.published.iter().filter(|&&(number, _)| number + LIMIT > run.last_published());
+        let entries: Vec<_> = kept.cloned().collect();
+        let missed = entries.first().map_or(0, |&(number, _)| number - 1);
+        let (published, ended) = (run.last_published(), run.status.phase.is_over());
+        assert_eq!(desk.stream(id, 0, 100), StreamRead { entries, missed, published, ended });
+    }
+    for owner in OWNERS {
+        for after in [0, model.entries / 2] {
+            assert_eq!(desk.poll(owner, after).entries, model.polled(owner, after));
+        }
+    }
+}
+
+fn holds_run(loaded: Loaded, run: &Run) {
+    let row = loaded.run;
+    assert_eq!((row.owner, row.epoch, row.seq, row.key), (run.owner, run.epoch, run.seq(), run.new.key.clone()));
+    assert_eq!((row.status, row.finished, row.published), (run.status, run.finished, run.last_published()));
+    assert_eq!(row.inbox, run.inbox().len() as u64);
+    assert_eq!(loaded.inbox, run.inbox());
+    assert_eq!(loaded.checkpoint, run.checkpoint);
+    assert_eq!(loaded.records, run.log[run.folded() as usize..]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn memory_behaves_like_the_model(batches in batches()) {
+        behaves_like_the_model(&Memory::default(), &batches);
+    }
+}
+
+#[cfg(feature = "sqlite")]
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn sqlite_behaves_like_the_model(batches in batches()) {
+        behaves_like_the_model(&File::new(), &batches);
+    }
+}
