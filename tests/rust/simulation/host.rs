@@ -71,6 +71,9 @@ pub struct Simulation {
     sent: u64,
     /// For each step, the deliveries that wait to be started for the first time, in their order.
     in_order: Vec<VecDeque<u64>>,
+    /// How many records are safe, and with how many of them each delivery was queued.
+    acknowledged: u64,
+    queued_at: BTreeMap<u64, u64>,
     is_draining: bool,
     is_over: bool,
     trace: u64,
@@ -98,6 +101,8 @@ impl Simulation {
             outside: Vec::new(),
             sent: 0,
             in_order,
+            acknowledged: 0,
+            queued_at: BTreeMap::new(),
             is_draining: false,
             is_over: false,
             trace: 0,
@@ -148,7 +153,7 @@ impl Simulation {
     fn begin_records(&mut self) {
         self.call(Run::start_log);
         if !self.disturbances.is_durable {
-            self.call(|run| run.acknowledge(u64::MAX));
+            self.acknowledge_up_to(u64::MAX);
         }
     }
 
@@ -199,14 +204,22 @@ impl Simulation {
     fn acknowledge(&mut self) {
         let recorded = self.run.recorded();
         match self.random.below(6) {
-            0 => self.call(Run::hold_back),
-            1 => drop(self.call(|run| run.acknowledge(u64::MAX))),
-            2 | 3 => drop(self.call(|run| run.acknowledge(recorded))),
+            0 => {
+                self.call(Run::hold_back);
+                self.acknowledged = self.acknowledged.min(recorded);
+            }
+            1 => self.acknowledge_up_to(u64::MAX),
+            2 | 3 => self.acknowledge_up_to(recorded),
             _ => {
                 let safe = self.random.between(0, recorded);
-                self.call(|run| run.acknowledge(safe));
+                self.acknowledge_up_to(safe);
             }
         }
+    }
+
+    fn acknowledge_up_to(&mut self, recorded: u64) {
+        self.call(|run| run.acknowledge(recorded));
+        self.acknowledged = self.acknowledged.max(recorded);
     }
 
     /// The run is to go on elsewhere: nothing starts here any more.
@@ -224,6 +237,8 @@ impl Simulation {
         assert!(self.is_running() && !self.run.is_held());
         let (event, step) = self.ledger.pending[&started.seq];
         assert_eq!((self.run.event(started.slot).map(|event| event.0), started.step), (Some(event), step));
+        let queued_at = self.queued_at.remove(&started.seq);
+        assert!(queued_at.is_none_or(|recorded| recorded <= self.acknowledged), "it starts once its record is safe");
         let order = &mut self.in_order[step.0 as usize];
         if order.contains(&started.seq) {
             assert_eq!(order.pop_front(), Some(started.seq), "first in, first out, within a step");
@@ -357,6 +372,7 @@ impl Simulation {
         self.run = restored;
         self.bodies.clear();
         self.is_draining = false;
+        (self.acknowledged, self.queued_at) = (0, BTreeMap::new());
         self.begin_records();
     }
 
@@ -446,13 +462,18 @@ impl Simulation {
         }
         let named = event.0;
         let kind = self.workflow.kind_of(named.class).expect("it has a route");
+        let recorded = self.run.recorded();
         assert!(self.call(|run| run.deliver(kind, event)).is_ok());
         let steps = self.workflow.plan.routes.steps(kind).to_vec();
-        steps.into_iter().for_each(|step| self.note_delivery(named, step));
+        for (step, recorded) in steps.into_iter().zip(recorded + 1..) {
+            self.note_delivery(named, step, recorded);
+        }
     }
 
-    fn note_delivery(&mut self, event: Named, step: StepId) {
+    /// An event was queued for a step with this many records.
+    fn note_delivery(&mut self, event: Named, step: StepId, recorded: u64) {
         let seq = self.ledger.deliver(event, step);
+        self.queued_at.insert(seq, recorded);
         self.in_order[step.0 as usize].push_back(seq);
         let answers = self.workflow.answers(step, event);
         self.outside.extend(answers);
@@ -667,7 +688,7 @@ impl Simulation {
             self.ledger.emit(name);
             let taker = StepId((step.0 + 1) % self.workflow.plan.steps.len() as u32);
             assert!(self.call(|run| run.deliver_to(taker, Ev(failed))).is_ok());
-            self.note_delivery(failed, taker);
+            self.note_delivery(failed, taker, self.run.recorded());
             return self.leave(slot);
         }
         self.leave(slot);
@@ -768,7 +789,7 @@ impl Simulation {
                 continue;
             }
             let recorded = self.run.recorded();
-            self.call(|run| run.acknowledge(recorded));
+            self.acknowledge_up_to(recorded);
             if self.run.ready() > 0 {
                 self.start();
             } else if (0..self.bodies.len()).any(|at| self.is_ready(at)) {
