@@ -7,8 +7,8 @@
 
 Each file is read and parsed in a worker thread. One that cannot be is listed and stops nobody.
 
-A step whose process was killed runs again. So what the steps in threads leave in the Context has a key
-of its own for each file: set twice, it is there once.
+A step whose process was killed runs again. So what the steps in threads leave in the Context has a
+key of its own for each file: set twice, it is there once.
 """
 
 import argparse

@@ -91,7 +91,14 @@ def test_runs_are_listed(folder: Path):
     assert set(runs(folder)) == {"completed", "failed", "waiting"}
     assert set(runs(folder, "--status", "failed")) == {"failed"}
     text = treadle(folder, "runs", "sqlite:///runs.db", "--limit", "2")
-    assert text.splitlines()[0].split() == ["run", "workflow", "key", "status", "created", "records"]
+    assert text.splitlines()[0].split() == [
+        "run",
+        "workflow",
+        "key",
+        "status",
+        "created",
+        "records",
+    ]
     assert len(text.splitlines()) == 3
 
 
