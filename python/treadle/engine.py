@@ -4,7 +4,8 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
@@ -12,15 +13,17 @@ from ._treadle import Journal, Run
 from .events import Lagged
 from .exceptions import EngineClosed, JournalConflict, JournalError, KeyConflict, TreadleError
 from .log import log_exception, logger
+from .pulse import Pulse
 from .runs import RunHandle, RunInfo
 from .signing import secrets_of
 from .steps import check_seconds
 from .workflow import Workflow
 
-_EVENT, _CANCEL = 0, 1
+_EVENT, _CANCEL, _PAUSE, _RESUME = range(4)
 _AT_ONCE = 256
 _LOOK_AGAIN = 0.1
 _PRUNE_EVERY = 60.0
+_AFTER_AN_ERROR = 0.5
 
 Durability = Literal["step", "pipelined"]
 
@@ -88,12 +91,18 @@ class Engine:
         self._keep = keep
         self._opened: Journal | None = None
         self._live: dict[str, Run] = {}
+        # Whoever waits for the end of a run of this process.
+        self._ends: dict[str, Pulse] = {}
         self._keyed: dict[tuple[str, str], Run] = {}
-        self._inputs: dict[str, bytes] = {}
+        # The key and the input of each run that has a key, and the id that it was made with.
+        self._given: dict[Run, tuple[str, bytes, str]] = {}
         self._taken: set[str] = set()
+        # Runs that are this process's and have not gone on yet.
+        self._waiting_rows: deque[dict[str, Any]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
         self._followers: set[asyncio.Task[None]] = set()
-        self._pulse = asyncio.Event()
+        self._pulse = Pulse()
+        self._is_closing = False
         self._cursor = 0
         self._polling = False
         self._poll_again = False
@@ -136,24 +145,41 @@ class Engine:
                 again elsewhere.
         """
         journal = self._opened
-        if journal is None:
+        if journal is None or self._is_closing:
             return
-        for task in (*self._tasks, *self._followers):
-            task.cancel()
-        await asyncio.gather(*self._tasks, *self._followers, return_exceptions=True)
+        self._is_closing = True
+        renew, work = self._tasks
+        await _stopped(work, *self._followers)
+        try:
+            # The lease is renewed meanwhile: what the steps do is still to be written.
+            await self._drain(grace)
+        finally:
+            await _stopped(renew)
+            try:
+                await journal.release()
+            except JournalError as error:
+                log_exception("the runs are not handed back; others take them over later", error)
+            finally:
+                await self._shut(journal)
+
+    async def _drain(self, grace: float) -> None:
         runs = list(self._live.values())
-        if runs:
-            drained = {asyncio.ensure_future(run._drain(stop=False)): run for run in runs}
-            _, moving = await asyncio.wait(drained, timeout=max(grace, 0))
-            # A step that waits for an event or sleeps is left there: the run waits in the journal.
-            stopped = [asyncio.ensure_future(drained[it]._drain(stop=True)) for it in moving]
-            await asyncio.gather(*moving, *stopped)
+        if not runs:
+            return
+        drained = {asyncio.ensure_future(run._drain(stop=False)): run for run in runs}
+        _, moving = await asyncio.wait(drained, timeout=max(grace, 0))
+        # A step that waits for an event or sleeps is left there: the run waits in the journal.
+        stopped = [asyncio.ensure_future(drained[it]._drain(stop=True)) for it in moving]
+        await asyncio.gather(*moving, *stopped)
+        # All of them first: the end of one must not be written as the end of those that it started.
         for run in runs:
             run._let_go()
-        try:
-            await journal.release()
-        finally:
-            await self._shut(journal)
+        for run in runs:
+            run._end_here()
+        ends = [asyncio.ensure_future(self._end_of(run_id)) for run_id in self._live]
+        if ends:
+            _, unwinding = await asyncio.wait(ends, timeout=max(grace, 1))
+            await _stopped(*unwinding)
 
     async def _shut(self, journal: Journal) -> None:
         loop = asyncio.get_running_loop()
@@ -161,9 +187,14 @@ class Engine:
         journal._drain_all()
         loop.remove_reader(journal.fileno())
         self._opened = None
+        self._is_closing = False
         self._tasks = []
-        self._live.clear()
-        self._keyed.clear()
+        for known in (self._live, self._keyed, self._given, self._taken, self._waiting_rows):
+            known.clear()
+        self._cursor = 0
+        for end in self._ends.values():
+            end.beat()
+        self._pulse.beat()
 
     def run(
         self,
@@ -188,16 +219,19 @@ class Engine:
             EngineClosed: the engine is not open.
         """
         journal = self._journal()
+        if self._is_closing:
+            raise EngineClosed(f"the engine on {self.url} is being closed")
         self._check_known(workflow)
         event = workflow._first_event(event, fields)
         if key is None:
             return self._add(journal.start(workflow._plan, event, None))
         _check_key(key)
+        given = journal.input(event)
         known = self._keyed.get((workflow.name, key))
-        if known is not None and self._inputs.get(known.id) == journal.input(event):
+        if known is not None and self._given[known][1] == given:
             return known
         run = self._add(journal.start(workflow._plan, event, key))
-        self._inputs[run.id] = journal.input(event)
+        self._given[run] = (key, given, run.id)
         if known is None:
             self._keyed[workflow.name, key] = run
         return run
@@ -229,7 +263,7 @@ class Engine:
             run_id, given = answer
             if given != journal.input(event):
                 raise KeyConflict(_conflict(workflow.name, key))
-        self._pulse.set()
+        self._pulse.beat()
         return str(run_id)
 
     def get(self, run_id: str) -> RunHandle:
@@ -295,7 +329,30 @@ class Engine:
             UnknownRun: there is no such run.
             RunEnded: it is over.
         """
-        await self._journal_with(run_id).send(run_id, uuid.uuid4().bytes, _CANCEL, b"")
+        await self._wish(run_id, _CANCEL)
+
+    async def pause(self, run_id: str) -> None:
+        """Have a run paused by whoever executes it; return once the wish is on disk.
+
+        It starts no more steps then, also after a restart, until it is resumed.
+
+        Raises:
+            UnknownRun: there is no such run.
+            RunEnded: it is over.
+        """
+        await self._wish(run_id, _PAUSE)
+
+    async def resume(self, run_id: str) -> None:
+        """Have a paused run go on; return once the wish is on disk.
+
+        Raises:
+            UnknownRun: there is no such run.
+            RunEnded: it is over.
+        """
+        await self._wish(run_id, _RESUME)
+
+    async def _wish(self, run_id: str, kind: int) -> None:
+        await self._journal_with(run_id).send(run_id, uuid.uuid4().bytes, kind, b"")
         self._look()
 
     async def retry(self, run_id: str) -> RunHandle:
@@ -307,7 +364,7 @@ class Engine:
         """
         journal = self._journal_with(run_id)
         await (await journal.load(run_id)).reopen(journal)
-        self._pulse.set()
+        self._pulse.beat()
         return self.get(run_id)
 
     async def fork(self, run_id: str, *, at: int | None = None) -> RunHandle:
@@ -325,7 +382,7 @@ class Engine:
         journal = self._journal_with(run_id)
         new, written = (await journal.load(run_id)).fork(journal, at)
         await written
-        self._pulse.set()
+        self._pulse.beat()
         return self.get(new)
 
     async def delete(self, run_id: str) -> None:
@@ -345,7 +402,7 @@ class Engine:
         """
         classes = await self._classes_of(run_id)
         while True:
-            journal = self._journal()
+            journal, seen = self._journal(), self._pulse.count
             entries, missed, _, ended = await journal.read_stream(run_id, after, _AT_ONCE)
             if missed:
                 after += missed
@@ -356,7 +413,7 @@ class Engine:
             if not entries and not missed:
                 if ended:
                     return
-                await self._next_change(_LOOK_AGAIN)
+                await self._pulse.after(seen, _LOOK_AGAIN)
 
     async def _history(self, run_id: str) -> list[dict[str, Any]]:
         journal = self._journal_with(run_id)
@@ -374,6 +431,7 @@ class Engine:
         journal = self._journal()
         await self._info(run_id)
         while True:
+            seen = self._pulse.count
             entries, missed, _, ended = await journal.read_stream(run_id, after, _AT_ONCE)
             after += missed
             for number, body in entries:
@@ -382,7 +440,7 @@ class Engine:
             if not entries and not missed:
                 if ended:
                     return
-                await self._next_change(_LOOK_AGAIN)
+                await self._pulse.after(seen, _LOOK_AGAIN)
 
     async def _problems(self, reader: "Engine", info: RunInfo) -> list[str]:
         workflow = self._workflows.get(info.workflow)
@@ -399,38 +457,67 @@ class Engine:
         self._look()
 
     def ended(self, run: Run) -> None:
-        """Called by a run of this process: it is over."""
-        self._live.pop(run.id, None)
-        self._taken.discard(run.id)
-        self._inputs.pop(run.id, None)
-        for name, known in list(self._keyed.items()) if self._keyed else ():
-            if known is run:
-                del self._keyed[name]
-        self._pulse.set()
+        """Called by a run of this process: it is over, here at least."""
+        if self._live.get(run.id) is run:
+            self._drop(run.id)
+            if run._may_go_on and not self._is_closing:
+                self._waiting_rows.append({"id": run.id, "workflow": run.workflow})
+            if self._waiting_rows or self._concurrency is not None:
+                self._pulse.beat()
+        self._forget_key(run)
 
-    def exists(self, run: Run, run_id: str, given: bytes) -> None:
-        """Called for a run of this process that the journal has already, under another id."""
-        self._live.pop(run.id, None)
-        if given != self._inputs.get(run.id):
-            run._settle("failed", KeyConflict(_conflict(run.workflow, None)))
+    def _drop(self, run_id: str) -> None:
+        del self._live[run_id]
+        self._taken.discard(run_id)
+        end = self._ends.pop(run_id, None)
+        if end is not None:
+            end.beat()
+
+    def _forget_key(self, run: Run) -> None:
+        given = self._given.pop(run, None)
+        if given is not None and self._keyed.get((run.workflow, given[0])) is run:
+            del self._keyed[run.workflow, given[0]]
+
+    def exists(self, run: Run, run_id: str, given: bytes, events: list[object]) -> None:
+        """Called for a run of this process that the journal has already, under another id.
+
+        `events` were sent into it meanwhile.
+        """
+        key, mine, made_as = self._given[run]
+        self._drop(made_as)
+        if given != mine:
+            run._settle("failed", KeyConflict(_conflict(run.workflow, key)))
             return
-        follower = asyncio.get_running_loop().create_task(self._follow(run, run_id))
-        self._followers.add(follower)
-        follower.add_done_callback(self._followers.discard)
+        for event in events:
+            self.forward(run_id, event)
+        self._in_background(self._follow(run, run_id))
+
+    def forward(self, run_id: str, event: object) -> None:
+        """Called with an event for a run that stands for another one."""
+        self._in_background(self._forward(run_id, event))
+
+    async def _forward(self, run_id: str, event: object) -> None:
+        try:
+            await self.send_event(run_id, event)
+        except TreadleError as error:
+            log_exception(f"an event for run {run_id} cannot be delivered", error)
 
     async def _follow(self, run: Run, run_id: str) -> None:
         try:
             run._settle("completed", await self.get(run_id))
-        except (asyncio.CancelledError, Exception) as error:
-            if isinstance(error, asyncio.CancelledError) and self._opened is not None:
+        except asyncio.CancelledError:
+            if self._is_closing:
+                text = f"run {run_id}: the engine was closed before it ended"
+                run._settle("failed", EngineClosed(text))
+            else:
                 run._settle("cancelled", None)
-                raise
-            failure = (
-                EngineClosed(f"run {run_id}: the engine was closed before it ended")
-                if isinstance(error, asyncio.CancelledError)
-                else error
-            )
-            run._settle("failed", failure)
+        except Exception as error:
+            run._settle("failed", error)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._followers.add(task)
+        task.add_done_callback(self._followers.discard)
 
     # Going on with runs that nobody executes.
 
@@ -439,48 +526,77 @@ class Engine:
         while True:
             await asyncio.sleep(self._lease / 3)
             try:
-                await journal.renew(self._lease)
-            except JournalConflict as lost:
-                for run in list(self._live.values()):
-                    run._lose(lost)
-                await journal.release()
-                await journal.enlist(self._lease)
-                self._pulse.set()
+                await self._renew_now(journal)
+            except JournalError as error:
+                # As long as nobody takes the runs over, a later time will do.
+                log_exception("the lease cannot be renewed", error)
+
+    async def _renew_now(self, journal: Journal) -> None:
+        try:
+            await journal.renew(self._lease)
+        except JournalConflict as lost:
+            logger().warning("the lease was lost: other processes take the runs over")
+            self._waiting_rows.clear()
+            for run in list(self._live.values()):
+                run._lose(lost)
+            await journal.release()
+            await journal.enlist(self._lease)
+            self._pulse.beat()
 
     async def _work(self) -> None:
         journal = self._journal()
         names = list(self._workflows)
         pruned = 0.0
         while True:
-            self._pulse.clear()
+            seen = self._pulse.count
             try:
+                await self._go_on_with_all(journal)
                 await self._claim(journal, names)
                 due, lapse = await journal.next_due(names)
                 if self._keep is not None and time.monotonic() - pruned > _PRUNE_EVERY:
                     pruned = time.monotonic()
                     await self._prune(journal, self._keep)
+            except JournalConflict:
+                # The lease was lost; it is had again when that is noticed.
+                due, lapse = None, None
             except JournalError as error:
                 log_exception("the journal cannot be read", error)
                 due, lapse = None, None
+                await asyncio.sleep(_AFTER_AN_ERROR)
+            if not self._has_room():
+                due = None
             times = [at - time.time() for at in (due, lapse) if at is not None]
-            await self._next_change(max(0.01, min([*times, self._lease / 3])))
+            await self._pulse.after(seen, max(0.01, min([*times, self._lease / 3])))
+
+    def _has_room(self) -> bool:
+        return self._concurrency is None or len(self._taken) < self._concurrency
 
     async def _claim(self, journal: Journal, names: list[str]) -> None:
         more = True
-        while more and names:
+        while more and names and self._has_room():
             room = _AT_ONCE
             if self._concurrency is not None:
                 room = min(room, self._concurrency - len(self._taken))
-            if room <= 0:
-                return
             rows, more = await journal.claim(names, room)
-            for row in rows:
+            self._waiting_rows.extend(rows)
+            await self._go_on_with_all(journal)
+
+    async def _go_on_with_all(self, journal: Journal) -> None:
+        # An error of the journal must lose none of them: they are this process's.
+        while self._waiting_rows:
+            row = self._waiting_rows.popleft()
+            try:
                 await self._go_on(journal, row)
+            except JournalError:
+                self._waiting_rows.appendleft(row)
+                raise
 
     async def _go_on(self, journal: Journal, row: dict[str, Any]) -> None:
         run_id, name = row["id"], row["workflow"]
         try:
             loaded = await journal.load(run_id)
+            if loaded.owner != journal.owner or run_id in self._live:
+                return
             run = loaded.go_on(journal, self._workflows[name]._plan, self._classes[name])
         except JournalError:
             raise
@@ -498,14 +614,12 @@ class Engine:
             continue
 
     def _look(self) -> None:
-        self._pulse.set()
+        self._pulse.beat()
         if self._polling:
             self._poll_again = True
-        elif self._opened is not None:
+        elif self._opened is not None and not self._is_closing:
             self._polling = True
-            task = asyncio.get_running_loop().create_task(self._poll(self._opened))
-            self._followers.add(task)
-            task.add_done_callback(self._followers.discard)
+            self._in_background(self._poll(self._opened))
 
     async def _poll(self, journal: Journal) -> None:
         try:
@@ -515,6 +629,9 @@ class Engine:
                 entries, self._cursor, more = await journal.poll(self._cursor, _AT_ONCE)
                 for run_id, number, kind, body in entries:
                     self._take(run_id, number, kind, body)
+        except JournalError as error:
+            # Nothing is lost: what was not read now is there the next time.
+            log_exception("the journal cannot be read", error)
         finally:
             self._polling = False
 
@@ -544,15 +661,10 @@ class Engine:
     async def _classes_of(self, run_id: str) -> dict[str, type]:
         return self._classes.get((await self._info(run_id)).workflow, {})
 
-    async def _next_change(self, timeout: float) -> None:
-        try:
-            async with asyncio.timeout(timeout):
-                await self._pulse.wait()
-        except TimeoutError:
-            return
-        # Several wait for the same pulse.
-        await asyncio.sleep(0)
-        self._pulse.clear()
+    async def _end_of(self, run_id: str) -> None:
+        """Wait until a run of this process is over."""
+        if run_id in self._live:
+            await self._ends.setdefault(run_id, Pulse()).after(0)
 
     def _add(self, run: Run) -> Run:
         self._live[run.id] = run
@@ -580,6 +692,12 @@ class Engine:
                 f"workflow {workflow.name!r} is not one of the engine's workflows ({names}): give "
                 f"it to Engine(workflows=[...]), so that its runs can go on after a restart"
             )
+
+
+async def _stopped(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _path(url: str) -> str | None:

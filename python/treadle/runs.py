@@ -1,5 +1,6 @@
 """Runs that may be executed anywhere: what is known of them, and handles to them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .engine import Engine
 
+# Seconds.
+_SOONEST = 0.005
+_LATEST = 0.2
 _LOOK_AGAIN = 0.5
 
 
@@ -44,24 +48,19 @@ class RunHandle:
         return self._result().__await__()
 
     async def _result(self) -> Any:
+        engine = self._engine
+        delay = _SOONEST
         while True:
-            live = self._engine._live.get(self.id)
-            if live is not None:
-                # Not awaited itself: whoever asks for a result by its id may go away.
-                await self._engine._next_change(_LOOK_AGAIN)
-                continue
-            outcome = await self._engine._outcome(self.id)
-            if outcome is None:
-                await self._engine._next_change(_LOOK_AGAIN)
-                continue
-            status, value = outcome
-            if status == "failed":
-                raise value
-            if status == "cancelled":
-                import asyncio
-
-                raise asyncio.CancelledError(f"run {self.id} was cancelled")
-            return value
+            # The run is not awaited itself: whoever asks for a result by its id may go away.
+            await engine._end_of(self.id)
+            seen = engine._pulse.count
+            outcome = await engine._outcome(self.id)
+            if outcome is not None:
+                return _result_of(self.id, *outcome)
+            # Many may wait, and much may happen to others: each of them looks only now and then.
+            await asyncio.sleep(delay)
+            delay = min(delay * 1.5, _LATEST)
+            await engine._pulse.after(seen, _LOOK_AGAIN)
 
     async def info(self) -> RunInfo:
         """Return what the journal knows of the run.
@@ -82,6 +81,14 @@ class RunHandle:
         """
         return await self._engine._history(self.id)
 
+    async def pause(self) -> None:
+        """As `Engine.pause`."""
+        await self._engine.pause(self.id)
+
+    async def resume(self) -> None:
+        """As `Engine.resume`."""
+        await self._engine.resume(self.id)
+
     async def send_event(self, event: object, *, id: str | None = None) -> bool:
         """As `Engine.send_event`."""
         return await self._engine.send_event(self.id, event, id=id)
@@ -96,3 +103,11 @@ class RunHandle:
 
     def __repr__(self) -> str:
         return f"<RunHandle {self.id}>"
+
+
+def _result_of(run_id: str, status: str, value: Any) -> Any:
+    if status == "failed":
+        raise value
+    if status == "cancelled":
+        raise asyncio.CancelledError(f"run {run_id} was cancelled")
+    return value

@@ -18,8 +18,8 @@ use super::state::{Outcome, Python3, State};
 use super::stored::ToBytes;
 use super::touch::Touch;
 use super::{event, wake};
-use crate::journal::{Commit, Digest, NewRun, Phase as JournalPhase, Reply, Request, Status, record};
-use crate::{Body, EncodedEvent, EncodedRecord, Phase, Record, Run as CoreRun, Time, snapshot};
+use crate::journal::{Commit, Digest, JournalError, NewRun, Phase as JournalPhase, Reply, Request, Status, record};
+use crate::{Body, EncodedEvent, EncodedRecord, Phase, Record, Run as CoreRun, RunId, Time, snapshot};
 
 /// What a run with a journal knows of it.
 pub struct Durable {
@@ -46,8 +46,14 @@ pub struct Durable {
     pub published: u64,
     // Records were dropped that could not be written: of what comes behind them only the end counts.
     has_gap: bool,
-    /// Nothing is written any more: the journal failed, or somebody else has the run.
+    /// Nothing is written any more: the journal failed, somebody else has the run, or it goes on elsewhere.
     pub is_detached: bool,
+    // Why, for whoever awaits the run: what is not on disk is no result.
+    lost: Option<PyErr>,
+    // The journal was busy and nothing is broken: the run can go on from what is written.
+    may_go_on: bool,
+    // The run that the journal has in the place of this one.
+    stands_for: Option<RunId>,
 }
 
 // A checkpoint is due once the records are as large as it: so its cost is in proportion to what was written, and
@@ -73,7 +79,19 @@ impl Durable {
             published: 0,
             has_gap: false,
             is_detached: false,
+            lost: None,
+            may_go_on: false,
+            stands_for: None,
         }
+    }
+
+    /// Nothing is written from now on. Says whether something was until now.
+    fn detach(&mut self, why: PyErr) -> bool {
+        let was_attached = !std::mem::replace(&mut self.is_detached, true);
+        if was_attached {
+            self.lost = Some(why);
+        }
+        was_attached
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -152,13 +170,15 @@ impl Run {
         let py = run.py();
         match answer {
             Ok(Reply::Exists { id, input }) => {
-                let journal = {
+                let (journal, image) = {
                     let mut state = run.get().state.lock();
-                    let Some(durable) = &mut state.durable else { return Ok(()) };
+                    let State { core, durable, .. } = &mut *state;
+                    let Some(durable) = durable else { return Ok(()) };
                     durable.is_detached = true;
-                    durable.journal.clone_ref(py)
+                    durable.stands_for = Some(id);
+                    (durable.journal.clone_ref(py), core.image())
                 };
-                journal.get().exists(run, id, &input)
+                journal.get().exists(run, id, &input, events_from_outside(image))
             }
             other => Self::wrote(run, recorded, other),
         }
@@ -178,8 +198,16 @@ impl Run {
                 };
                 if may_start { Self::let_start(run) } else { Ok(()) }
             }
-            Err(failure) => Self::lose_journal(run, failure.into()),
+            Err(failure) => Self::lose_to(run, failure),
         }
+    }
+
+    fn lose_to(run: &Bound<'_, Self>, failure: JournalError) -> PyResult<()> {
+        let is_busy = matches!(failure, JournalError::Locked { .. });
+        if let Some(durable) = &mut run.get().state.lock().durable {
+            durable.may_go_on |= is_busy && !durable.is_detached;
+        }
+        Self::lose_journal(run, failure.into())
     }
 
     /// A future that is done when the next delivery may start, if all that it waits for is the journal.
@@ -214,14 +242,34 @@ impl Run {
 
     /// Nothing can be written any more: the run stops, and says why.
     pub fn lose_journal(run: &Bound<'_, Self>, failure: PyErr) -> PyResult<()> {
-        {
-            let mut state = run.get().state.lock();
-            match &mut state.durable {
-                Some(durable) if !durable.is_detached => durable.is_detached = true,
-                _ => return Ok(()),
-            }
+        if Self::leave_journal(run, failure.clone_ref(run.py())) { Self::fail(run, failure) } else { Ok(()) }
+    }
+
+    /// Nothing of the run is written from now on. Says whether something was until now.
+    pub fn leave_journal(run: &Bound<'_, Self>, why: PyErr) -> bool {
+        run.get().state.lock().durable.as_mut().is_some_and(|durable| durable.detach(why))
+    }
+
+    /// Whether the journal was too busy for the run, and nothing else: it can go on from what is written.
+    pub fn may_go_on_here(&self) -> bool {
+        self.state.lock().durable.as_ref().is_some_and(|durable| durable.may_go_on)
+    }
+
+    /// Hands an event on to the run that the journal has in the place of this one.
+    pub fn forward(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = run.py();
+        if !run.get().is_on_its_thread() {
+            return run.get().call_soon(py, (run.getattr(intern!(py, "_forward"))?, event));
         }
-        Self::fail(run, failure)
+        let found = run.get().state.lock().durable.as_ref().and_then(|durable| {
+            durable.stands_for.map(|id| (durable.journal.clone_ref(py), id))
+        });
+        found.map_or(Ok(()), |(journal, id)| journal.get().forward(id, event))
+    }
+
+    /// The run that the journal has in the place of this one.
+    pub fn stands_for(&self) -> Option<RunId> {
+        self.state.lock().durable.as_ref().and_then(|durable| durable.stands_for)
     }
 
     /// Something has happened that is to be written soon.
@@ -311,9 +359,10 @@ impl Run {
             let mut records = state.core.take_log();
             let Some(durable) = &mut state.durable else { return Ok(false) };
             if durable.is_detached {
+                let lost = durable.lost.take();
                 drop(state);
                 drop(records);
-                return Ok(false);
+                return lost.map_or(Ok(()), |why| Self::end_lost(run, why)).map(|()| false);
             }
             let first = durable.seq;
             if durable.has_gap {
@@ -327,17 +376,18 @@ impl Run {
         };
         drop(gap);
         let journal = journal.bind(py);
-        let (phase, ending) = match outcome::encode(run, &journal.get().secrets) {
-            Ok(ending) => ending,
-            Err(error) => return Self::end_lost(run, error).map(|()| false),
-        };
         let written = match commit(run, journal, records, first, None) {
             Ok(commit) => commit,
-            // The end is written without what cannot be.
+            // The end is written without what cannot be, and so it is no good one.
             Err(error) if error.is_instance_of::<PyException>(py) => {
+                Self::spoil(run, error);
                 Commit { at: run.get().now(), ..Commit::default() }
             }
             Err(error) => return Err(error),
+        };
+        let (phase, ending) = match outcome::encode(run, &journal.get().secrets) {
+            Ok(ending) => ending,
+            Err(error) => return Self::end_lost(run, error).map(|()| false),
         };
         let status = Status { phase, due: None };
         let commit = Commit { consumed, status, outcome: Some(ending), ..written };
@@ -352,10 +402,27 @@ impl Run {
 
     /// The journal has answered that the end is written, or why it is not.
     pub fn end_written(run: &Bound<'_, Self>, answer: crate::journal::Outcome) -> PyResult<()> {
-        if let Err(failure) = answer {
+        if let Err(failure) = answer
+            && run.get().stands_for().is_none()
+        {
+            if let Some(durable) = &mut run.get().state.lock().durable {
+                durable.may_go_on |= matches!(failure, JournalError::Locked { .. });
+            }
             Self::end_lost(run, failure.into())?;
         }
         Self::finish(run)
+    }
+
+    /// A run that has a result has failed after all.
+    fn spoil(run: &Bound<'_, Self>, error: PyErr) {
+        let failed = Outcome::Failed(error.into_value(run.py()), None);
+        let mut state = run.get().state.lock();
+        let dropped = match &mut state.outcome {
+            Some(result @ Outcome::Result(_)) => std::mem::replace(result, failed),
+            _ => failed,
+        };
+        drop(state);
+        drop(dropped);
     }
 
     /// The end could not be written: whoever awaits the run is told that, and not a result that may be lost.
@@ -371,6 +438,17 @@ impl Run {
         drop(replaced);
         Ok(())
     }
+}
+
+/// The events that were sent into a run which has not begun: all but the first, each once.
+fn events_from_outside(image: crate::HostImage<Python3>) -> Vec<Py<PyAny>> {
+    let mut pending = image.pending.into_values().map(|pending| pending.event);
+    let Some(first) = pending.next() else { return Vec::new() };
+    let later = pending.chain(image.kept.into_values()).chain(image.held.into_iter().map(|held| held.event));
+    let mut events: Vec<Py<PyAny>> = later.filter(|event| !event.is(&first)).collect();
+    // One that several steps take is there once for each of them.
+    events.dedup_by(|one, other| one.is(other));
+    events
 }
 
 /// Whether the run has anything to write, and what.
@@ -522,6 +600,11 @@ pub fn input(event: &Bound<'_, PyAny>) -> PyResult<Digest> {
 
 #[pymethods]
 impl Run {
+    #[pyo3(name = "_forward")]
+    fn forward_from_elsewhere(slf: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::forward(slf, event)
+    }
+
     /// Called by the event loop.
     fn _flush(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::flush(slf)

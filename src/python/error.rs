@@ -91,6 +91,19 @@ pub fn engine_closed(run: &str) -> PyErr {
     ))
 }
 
+#[cold]
+pub fn forked(process: u32) -> PyErr {
+    classes::JournalError::new_err(format!(
+        "the journal was opened by process {process}, and this one was forked from it: open an engine of its own here"
+    ))
+}
+
+/// Logs something that nobody else will see.
+#[cold]
+pub fn log_error(py: Python<'_>, text: &str, error: &PyErr) {
+    log(py, text, error.value(py));
+}
+
 /// A panic, as an exception.
 #[cold]
 pub fn internal(payload: &(dyn std::any::Any + Send)) -> PyErr {

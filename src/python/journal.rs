@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
+use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -27,7 +28,7 @@ use crate::{RunId, Secrets};
 /// A journal, on the event loop that opened it.
 #[pyclass(frozen, module = "treadle._treadle")]
 pub struct Journal {
-    backend: Box<dyn journal::Journal>,
+    backend: ManuallyDrop<Box<dyn journal::Journal>>,
     mailbox: Arc<Mailbox>,
     ears: UnixStream,
     event_loop: Py<PyAny>,
@@ -35,12 +36,14 @@ pub struct Journal {
     // Those that were not handed on yet, in their order.
     answers: Mutex<VecDeque<(Ticket, journal::Outcome)>>,
     tickets: AtomicU64,
-    // Has methods `changed()`, `exists(run, id, input)` and `ended(run)`.
+    // Has methods `changed()`, `exists(run, id, input, events)`, `forward(id, event)` and `ended(run)`.
     listener: Py<PyAny>,
     pub owner: OwnerId,
     pub secrets: Secrets,
     /// Whether steps start before what led to them is on disk.
     pub is_pipelined: bool,
+    // A fork copies neither the journal's thread nor its locks.
+    process: u32,
 }
 
 /// Who is told of an answer.
@@ -92,6 +95,9 @@ impl Journal {
     }
 
     pub fn submit_all(&self, requests: Vec<(Request, Asker)>) -> PyResult<()> {
+        if self.is_forked() {
+            return Err(error::forked(self.process));
+        }
         let mut tickets = Vec::with_capacity(requests.len());
         let mut asked = self.asked.lock();
         for (request, asker) in requests {
@@ -114,6 +120,10 @@ impl Journal {
         let future = new_future(slf.get().event_loop.bind(slf.py()))?;
         slf.get().submit(request, Asker::Future(future.clone().unbind()))?;
         Ok(future)
+    }
+
+    fn is_forked(&self) -> bool {
+        std::process::id() != self.process
     }
 
     fn tell(&self, py: Python<'_>, asker: Asker, outcome: journal::Outcome) -> PyResult<()> {
@@ -141,9 +151,9 @@ impl Journal {
     }
 
     /// Tells the engine that the journal has another run in the place of this one.
-    pub fn exists(&self, run: &Bound<'_, Run>, id: RunId, input: &[u8]) -> PyResult<()> {
+    pub fn exists(&self, run: &Bound<'_, Run>, id: RunId, input: &[u8], events: Vec<Py<PyAny>>) -> PyResult<()> {
         let py = run.py();
-        let arguments = (run, id.to_string(), PyBytes::new(py, input));
+        let arguments = (run, id.to_string(), PyBytes::new(py, input), events);
         self.listener.call_method1(py, intern!(py, "exists"), arguments).map(|_| ())
     }
 
@@ -152,9 +162,25 @@ impl Journal {
         if self.is_pipelined && self.has_room() { u64::MAX } else { recorded }
     }
 
+    /// Hands an event on to the run that the journal has in the place of the one that it was sent to.
+    pub fn forward(&self, id: RunId, event: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = event.py();
+        self.listener.call_method1(py, intern!(py, "forward"), (id.to_string(), event)).map(|_| ())
+    }
+
     /// Whether more may be under way.
     pub fn has_room(&self) -> bool {
         self.backend.queued_bytes() < MOST_QUEUED
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // In a child process there is no thread to wait for, and the files are those of the parent.
+        if !self.is_forked() {
+            // SAFETY: the backend is dropped here alone, and nothing uses it afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.backend) };
+        }
     }
 }
 
@@ -185,7 +211,7 @@ impl Journal {
         let mut owner = [0; 16];
         getrandom::fill(&mut owner).map_err(|error| PyOSError::new_err(error.to_string()))?;
         Ok(Self {
-            backend,
+            backend: ManuallyDrop::new(backend),
             mailbox,
             ears,
             event_loop: event_loop.unbind(),
@@ -196,6 +222,7 @@ impl Journal {
             owner: OwnerId(owner),
             secrets: Secrets::new(secrets)?,
             is_pipelined,
+            process: std::process::id(),
         })
     }
 
@@ -246,7 +273,9 @@ impl Journal {
 
     /// Writes what waits and lets go of the files. Blocks.
     fn close(&self, py: Python<'_>) {
-        py.detach(|| self.backend.close());
+        if !self.is_forked() {
+            py.detach(|| self.backend.close());
+        }
     }
 
     /// This process, as the journal knows it.

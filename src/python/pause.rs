@@ -157,7 +157,7 @@ impl Run {
     }
 
     /// As [`Run::resume_now`], and has somebody take up what is ready and due.
-    fn go_on_here(run: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn go_on_here(run: &Bound<'_, Self>) -> PyResult<()> {
         {
             let state = run.get().state.lock();
             if state.core.phase() != Phase::Running || !state.core.is_paused() {
@@ -205,6 +205,12 @@ impl Run {
         drop(held);
         Self::touch(run, Touch::Held)?;
         Ok(true)
+    }
+
+    /// Starts no more steps, on the run's own thread; those in flight may finish.
+    pub fn pause_here(run: &Bound<'_, Self>) -> PyResult<()> {
+        let is_paused = run.get().state.lock().core.pause().is_ok();
+        if is_paused { Self::touch(run, Touch::Paused) } else { Ok(()) }
     }
 
     /// That the run is over, or its event loop closed, as an error.

@@ -11,11 +11,14 @@ use super::run::Run;
 use super::snapshot::{problems, restore};
 use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};
+use crate::Status as ImageStatus;
 use crate::journal::{Commit, Entry, Loaded, NewRun, Phase as JournalPhase, Request, Status, record};
-use crate::{EncodedImage, EncodedRecord, Error, Record, RunId, Secrets, Translate, snapshot};
+use crate::{EncodedImage, EncodedRecord, Error, Phase, Record, RunId, Secrets, Translate, snapshot};
 
 // What an entry of an inbox is; an event is 0.
 const CANCEL: u8 = 1;
+const PAUSE: u8 = 2;
+const RESUME: u8 = 3;
 
 /// A run as a journal holds it.
 #[pyclass(frozen, module = "treadle._treadle")]
@@ -61,6 +64,12 @@ fn before_end(loaded: &Loaded, secrets: &Secrets) -> Result<u64, Error> {
 
 #[pymethods]
 impl LoadedRun {
+    /// Who executes the run.
+    #[getter]
+    fn owner(&self) -> Option<String> {
+        self.0.run.owner.map(|owner| owner.to_string())
+    }
+
     /// Everything because of which a workflow could not go on with the run.
     fn problems(&self, journal: &Journal, plan: &Plan, classes: &Bound<'_, PyDict>) -> PyResult<Vec<String>> {
         let loaded = &self.0;
@@ -98,8 +107,12 @@ impl LoadedRun {
         let mut durable = Durable::new(journal.clone().unbind(), loaded.run.epoch, loaded.run.seq);
         durable.published = published;
         let run = Run::go_on(plan, core, Some(Box::new(durable)))?;
+        let py = plan.py();
         for entry in &loaded.inbox {
-            take_entry(run.bind(plan.py()), entry, classes)?;
+            // One that cannot be read stays where it is: it must not keep the run and the others from going on.
+            if let Err(error) = take_entry(run.bind(py), entry, classes) {
+                error::log_error(py, &format!("an event for run {} cannot be delivered", loaded.run.id), &error);
+            }
         }
         Ok(run)
     }
@@ -109,10 +122,9 @@ impl LoadedRun {
         let loaded = &self.0;
         let secrets = &journal.get().secrets;
         let mut image = fold(loaded, before_end(loaded, secrets)?, secrets)?;
-        for pending in image.pending.values_mut() {
-            pending.attempt = 1;
-            pending.replay.failures.clear();
-        }
+        begin_again(&mut image);
+        // A step that was being stopped may have published more.
+        image.published = image.published.max(loaded.run.published);
         let commit = ready(&image, secrets)?;
         let request = Request::Reopen { run: loaded.run.id, after: loaded.run.seq, owner: None, commit };
         Journal::ask(journal, request)
@@ -127,6 +139,8 @@ impl LoadedRun {
         let mut image = fold(loaded, at.unwrap_or(last).min(last), secrets)?;
         let id = super::clock::new_run_id()?;
         image.id = id;
+        image.published = 0;
+        begin_again(&mut image);
         let run = NewRun {
             id,
             workflow: loaded.run.workflow.clone(),
@@ -158,6 +172,22 @@ impl LoadedRun {
             }
         }
         Ok(lines)
+    }
+}
+
+/// Whoever has a run go on wants it to run, with as much time and as many attempts as at first.
+fn begin_again(image: &mut EncodedImage) {
+    let now = super::clock::now();
+    image.deadline = image.deadline.map(|deadline| now.saturating_add(deadline.saturating_sub(image.created)));
+    image.created = now;
+    if image.status == ImageStatus::Paused {
+        image.status = ImageStatus::Running;
+    }
+    for pending in image.pending.values_mut() {
+        pending.attempt = 1;
+        pending.since = None;
+        pending.replay.failures.clear();
+        pending.replay.deadlines.clear();
     }
 }
 
@@ -215,29 +245,39 @@ fn line<'py>(
 
 /// Takes an entry of the inbox, once.
 fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDict>) -> PyResult<()> {
-    let (is_new, journal) = {
+    let journal = {
         let mut state = run.get().state.lock();
-        let Some(durable) = &mut state.durable else { return Ok(()) };
-        let is_new = entry.number > durable.last_entry;
-        if is_new {
-            durable.last_entry = entry.number;
-            durable.consumed.push(entry.number);
+        let is_running = state.core.phase() == Phase::Running;
+        match &mut state.durable {
+            Some(durable) if entry.number > durable.last_entry && is_running => {
+                durable.last_entry = entry.number;
+                durable.journal.clone_ref(run.py())
+            }
+            _ => return Ok(()),
         }
-        (is_new, durable.journal.clone_ref(run.py()))
     };
-    if !is_new {
-        return Ok(());
+    let event = match entry.kind {
+        CANCEL | PAUSE | RESUME => None,
+        _ => Some(event_of(entry, &journal.get().secrets, classes)?),
+    };
+    // Only what was understood is consumed, by the commit that writes what became of it.
+    if let Some(durable) = &mut run.get().state.lock().durable {
+        durable.consumed.push(entry.number);
     }
-    if entry.kind == CANCEL {
-        return Run::cancel_here(run);
+    match (event, entry.kind) {
+        (Some(event), _) => Run::take_in(run, event.bind(run.py()))?,
+        (None, CANCEL) => return Run::cancel_here(run),
+        (None, PAUSE) => Run::pause_here(run)?,
+        (None, _) => Run::go_on_here(run)?,
     }
-    let secrets = &journal.get().secrets;
-    let decoded = record::decode(entry.run, 0, entry.body.clone().into(), secrets)?;
-    let Record::Published { event } = decoded else { return Err(error::unreadable_text()) };
-    let event = Translate::event(&mut ToObjects::new(classes), event)?;
-    Run::take_in(run, event.bind(run.py()))?;
     Run::mark(run, super::touch::Touch::Received)?;
     Run::wake_lanes(run)
+}
+
+fn event_of(entry: &Entry, secrets: &Secrets, classes: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {
+    let decoded = record::decode(entry.run, 0, entry.body.clone().into(), secrets)?;
+    let Record::Published { event } = decoded else { return Err(error::unreadable_text()) };
+    Translate::event(&mut ToObjects::new(classes), event)
 }
 
 #[pymethods]
@@ -254,21 +294,24 @@ impl Run {
         take_entry(slf, &entry, classes)
     }
 
-    /// Writes what is to be written, and lets go of the journal: the run ends here, and goes on elsewhere.
+    /// Writes what is to be written, and lets go of the journal: the run goes on elsewhere.
     fn _let_go(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::mark(slf, super::touch::Touch::Finished)?;
         Self::flush(slf)?;
-        {
-            let mut state = slf.get().state.lock();
-            if state.is_over {
-                return Ok(());
-            }
-            if let Some(durable) = &mut state.durable {
-                durable.is_detached = true;
-            }
-        }
+        Self::leave_journal(slf, error::engine_closed(&slf.get().id_text()));
+        Ok(())
+    }
+
+    /// After `_let_go`: the run ends here. Its steps are cancelled.
+    fn _end_here(slf: &Bound<'_, Self>) -> PyResult<()> {
         let error = error::engine_closed(&slf.get().id_text());
         Self::end(slf, Outcome::Failed(error.into_value(slf.py()), None))
+    }
+
+    /// Whether the journal was too busy for the run, and nothing else: it can go on from what is written.
+    #[getter]
+    fn _may_go_on(&self) -> bool {
+        self.may_go_on_here()
     }
 
     /// Another process has the run: it stops here.

@@ -66,12 +66,17 @@ impl Run {
     pub fn go_on(plan: &Bound<'_, Plan>, core: CoreRun<Python3>, durable: Option<Box<Durable>>) -> PyResult<Py<Self>> {
         let py = plan.py();
         let event_loop = wake::running_loop(py).map_err(|_| error::no_event_loop(&plan.get().name))?;
+        let core_is_paused = core.is_paused();
         let run = Self::make(plan, &event_loop, core, ManualClock::current(py)?)?;
+        // Whoever resumes a snapshot wants it to run. A journal is asked by nobody: what was paused stays so.
+        let stays_paused = durable.is_some() && core_is_paused;
         if durable.is_some() {
             run.get().state.lock().durable = durable;
             run.get().watch();
         }
-        Self::resume_now(&run)?;
+        if !stays_paused {
+            Self::resume_now(&run)?;
+        }
         Self::enter(&run, &event_loop)?;
         Self::arm_timer(&run)?;
         run.get().log(py, || "goes on".to_owned())?;
@@ -711,7 +716,7 @@ impl Run {
     /// The run's UUID (version 7) as a string.
     #[getter]
     fn id(&self) -> String {
-        self.id_text()
+        self.stands_for().map_or_else(|| self.id_text(), |id| id.to_string())
     }
 
     /// The name of the run's workflow.
@@ -793,6 +798,9 @@ impl Run {
         }
         if is_closed(slf.get().event_loop.bind(py))? {
             return Err(error::loop_closed(&slf.get().id_text()));
+        }
+        if slf.get().stands_for().is_some() {
+            return Self::forward(slf, event);
         }
         Self::take_in(slf, event)?;
         Self::wake_lanes(slf)

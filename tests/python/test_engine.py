@@ -425,7 +425,7 @@ async def test_finished_runs_are_kept_for_a_time(file: str, monkeypatch: pytest.
         await run
 
         async def is_gone() -> bool:
-            engine._pulse.set()
+            engine._pulse.beat()
             return not await engine.runs()
 
         await until(is_gone)
