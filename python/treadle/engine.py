@@ -102,6 +102,8 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
         self._followers: set[asyncio.Task[None]] = set()
         self._pulse = Pulse()
+        # Runs were lost: perhaps the lease was.
+        self._losses = Pulse()
         self._is_closing = False
         self._cursor = 0
         self._polling = False
@@ -460,6 +462,8 @@ class Engine:
         """Called by a run of this process: it is over, here at least."""
         if self._live.get(run.id) is run:
             self._drop(run.id)
+            if run._is_lost:
+                self._losses.beat()
             if run._may_go_on and not self._is_closing:
                 self._waiting_rows.append({"id": run.id, "workflow": run.workflow})
             if self._waiting_rows or self._concurrency is not None:
@@ -524,7 +528,7 @@ class Engine:
     async def _renew(self) -> None:
         journal = self._journal()
         while True:
-            await asyncio.sleep(self._lease / 3)
+            await self._losses.after(self._losses.count, self._lease / 3)
             try:
                 await self._renew_now(journal)
             except JournalError as error:

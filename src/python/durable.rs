@@ -255,6 +255,12 @@ impl Run {
         self.state.lock().durable.as_ref().is_some_and(|durable| durable.may_go_on)
     }
 
+    /// Whether the journal took nothing more of the run before it was over.
+    pub fn is_lost(&self) -> bool {
+        let state = self.state.lock();
+        state.durable.as_ref().is_some_and(|durable| durable.is_detached && durable.stands_for.is_none())
+    }
+
     /// Hands an event on to the run that the journal has in the place of this one.
     pub fn forward(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = run.py();

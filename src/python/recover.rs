@@ -308,6 +308,12 @@ impl Run {
         Self::end(slf, Outcome::Failed(error.into_value(slf.py()), None))
     }
 
+    /// Whether the journal took nothing more of the run before it was over.
+    #[getter]
+    fn _is_lost(&self) -> bool {
+        self.is_lost()
+    }
+
     /// Whether the journal was too busy for the run, and nothing else: it can go on from what is written.
     #[getter]
     fn _may_go_on(&self) -> bool {

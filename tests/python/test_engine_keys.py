@@ -1,0 +1,196 @@
+"""A key is a second name of a run: in one process and in several, while it runs and after its end."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from durable_work import ALL, Go, Page, asking, pages, twice
+from processes import Process
+from treadle import (
+    Context,
+    Engine,
+    EngineClosed,
+    KeyConflict,
+    StartEvent,
+    StopEvent,
+    UnknownRun,
+    Workflow,
+    step,
+)
+
+RACER = """
+async def main():
+    async with here() as engine:
+        say("open")
+        run = engine.run(asking, key="k")
+        await asyncio.sleep(0.2)
+        say(run.id)
+        say(await run)
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "runs.db"
+
+
+@pytest.fixture
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+async def test_the_same_key_in_two_processes_at_once_is_one_run(path: Path, url: str):
+    async with Engine(url) as engine:
+        with Process(path, RACER) as one, Process(path, RACER) as other:
+            assert (one.line(), other.line()) == ("open", "open")
+            run_id = one.line()
+            assert other.line() == run_id
+            assert len(await engine.runs()) == 1
+            await engine.send_event(run_id, Go(number=8))
+            results = (one.line(), other.line())
+            assert results[0] == results[1]
+            assert results[0].startswith("(8, 1, ")
+
+
+@pytest.mark.parametrize("durability", ["step", "pipelined"])
+async def test_a_run_that_stands_for_another_runs_nothing_itself(url: str, durability):
+    begun: list[str] = []
+
+    @step
+    async def begin(ctx: Context, ev: StartEvent) -> StopEvent:
+        begun.append(ctx.run_id())
+        await asyncio.sleep(0.2)
+        return StopEvent(result=ctx.run_id())
+
+    workflow = Workflow("begin", [begin])
+    options = {"workflows": [workflow], "durability": durability}
+    async with Engine(url, **options) as one, Engine(url, **options) as other:
+        runs = [engine.run(workflow, key="k") for engine in (one, other)]
+        results = await asyncio.gather(*runs)
+        assert begun == [results[0]]
+        assert results[0] == results[1]
+        assert {run.id for run in runs} == {begun[0]}
+
+
+async def test_events_for_a_run_that_stands_for_another_reach_that_one(url: str):
+    async with Engine(url, workflows=ALL) as one, Engine(url, workflows=ALL) as other:
+        first = one.run(twice, key="k")
+        await asyncio.sleep(0.1)
+        second = other.run(twice, key="k")
+        # Before it is known that there is another one, and afterwards.
+        second.send_event(Go(number=1))
+        await asyncio.sleep(0.2)
+        assert second.id == first.id
+        second.send_event(Go(number=2))
+        assert await first == (1, 2, 1)
+        assert await second == (1, 2, 1)
+
+
+async def test_whoever_stands_for_a_run_is_told_of_its_failure_and_its_cancellation(url: str):
+    @step
+    async def fail(ev: StartEvent) -> StopEvent:
+        raise ConnectionError("as ever")
+
+    failing = Workflow("failing", [fail])
+    async with Engine(url, workflows=[failing, asking]) as engine:
+        with pytest.raises(ConnectionError):
+            await engine.run(failing, key="k")
+        with pytest.raises(ConnectionError, match="as ever"):
+            await engine.run(failing, key="k")
+        run = engine.run(asking, key="k")
+        await asyncio.sleep(0.1)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        again = engine.run(asking, key="k")
+        with pytest.raises(asyncio.CancelledError):
+            await again
+        assert again.status == "cancelled"
+
+
+async def test_cancelling_a_run_that_stands_for_another_leaves_that_one_alone(url: str):
+    async with Engine(url, workflows=ALL) as one, Engine(url, workflows=ALL) as other:
+        first = one.run(asking, key="k")
+        await asyncio.sleep(0.1)
+        at_once = other.run(asking, key="k")
+        at_once.cancel()
+        later = other.run(asking, key="k")
+        await asyncio.sleep(0.1)
+        later.cancel()
+        for run in (at_once, later):
+            with pytest.raises(asyncio.CancelledError):
+                await run
+        first.send_event(Go(number=1))
+        assert (await first)[0] == 1
+
+
+async def test_whoever_stands_for_a_run_is_told_that_the_engine_was_closed(url: str):
+    async with Engine(url, workflows=ALL) as one:
+        one.run(asking, key="k")
+        await asyncio.sleep(0.1)
+        async with Engine(url, workflows=ALL) as other:
+            run = other.run(asking, key="k")
+            await asyncio.sleep(0.1)
+        with pytest.raises(EngineClosed):
+            await run
+
+
+async def test_a_key_belongs_to_its_workflow(url: str):
+    async with Engine(url, workflows=ALL) as engine:
+        assert (await engine.run(pages, number=1, key="k"))[0] == 1
+        run_id = await engine.submit(asking, key="k")
+        await engine.send_event(run_id, Go(number=2))
+        assert (await engine.get(run_id))[0] == 2
+
+
+async def test_a_key_is_free_again_when_its_run_is_deleted(url: str):
+    async with Engine(url, workflows=ALL) as engine:
+        run = engine.run(pages, number=1, key="k")
+        await run
+        await engine.delete(run.id)
+        assert (await engine.run(pages, number=2, key="k"))[0] == 2
+
+
+async def test_another_input_while_the_first_one_runs_is_a_conflict(url: str):
+    async with Engine(url, workflows=ALL) as engine:
+        run = engine.run(asking, key="k", customer="Ada")
+        conflict = engine.run(asking, key="k", customer="Bob")
+        with pytest.raises(KeyConflict, match="'k'"):
+            await conflict
+        with pytest.raises(KeyConflict):
+            await engine.submit(asking, key="k", customer="Bob")
+        assert engine.run(asking, key="k", customer="Ada") is run
+        run.send_event(Go(number=1))
+        assert (await run)[0] == 1
+
+
+async def test_ten_thousand_keys_end_in_good_time(url: str):
+    async with Engine(url, workflows=ALL) as engine:
+        runs = [engine.run(pages, number=number, key=str(number)) for number in range(10_000)]
+        async with asyncio.timeout(30):
+            results = await asyncio.gather(*runs)
+        assert [number for number, _ in results] == list(range(10_000))
+        assert (engine._keyed, engine._given, engine._live) == ({}, {}, {})
+
+
+async def test_a_key_that_is_no_text_is_refused(url: str):
+    async with Engine(url, workflows=ALL) as engine:
+        for key in (3, b"k", Page(number=1)):
+            with pytest.raises(TypeError, match="key"):
+                engine.run(pages, number=1, key=key)  # type: ignore[arg-type]
+
+
+async def test_the_id_that_a_run_had_before_it_stood_for_another_is_unknown(url: str):
+    async with Engine(url, workflows=ALL) as one, Engine(url, workflows=ALL) as other:
+        first = one.run(asking, key="k")
+        await asyncio.sleep(0.1)
+        second = other.run(asking, key="k")
+        provisional = second.id
+        assert provisional != first.id
+        with pytest.raises(UnknownRun):
+            await other.get(provisional)
+        first.send_event(Go(number=1))
+        await first
+        await second
