@@ -361,6 +361,17 @@ class Run(Coroutine[Any, Any, Any]):
     def _let_go(self) -> None:
         """Write what is to be written, and end here: the run goes on elsewhere."""
 
+    def _end_here(self) -> None:
+        """End, after `_let_go`."""
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether the journal took nothing more of the run before it was over."""
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether the journal was too busy for the run, and nothing else."""
+
     def _lose(self, error: BaseException) -> None:
         """Stop, since another process has the run."""
 
@@ -443,6 +454,10 @@ class Plan:
 @final
 class LoadedRun:
     """A run as a journal holds it."""
+
+    @property
+    def owner(self) -> str | None:
+        """The process that executes it."""
 
     def problems(self, journal: Journal, plan: Plan, classes: dict[str, type]) -> list[str]:
         """List why a workflow could not go on with the run."""

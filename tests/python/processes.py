@@ -1,4 +1,4 @@
-"""Processes that share a journal with a test. A test stops those that it starts, each by its own id."""
+"""Processes that share a journal with a test, which stops each of them by its own id."""
 
 import os
 import select

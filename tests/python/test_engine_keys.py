@@ -1,12 +1,12 @@
-"""A key is a second name of a run: in one process and in several, while it runs and after its end."""
+"""A key is a second name of a run: in one process and in several, also after its end."""
 
 import asyncio
 from pathlib import Path
 
 import pytest
-
 from durable_work import ALL, Go, Page, asking, pages, twice
 from processes import Process
+
 from treadle import (
     Context,
     Engine,

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-
 from durable_work import ALL, Go, asking, limited, long, napping, pages, stumbling, twice
 from processes import Process
+
 from treadle import Engine, RunHandle, WorkflowTimeout
 
 WORKER = """
