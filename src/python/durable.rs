@@ -267,9 +267,13 @@ impl Run {
         if !run.get().is_on_its_thread() {
             return run.get().call_soon(py, (run.getattr(intern!(py, "_forward"))?, event));
         }
-        let found = run.get().state.lock().durable.as_ref().and_then(|durable| {
-            durable.stands_for.map(|id| (durable.journal.clone_ref(py), id))
-        });
+        let found = run
+            .get()
+            .state
+            .lock()
+            .durable
+            .as_ref()
+            .and_then(|durable| durable.stands_for.map(|id| (durable.journal.clone_ref(py), id)));
         found.map_or(Ok(()), |(journal, id)| journal.get().forward(id, event))
     }
 
