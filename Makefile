@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
 # What hangs is ended: `timeout` is not everywhere, pytest has limits of its own.
-LIMIT := $(if $(shell command -v timeout),timeout 1800)
+LIMIT := $(if $(shell command -v timeout),timeout 3600)
 
 RUST := Cargo.toml Cargo.lock rust-toolchain.toml pyproject.toml $(shell find src -name '*.rs')
 
