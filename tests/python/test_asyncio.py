@@ -394,7 +394,8 @@ async def test_a_thousand_runs_that_compute_leave_time_for_others():
 
     @step
     async def compute(ev: Item) -> Item | StopEvent:
-        sum(range(50))
+        # Enough that the whole takes many slices of the loop's time, on any machine.
+        sum(range(500))
         return StopEvent() if ev.n == 50 else Item(n=ev.n + 1)
 
     async def heartbeat() -> None:
