@@ -16,7 +16,7 @@ use crate::replay::{Collection, Failure, MOST_FAILURES, Replay, Wanted};
 use crate::run_id::RunId;
 use crate::store::Store;
 use crate::timers::Time;
-use crate::value::Value;
+use crate::value::{Tag, Value};
 
 /// An image whose events and values are bytes: what a snapshot holds.
 pub type EncodedImage = Image<EncodedEvent, Value, Arc<str>>;
@@ -143,6 +143,18 @@ impl<E: PartialEq, V: PartialEq, C: Eq + Hash> PartialEq for Image<E, V, C> {
             && self.groups == other.groups
             && self.kept == other.kept
             && self.held == other.held
+    }
+}
+
+impl EncodedImage {
+    /// Whether any value is one that only the host can read.
+    pub fn has_opaque(&self) -> bool {
+        let pending = self.pending.values().flat_map(|it| std::iter::once(&it.event).chain(it.replay.events()));
+        let collected = self.groups.values().flat_map(|it| it.collected.pending());
+        let held = self.held.iter().map(|it| &it.event);
+        let events = pending.chain(collected).chain(self.kept.values()).chain(held);
+        let state = self.state.iter().map(|(_, value)| value);
+        state.chain(events.flat_map(EncodedEvent::values)).any(|value| value.tag == Tag::Opaque)
     }
 }
 

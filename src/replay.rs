@@ -56,6 +56,13 @@ pub struct Replay<E, C> {
     seen: Seen,
 }
 
+impl<E, C> Replay<E, C> {
+    /// The events that it remembers.
+    pub fn events(&self) -> impl Iterator<Item = &E> {
+        self.received.iter().chain(self.collected.iter().flat_map(|call| call.events.iter().flatten()))
+    }
+}
+
 // How much of what is remembered the body that runs now has come to again.
 #[derive(Debug, Default)]
 struct Seen {

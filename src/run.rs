@@ -701,10 +701,5 @@ impl<H: Host> Run<H> {
 }
 
 fn events_of<E, C>(delivery: &Delivery<E, C>) -> impl Iterator<Item = &E> {
-    let replay = delivery.replay.iter();
-    let remembered = replay.flat_map(|replay| {
-        let collected = replay.collected.iter().flat_map(|collection| collection.events.iter().flatten());
-        replay.received.iter().chain(collected)
-    });
-    std::iter::once(&delivery.event).chain(remembered)
+    std::iter::once(&delivery.event).chain(delivery.replay.iter().flat_map(|replay| replay.events()))
 }

@@ -59,7 +59,7 @@ impl RunId {
 
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text().iter().try_for_each(|&byte| fmt::Write::write_char(f, char::from(byte)))
+        f.write_str(std::str::from_utf8(&self.text()).expect("hexadecimal digits and dashes"))
     }
 }
 

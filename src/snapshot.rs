@@ -34,6 +34,15 @@ pub fn seal(image: &EncodedImage, secrets: &Secrets) -> Result<Vec<u8>, Error> {
     Ok(head::close(bytes, key))
 }
 
+/// Makes the checkpoint of a run: a snapshot that is signed only if it holds an opaque value. Who can write to a
+/// journal can change its JSON and binary values anyway.
+///
+/// # Errors
+/// As [`seal`].
+pub fn seal_checkpoint(image: &EncodedImage, secrets: &Secrets) -> Result<Vec<u8>, Error> {
+    if image.has_opaque() { seal(image, secrets) } else { seal(image, &Secrets::none()) }
+}
+
 /// Reads a snapshot that may be trusted. Large values are parts of `bytes`, not copies.
 ///
 /// # Errors
@@ -43,6 +52,17 @@ pub fn open(bytes: Bytes, secrets: &Secrets) -> Result<EncodedImage, Error> {
     let head = Head::read(&bytes)?;
     let trust = head.trust(&bytes, secrets)?;
     read(&bytes, &head, trust)
+}
+
+/// Reads the checkpoint of a run, as [`seal_checkpoint`] made it.
+///
+/// # Errors
+/// As [`open`]; one that is not signed must not hold an opaque value.
+pub fn open_checkpoint(bytes: Bytes, secrets: &Secrets) -> Result<EncodedImage, Error> {
+    match Head::read(&bytes)?.key {
+        Some(_) => open(bytes, secrets),
+        None => open(bytes, &Secrets::none()),
+    }
 }
 
 /// What is in a snapshot, whoever made it.

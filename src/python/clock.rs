@@ -53,11 +53,22 @@ fn random_bytes() -> PyResult<[u8; 10]> {
     Ok(random)
 }
 
-/// Forgets the random bytes at hand. A forked child has a copy of them, and must not give out the ids
-/// that its parent gives out.
+// How many forks made this process out of the one that loaded the package. Asking for the process's number would be
+// a system call each time.
+static FORKS: AtomicUsize = AtomicUsize::new(0);
+
+/// Tells the process from those that it was forked from.
+#[inline]
+pub fn forks() -> usize {
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// Called by Python in a forked child. It has a copy of the random bytes at hand, and must not give out the ids that
+/// its parent gives out.
 #[pyfunction]
 #[pyo3(name = "_after_fork_in_child")]
 pub fn after_fork_in_child() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
     RANDOM.lock().1 = RANDOM_POOL;
 }
 

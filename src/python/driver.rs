@@ -403,7 +403,7 @@ impl Lane {
             let event_loop = run.get().event_loop.bind(py);
             let gate = run.get().gate.bind(py);
             if !Gate::may_run(gate, event_loop, entry)? {
-                Run::flush(run)?;
+                Run::flush_begun(run)?;
                 let future = Gate::park(gate, event_loop, entry)?;
                 lane.get().state.lock().at = At::Parked;
                 return yielded(future).map(Next::Yield);

@@ -59,6 +59,8 @@ pub struct Durable {
 // A checkpoint is due once the records are as large as it: so its cost is in proportion to what was written, and
 // loading a run costs what its state costs.
 const LEAST_FOR_CHECKPOINT: usize = 64 << 10;
+// How far a run is that can go on at once.
+const READY: Status = Status { phase: JournalPhase::Ready, due: None };
 // Records of what a step does before it is done.
 const MOST_UNWRITTEN: usize = 1024;
 
@@ -147,6 +149,7 @@ impl Run {
         let run = Self::make(plan, &event_loop, core, None)?;
         let request = Request::Create { run: new_run, owner: Some(journal.get().owner), commit };
         let mut durable = Box::new(Durable::new(journal.clone().unbind(), 1, 0));
+        durable.status = Some(READY);
         if has_key {
             // Nothing may start before it is known that no other run has the key.
             run.get().state.lock().durable = Some(durable);
@@ -159,7 +162,6 @@ impl Run {
             state.durable = Some(durable);
         }
         run.get().watch();
-        Self::mark(&run, Touch::Kept)?;
         Self::enter(&run, &event_loop)?;
         run.get().log(py, || "was started".to_owned())?;
         Ok(run.unbind())
@@ -314,6 +316,16 @@ impl Run {
         }
     }
 
+    /// Writes what has happened, unless nothing has: a run that waits for its first step is made with its first
+    /// commit.
+    pub fn flush_begun(run: &Bound<'_, Self>) -> PyResult<()> {
+        let is_new = {
+            let state = run.get().state.lock();
+            state.durable.as_ref().is_some_and(|durable| durable.creation.is_some()) && state.core.unwritten() == 0
+        };
+        if is_new { Ok(()) } else { Self::flush(run) }
+    }
+
     /// Writes what has happened.
     pub fn flush(run: &Bound<'_, Self>) -> PyResult<()> {
         let Some((taken, journal)) = take(run) else { return Ok(()) };
@@ -466,7 +478,8 @@ fn take<'py>(run: &Bound<'py, Run>) -> Option<(Taken, Bound<'py, Journal>)> {
     let mut state = run.get().state.lock();
     let State { core, durable, .. } = &mut *state;
     let durable = durable.as_mut()?;
-    if !std::mem::take(&mut durable.is_marked) || durable.is_detached || core.phase() != Phase::Running {
+    let is_due = std::mem::take(&mut durable.is_marked) || durable.creation.is_some();
+    if !is_due || durable.is_detached || core.phase() != Phase::Running {
         return None;
     }
     let status = status_of(core);
@@ -501,7 +514,7 @@ fn status_of(core: &mut CoreRun<Python3>) -> Status {
     if core.is_idle() {
         return Status { phase: JournalPhase::Waiting, due: core.next_deadline() };
     }
-    Status { phase: JournalPhase::Ready, due: None }
+    READY
 }
 
 /// A commit of these records, the first of which comes behind the one numbered `after`.
@@ -535,7 +548,7 @@ fn commit(
         commit.records.push(body.into());
     }
     let sealed = match image {
-        Some(image) => Some(snapshot::seal(&image.translate(&mut to)?, secrets)?),
+        Some(image) => Some(snapshot::seal_checkpoint(&image.translate(&mut to)?, secrets)?),
         None => None,
     };
     let mut state = run.get().state.lock();
@@ -587,17 +600,16 @@ pub fn begin(
     let queued = core.take_log();
     drop(queued);
     let image = core.image().translate(&mut ToBytes::new(py))?;
-    let checkpoint = Some(snapshot::seal(&image, &journal.get().secrets)?);
+    let checkpoint = Some(snapshot::seal_checkpoint(&image, &journal.get().secrets)?);
     let new_run = NewRun {
         id: core.id(),
         workflow: plan.get().name.clone(),
+        input: if key.is_some() { input(event)? } else { Digest::default() },
         key,
-        input: input(event)?,
         created: now,
         stream_limit: plan.get().core.stream_limit as u64,
     };
-    let status = Status { phase: JournalPhase::Ready, due: None };
-    Ok((core, new_run, Commit { at: now, checkpoint, status, ..Commit::default() }))
+    Ok((core, new_run, Commit { at: now, checkpoint, status: READY, ..Commit::default() }))
 }
 
 /// What tells the input of one run from that of another.

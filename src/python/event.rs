@@ -1,5 +1,8 @@
 //! Events of Python as stored events and back.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyBaseException, PyException};
@@ -54,23 +57,34 @@ fn place(class: &Bound<'_, PyType>, field: Option<&str>) -> String {
 // Classes are remembered, so that their addresses cannot come to mean others; but not for good, since a class
 // may be made for each run.
 const MOST_CLASSES: usize = 4096;
-type ByField = HashMap<usize, (Py<PyType>, bool)>;
-static BY_FIELD: Mutex<Option<ByField>> = Mutex::new(None);
+type Known<T> = Mutex<Option<HashMap<usize, (Py<PyType>, T)>>>;
+
+/// What `find` gives for a class, or gave before.
+fn remembered<T: Clone, E>(
+    known: &Known<T>,
+    class: &Bound<'_, PyType>,
+    find: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    let address = class.as_ptr() as usize;
+    if let Some((_, found)) = known.lock().as_ref().and_then(|known| known.get(&address)) {
+        return Ok(found.clone());
+    }
+    let found = find()?;
+    let mut known = known.lock();
+    let forgotten = known.take_if(|known| known.len() >= MOST_CLASSES);
+    let replaced = known.get_or_insert_default().insert(address, (class.clone().unbind(), found.clone()));
+    drop(known);
+    drop((forgotten, replaced));
+    Ok(found)
+}
 
 /// Whether the fields of an event are all that there is of it, so that they can be stored one by one.
 fn is_stored_by_field(class: &Bound<'_, PyType>) -> PyResult<bool> {
     static TEST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let address = class.as_ptr() as usize;
-    if let Some((_, known)) = BY_FIELD.lock().as_ref().and_then(|known| known.get(&address)) {
-        return Ok(*known);
-    }
-    let is_by_field = TEST.import(class.py(), "treadle.events", "is_stored_by_field")?.call1((class,))?.is_truthy()?;
-    let mut known = BY_FIELD.lock();
-    let forgotten = known.take_if(|known| known.len() >= MOST_CLASSES);
-    known.get_or_insert_default().insert(address, (class.clone().unbind(), is_by_field));
-    drop(known);
-    drop(forgotten);
-    Ok(is_by_field)
+    static BY_FIELD: Known<bool> = Mutex::new(None);
+    remembered(&BY_FIELD, class, || {
+        TEST.import(class.py(), "treadle.events", "is_stored_by_field")?.call1((class,))?.is_truthy()
+    })
 }
 
 /// A digest of an event: equal for equal events, in this process and in any other. Nothing for an event that
@@ -107,8 +121,16 @@ pub fn wide_digest(event: &Bound<'_, PyAny>) -> PyResult<u128> {
 }
 
 /// The name by which a class is found again: its module and its qualified name.
-pub fn class_name(class: &Bound<'_, PyType>) -> String {
+///
+/// A class that is given another name later keeps the first one: what is stored under it must be found again.
+pub fn class_name(class: &Bound<'_, PyType>) -> Arc<str> {
+    static NAMES: Known<Arc<str>> = Mutex::new(None);
+    let Ok(name) = remembered(&NAMES, class, || Ok::<_, Infallible>(found_name(class)));
+    name
+}
+
+fn found_name(class: &Bound<'_, PyType>) -> Arc<str> {
     let module = class.module().map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned());
     let name = class.qualname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned());
-    format!("{module}:{name}")
+    format!("{module}:{name}").into()
 }

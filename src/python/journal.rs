@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::clock::now;
+use super::clock::{self, now};
 use super::error;
 use super::gate::new_future;
 use super::run::Run;
@@ -35,6 +35,7 @@ pub struct Journal {
     asked: Mutex<HashMap<Ticket, Asker>>,
     // Those that were not handed on yet, in their order.
     answers: Mutex<VecDeque<(Ticket, journal::Outcome)>>,
+    pace: Mutex<Pace>,
     tickets: AtomicU64,
     // Has methods `changed()`, `exists(run, id, input, events)`, `forward(id, event)` and `ended(run)`.
     listener: Py<PyAny>,
@@ -43,6 +44,7 @@ pub struct Journal {
     /// Whether steps start before what led to them is on disk.
     pub is_pipelined: bool,
     // A fork copies neither the journal's thread nor its locks.
+    forks: usize,
     process: u32,
 }
 
@@ -61,8 +63,29 @@ pub enum Asker {
 // With more than this under way, steps wait for what was written before.
 const MOST_QUEUED: usize = 64 << 20;
 
-// How long answers may keep the loop from its other work.
-const SLICE: Duration = Duration::from_millis(1);
+// How long a pass of the loop may take while answers wait. Whoever is told of one goes on in the next pass, so the
+// number of those who are told has to be limited, not the time that telling them takes.
+const PASS: Duration = Duration::from_millis(8);
+const LEAST_AT_ONCE: usize = 16;
+const MOST_AT_ONCE: usize = 1024;
+
+// How many answers are handed on in one pass of the loop.
+struct Pace {
+    at_once: usize,
+    // When some were handed on in the last pass, and others left for this one.
+    handed_on: Option<Instant>,
+}
+
+impl Pace {
+    /// How many are handed on now, by how long the last pass has taken.
+    fn next(&mut self) -> usize {
+        if let Some(handed_on) = self.handed_on.take() {
+            let at_once = if handed_on.elapsed() > PASS { self.at_once / 2 } else { self.at_once + self.at_once / 8 };
+            self.at_once = at_once.clamp(LEAST_AT_ONCE, MOST_AT_ONCE);
+        }
+        self.at_once
+    }
+}
 
 // Where the journal's thread puts what it has to say. It never waits for the interpreter.
 struct Mailbox {
@@ -123,7 +146,7 @@ impl Journal {
     }
 
     fn is_forked(&self) -> bool {
-        std::process::id() != self.process
+        clock::forks() != self.forks
     }
 
     fn tell(&self, py: Python<'_>, asker: Asker, outcome: journal::Outcome) -> PyResult<()> {
@@ -217,11 +240,13 @@ impl Journal {
             event_loop: event_loop.unbind(),
             asked: Mutex::default(),
             answers: Mutex::default(),
+            pace: Mutex::new(Pace { at_once: 4 * LEAST_AT_ONCE, handed_on: None }),
             tickets: AtomicU64::new(1),
             listener,
             owner: OwnerId(owner),
             secrets: Secrets::new(secrets)?,
             is_pipelined,
+            forks: clock::forks(),
             process: std::process::id(),
         })
     }
@@ -231,16 +256,16 @@ impl Journal {
         self.ears.as_raw_fd()
     }
 
-    /// Hands on the answers that have come, for a slice of the loop's time; the rest in its next pass.
+    /// Hands on some of the answers that have come; the rest in the next passes of the loop.
     fn _drain(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let began = Instant::now();
         let batches = slf.get().mailbox.take(&slf.get().ears);
         let has_changed = batches.iter().any(|batch| batch.changed);
         slf.get().answers.lock().extend(batches.into_iter().flat_map(|batch| batch.answers));
         // One that fails must not keep the others from being told.
         let mut told = Ok(());
-        while began.elapsed() < SLICE {
+        let at_once = slf.get().pace.lock().next();
+        for _ in 0..at_once {
             let Some((ticket, outcome)) = slf.get().answers.lock().pop_front() else { break };
             let asker = slf.get().asked.lock().remove(&ticket);
             if let Some(asker) = asker {
@@ -251,6 +276,7 @@ impl Journal {
             told = told.and(slf.get().listener.call_method0(py, intern!(py, "changed")).map(|_| ()));
         }
         if !slf.get().answers.lock().is_empty() {
+            slf.get().pace.lock().handed_on = Some(Instant::now());
             let event_loop = slf.get().event_loop.bind(py);
             event_loop.call_method1(intern!(py, "call_soon"), (slf.getattr(intern!(py, "_drain"))?,))?;
         }

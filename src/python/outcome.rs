@@ -73,7 +73,7 @@ fn store_failure(run: &Bound<'_, Run>, exception: &Bound<'_, PyAny>, secrets: &S
         let value = convert::encode(&name, &value)?;
         stored.push((name.into(), to.value(&value)?));
     }
-    let class = class_name(&exception.get_type()).into();
+    let class = class_name(&exception.get_type());
     seal(run, EncodedEvent { class, body: Body::Fields(stored) }, secrets)
 }
 

@@ -39,7 +39,7 @@ fn fold(loaded: &Loaded, until: u64, secrets: &Secrets) -> Result<EncodedImage, 
     if until < *folded {
         return Err(Error::Folded { first: *folded });
     }
-    let mut image = snapshot::open(checkpoint.clone().into(), secrets)?;
+    let mut image = snapshot::open_checkpoint(checkpoint.clone().into(), secrets)?;
     if image.id != id {
         return Err(Error::InvalidImage("the checkpoint is of another run"));
     }
@@ -158,7 +158,7 @@ impl LoadedRun {
         let loaded = &self.0;
         let folded = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded);
         let Some((_, checkpoint)) = &loaded.checkpoint else { return Ok(PyList::empty(py)) };
-        let image = snapshot::open(checkpoint.clone().into(), &journal.secrets)?;
+        let image = snapshot::open_checkpoint(checkpoint.clone().into(), &journal.secrets)?;
         let steps = &image.steps;
         let lines = PyList::empty(py);
         for (delivery, pending) in &image.pending {
@@ -192,7 +192,7 @@ fn begin_again(image: &mut EncodedImage) {
 }
 
 fn ready(image: &EncodedImage, secrets: &Secrets) -> PyResult<Commit> {
-    let checkpoint = Some(snapshot::seal(image, secrets)?);
+    let checkpoint = Some(snapshot::seal_checkpoint(image, secrets)?);
     let status = Status { phase: JournalPhase::Ready, due: None };
     Ok(Commit { at: super::clock::now(), checkpoint, status, ..Commit::default() })
 }

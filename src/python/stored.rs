@@ -17,7 +17,6 @@ use crate::{Body, EncodedEvent, Translate, Value};
 /// From objects to bytes. Nothing large is copied: what an object holds is lent.
 pub struct ToBytes<'py> {
     py: Python<'py>,
-    names: HashMap<usize, Arc<str>>,
     lists: Lists<Class, Arc<str>>,
 }
 
@@ -27,13 +26,7 @@ type Lists<From, To> = HashMap<usize, (Arc<[From]>, Arc<[To]>)>;
 
 impl<'py> ToBytes<'py> {
     pub fn new(py: Python<'py>) -> Self {
-        Self { py, names: HashMap::new(), lists: HashMap::new() }
-    }
-
-    // The objects whose addresses are remembered live as long as what is translated.
-    fn name(&mut self, class: &Bound<'py, PyType>) -> Arc<str> {
-        let name = self.names.entry(class.as_ptr() as usize).or_insert_with(|| class_name(class).into());
-        Arc::clone(name)
+        Self { py, lists: HashMap::new() }
     }
 
     pub fn value(&mut self, value: &PyValue) -> PyResult<Value> {
@@ -48,14 +41,14 @@ impl<'py> ToBytes<'py> {
     fn opaque_class(&mut self, class: &Py<PyAny>) -> PyResult<Arc<str>> {
         let class = class.bind(self.py);
         match class.cast::<PyType>() {
-            Ok(class) => Ok(self.name(class)),
+            Ok(class) => Ok(class_name(class)),
             Err(_) => Ok(class.cast::<PyString>()?.to_str()?.into()),
         }
     }
 
     pub fn event(&mut self, event: &Bound<'py, PyAny>) -> PyResult<EncodedEvent> {
         let parts = event::parts(event)?;
-        let class = self.name(&event.get_type());
+        let class = class_name(&event.get_type());
         let mut values = parts.values.into_iter();
         if parts.is_whole
             && let Some((_, whole)) = values.next()
@@ -82,7 +75,7 @@ impl Translate<Py<PyAny>, PyValue, Class> for ToBytes<'_> {
     }
 
     fn class(&mut self, class: &Class) -> PyResult<Arc<str>> {
-        Ok(self.name(class.0.bind(self.py)))
+        Ok(class_name(class.0.bind(self.py)))
     }
 
     fn classes(&mut self, classes: &Arc<[Class]>) -> PyResult<Arc<[Arc<str>]>> {

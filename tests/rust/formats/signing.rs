@@ -65,6 +65,35 @@ fn an_unsigned_snapshot_is_not_taken_where_there_is_a_secret() {
 }
 
 #[test]
+fn a_checkpoint_is_signed_only_if_it_holds_an_opaque_value() {
+    let opaque = image(run(1));
+    let signed = Bytes::from(format::seal_checkpoint(&opaque, &secrets()).unwrap());
+    assert_eq!(signed, sealed(&opaque, &secrets()));
+    assert_eq!(format::open_checkpoint(signed.clone(), &secrets()), Ok(opaque));
+    let changed = Bytes::from(replaced(&signed, b"alice", b"malic"));
+    assert_eq!(format::open_checkpoint(changed, &secrets()), Err(FormatError::Changed.into()));
+    assert!(format::open_checkpoint(signed, &no_secrets()).is_err());
+
+    let mut plain = image(run(1));
+    plain.state.set("profile", Value::new(Tag::Json, &b"\"alice\""[..]));
+    let unsigned = Bytes::from(format::seal_checkpoint(&plain, &secrets()).unwrap());
+    assert_eq!(unsigned, sealed(&plain, &no_secrets()));
+    assert_eq!(format::open_checkpoint(unsigned, &secrets()), Ok(plain));
+}
+
+#[test]
+fn a_checkpoint_with_an_opaque_value_is_not_taken_unsigned() {
+    // Its signature, key and flag are taken away, and a checksum of the whole is put in their place.
+    let signed = sealed(&image(run(1)), &secrets()).to_vec();
+    let mut bytes = signed[..signed.len() - 32].to_vec();
+    bytes[10..20].fill(0);
+    let checksum = xxhash_rust::xxh3::xxh3_128(&bytes).to_be_bytes();
+    bytes.extend(checksum);
+    assert!(format::read_unverified(bytes.clone().into()).is_ok());
+    assert!(format::open_checkpoint(bytes.into(), &secrets()).is_err());
+}
+
+#[test]
 fn a_signed_snapshot_is_not_taken_without_a_secret() {
     let key = secrets().signs_with().unwrap();
     assert_eq!(refusal(sealed(&image(run(1)), &secrets()), &no_secrets()), FormatError::SignedWithoutSecret(key));
