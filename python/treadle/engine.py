@@ -5,11 +5,11 @@ import os
 import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
-from ._treadle import Journal, Run
+from ._treadle import Journal, LoadedRun, Run
 from .events import Lagged
 from .exceptions import EngineClosed, JournalConflict, JournalError, KeyConflict, TreadleError
 from .log import log_exception, logger
@@ -21,6 +21,8 @@ from .workflow import Workflow
 
 _EVENT, _CANCEL, _PAUSE, _RESUME = range(4)
 _AT_ONCE = 256
+# So many are loaded in one go that going on with them takes the loop a few milliseconds.
+_LOADED_AT_ONCE = 32
 _LOOK_AGAIN = 0.1
 _PRUNE_EVERY = 60.0
 _AFTER_AN_ERROR = 0.5
@@ -586,24 +588,25 @@ class Engine:
             await self._go_on_with_all(journal)
 
     async def _go_on_with_all(self, journal: Journal) -> None:
-        # An error of the journal must lose none of them: they are this process's.
         while self._waiting_rows:
-            row = self._waiting_rows.popleft()
-            try:
-                await self._go_on(journal, row)
-            except JournalError:
-                self._waiting_rows.appendleft(row)
-                raise
+            count = min(len(self._waiting_rows), _LOADED_AT_ONCE)
+            rows = [self._waiting_rows.popleft() for _ in range(count)]
+            loading = [journal.load(row["id"]) for row in rows]
+            failure: BaseException | None = None
+            for row, loaded in zip(rows, await _answers(loading), strict=True):
+                if isinstance(loaded, BaseException):
+                    # An error of the journal must lose none of them: they are this process's.
+                    self._waiting_rows.append(row)
+                    failure = loaded
+                elif loaded.owner == journal.owner and row["id"] not in self._live:
+                    self._go_on(journal, row, loaded)
+            if failure is not None:
+                raise failure
 
-    async def _go_on(self, journal: Journal, row: dict[str, Any]) -> None:
+    def _go_on(self, journal: Journal, row: dict[str, Any], loaded: LoadedRun) -> None:
         run_id, name = row["id"], row["workflow"]
         try:
-            loaded = await journal.load(run_id)
-            if loaded.owner != journal.owner or run_id in self._live:
-                return
             run = loaded.go_on(journal, self._workflows[name]._plan, self._classes[name])
-        except JournalError:
-            raise
         except Exception as error:
             # It stays with this process, so that it is not tried again and again.
             log_exception(f"run {run_id} of workflow {name!r} cannot go on", error)
@@ -696,6 +699,10 @@ class Engine:
                 f"workflow {workflow.name!r} is not one of the engine's workflows ({names}): give "
                 f"it to Engine(workflows=[...]), so that its runs can go on after a restart"
             )
+
+
+async def _answers(loading: list[Awaitable[LoadedRun]]) -> list[LoadedRun | BaseException]:
+    return await asyncio.gather(*loading, return_exceptions=True)
 
 
 async def _stopped(*tasks: asyncio.Task[None]) -> None:
