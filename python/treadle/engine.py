@@ -598,10 +598,16 @@ class Engine:
     async def _go_on(self, journal: Journal, row: dict[str, Any]) -> None:
         run_id, name = row["id"], row["workflow"]
         try:
-            loaded = await journal.load(run_id)
-            if loaded.owner != journal.owner or run_id in self._live:
-                return
-            run = loaded.go_on(journal, self._workflows[name]._plan, self._classes[name])
+            plan, classes = self._workflows[name]._plan, self._classes[name]
+            run = None
+            while run is None:
+                loaded = await journal.load(run_id)
+                if loaded.owner != journal.owner or run_id in self._live:
+                    return
+                run = loaded.go_on(journal, plan, classes)
+                if run is None:
+                    # It is loaded again then: an event may have come for it meanwhile.
+                    await loaded.renumber(journal, plan, classes)
         except JournalError:
             raise
         except Exception as error:

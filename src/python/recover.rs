@@ -8,7 +8,7 @@ use super::error;
 use super::journal::Journal;
 use super::plan::Plan;
 use super::run::Run;
-use super::snapshot::{problems, restore};
+use super::snapshot::{fit, problems, restore};
 use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};
 use crate::Status as ImageStatus;
@@ -92,15 +92,40 @@ impl LoadedRun {
         Ok(PyBytes::new(py, &snapshot::seal(&image, &journal.secrets)?))
     }
 
-    /// Goes on with the run, in the epoch in which it was claimed.
+    /// Writes a checkpoint that has the steps of the plan, in the epoch in which the run was claimed: asks the journal
+    /// for that.
+    fn renumber<'py>(
+        &self,
+        journal: &Bound<'py, Journal>,
+        plan: &Plan,
+        classes: &Bound<'_, PyDict>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let loaded = &self.0;
+        let secrets = &journal.get().secrets;
+        let mut image = fold(loaded, u64::MAX, secrets)?;
+        let problems = fit(plan, &mut image, classes)?;
+        if !problems.is_empty() {
+            return Err(error::incompatible(problems));
+        }
+        let commit = Commit { status: loaded.run.status, ..ready(&image, secrets)? };
+        let (run, epoch, after) = (loaded.run.id, loaded.run.epoch, loaded.run.seq);
+        Journal::ask(journal, Request::Append { run, epoch, after, commit })
+    }
+
+    /// Goes on with the run, in the epoch in which it was claimed. Gives nothing if the plan has other steps, or
+    /// others in their places, than the checkpoint of the run. The steps of records are numbers that mean what the
+    /// checkpoint before them says, so that it is to be renumbered before anything more is recorded.
     fn go_on(
         &self,
         journal: &Bound<'_, Journal>,
         plan: &Bound<'_, Plan>,
         classes: &Bound<'_, PyDict>,
-    ) -> PyResult<Py<Run>> {
+    ) -> PyResult<Option<Py<Run>>> {
         let loaded = &self.0;
         let image = fold(loaded, u64::MAX, &journal.get().secrets)?;
+        if !image.steps.iter().eq(plan.get().core.steps.iter().map(|step| &step.name)) {
+            return Ok(None);
+        }
         let published = image.published;
         let mut core = restore(plan.get(), image, classes)?;
         core.start_log();
@@ -114,7 +139,7 @@ impl LoadedRun {
                 error::log_error(py, &format!("an event for run {} cannot be delivered", loaded.run.id), &error);
             }
         }
-        Ok(run)
+        Ok(Some(run))
     }
 
     /// Makes a run that is over go on from where it failed: asks the journal for that.
