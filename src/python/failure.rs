@@ -107,6 +107,9 @@ fn hand_on(run: &Bound<'_, Run>, started: Started, event: Option<&Py<PyAny>>, er
         let mut state = run.get().state.lock();
         let deliver = |step| state.core.deliver_to(step, failed.clone().unbind());
         let delivered: Vec<_> = takers.into_iter().map(deliver).collect();
+        if state.durable.is_some() {
+            state.core.set_time(run.get().now());
+        }
         (delivered, state.core.finish_step(started.slot))
     };
     drop((delivered, finished));
