@@ -360,8 +360,12 @@ class Engine:
     async def retry(self, run_id: str) -> RunHandle:
         """Have a run that failed or was cancelled go on from where that happened.
 
+        Every step that was not done begins at once, with all its attempts; time limits, waits and
+        sleeps count anew.
+
         Raises:
             UnknownRun: there is no such run.
+            RunEnded: it is completed; its result stands.
             JournalConflict: it is not over.
         """
         journal = self._journal_with(run_id)
@@ -379,7 +383,7 @@ class Engine:
 
         Raises:
             UnknownRun: there is no such run.
-            ValueError: the records up to that number were folded into a checkpoint.
+            ValueError: there is no such record, or it was folded into a checkpoint.
         """
         journal = self._journal_with(run_id)
         new, written = (await journal.load(run_id)).fork(journal, at)

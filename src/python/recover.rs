@@ -1,7 +1,7 @@
 //! A run that was loaded from a journal: what it is, and going on with it.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyList};
 
 use super::durable::{self, Durable};
 use super::error;
@@ -146,6 +146,10 @@ impl LoadedRun {
     fn reopen<'py>(&self, journal: &Bound<'py, Journal>) -> PyResult<Bound<'py, PyAny>> {
         let loaded = &self.0;
         let secrets = &journal.get().secrets;
+        match loaded.run.phase() {
+            JournalPhase::Failed | JournalPhase::Cancelled => {}
+            phase => return Err(error::not_to_be_retried(&loaded.run.id, phase)),
+        }
         let mut image = fold(loaded, before_end(loaded, secrets)?, secrets)?;
         begin_again(&mut image);
         // A step that was being stopped may have published more.
@@ -157,11 +161,23 @@ impl LoadedRun {
 
     /// Makes a new run that goes on from where this one was after the record numbered `at`.
     #[pyo3(signature = (journal, at = None))]
-    fn fork<'py>(&self, journal: &Bound<'py, Journal>, at: Option<u64>) -> PyResult<(String, Bound<'py, PyAny>)> {
+    fn fork<'py>(
+        &self,
+        journal: &Bound<'py, Journal>,
+        at: Option<&Bound<'py, PyInt>>,
+    ) -> PyResult<(String, Bound<'py, PyAny>)> {
         let loaded = &self.0;
         let secrets = &journal.get().secrets;
-        let last = before_end(loaded, secrets)?;
-        let mut image = fold(loaded, at.unwrap_or(last).min(last), secrets)?;
+        let last = before_end(loaded, secrets)?.min(loaded.run.seq);
+        let first = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded).max(1);
+        let at = match at {
+            None => last,
+            Some(at) => {
+                let number = at.extract().ok().filter(|number| (first..=last).contains(number));
+                number.ok_or_else(|| error::no_such_record(&loaded.run.id, at, first, last))?
+            }
+        };
+        let mut image = fold(loaded, at, secrets)?;
         let id = super::clock::new_run_id()?;
         image.id = id;
         image.published = 0;
@@ -200,7 +216,8 @@ impl LoadedRun {
     }
 }
 
-/// Whoever has a run go on wants it to run, with as much time and as many attempts as at first.
+/// Whoever has a run go on wants it to run now, with as much time and as many attempts as at first: each step that is
+/// not done begins another attempt, the first one, which asks for its deadlines anew.
 fn begin_again(image: &mut EncodedImage) {
     let now = super::clock::now();
     image.deadline = image.deadline.map(|deadline| now.saturating_add(deadline.saturating_sub(image.created)));
@@ -210,6 +227,7 @@ fn begin_again(image: &mut EncodedImage) {
     }
     for pending in image.pending.values_mut() {
         pending.attempt = 1;
+        pending.due = None;
         pending.since = None;
         pending.replay.failures.clear();
         pending.replay.deadlines.clear();
