@@ -265,8 +265,9 @@ fn line<'py>(
             line.set_item("at", *at as f64 / 1e6)?;
             "finished"
         }
-        Record::Retried { seq, failure, due } => {
+        Record::Retried { seq, failure, at, due } => {
             line.set_item("delivery", seq)?;
+            line.set_item("at", *at as f64 / 1e6)?;
             line.set_item("failure", &*failure.text)?;
             line.set_item("due", *due as f64 / 1e6)?;
             "retried"

@@ -17,6 +17,7 @@ from treadle import (
     Retry,
     RunEnded,
     StartEvent,
+    StepFailed,
     StopEvent,
     UnknownRun,
     UnroutedEvent,
@@ -386,3 +387,36 @@ async def test_a_fork_of_what_was_folded_is_refused(engine: Engine):
     with pytest.raises(ValueError, match=re.escape(f"{run.id} has no record 1") + ".*folded"):
         await engine.fork(run.id, at=1)
     assert await result(await engine.fork(run.id, at=folded)) == (1, 2)
+
+
+# When things happened.
+
+
+@step(retry=Retry(attempts=2, backoff="constant", initial=0.3, jitter=0))
+async def slow(ctx: Context, ev: StartEvent) -> StopEvent:
+    await asyncio.sleep(0.2)
+    raise ConnectionError("not yet")
+
+
+@step
+async def mend(ctx: Context, ev: StepFailed) -> StopEvent:
+    await asyncio.sleep(0.1)
+    return StopEvent(result="mended")
+
+
+mending = Workflow("mending", [slow, mend])
+
+
+async def test_the_history_says_how_long_each_attempt_took():
+    async with Engine("memory:", workflows=[mending]) as engine:
+        run = engine.run(mending)
+        assert await run == "mended"
+        history = await engine.get(run.id).history()
+    began = [line["at"] for line in history if line["what"] == "started"]
+    ended = [line["at"] for line in history if line["what"] in ("retried", "finished")]
+    assert len(began) == 3
+    assert len(ended) == 2
+    assert all(end - start >= 0.19 for start, end in zip(began, ended, strict=False))
+    assert all(end <= start for end, start in zip(ended, began[1:], strict=True))
+    due = next(line["due"] for line in history if line["what"] == "retried")
+    assert due == pytest.approx(ended[0] + 0.3, abs=0.01)
