@@ -251,7 +251,7 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
                 self.in_flight(seq)?;
                 self.pending.remove(&seq);
             }
-            Record::Retried { seq, failure, due } => self.retry(seq, failure, due)?,
+            Record::Retried { seq, failure, at: _, due } => self.retry(seq, failure, due)?,
             Record::Due { seq } => {
                 let pending = self.pending.get_mut(&seq).ok_or(UNKNOWN_DELIVERY)?;
                 pending.due.take().ok_or(Error::InvalidRecord("a delivery is due that does not wait for that"))?;

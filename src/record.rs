@@ -55,6 +55,8 @@ pub enum Record<E, V, C> {
         seq: u64,
         /// The attempt that failed.
         failure: Failure,
+        /// When it did; 0 if nobody looked at the clock.
+        at: Time,
         /// When it is to be tried again.
         due: Time,
     },

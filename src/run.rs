@@ -543,7 +543,8 @@ impl<H: Host> Run<H> {
             return Err(Some(Refused::new(Error::RunEnded, delivery)));
         }
         let failure = Failure { attempt: delivery.attempt, text };
-        self.record(|| Record::Retried { seq: slot.seq, failure: failure.clone(), due });
+        let at = self.time;
+        self.record(|| Record::Retried { seq: slot.seq, failure: failure.clone(), at, due });
         delivery.attempt = delivery.attempt.saturating_add(1);
         let replay = delivery.replay_mut();
         replay.fail(failure);

@@ -151,7 +151,7 @@ impl<E, V, C> Record<E, V, C> {
             Self::Queued { seq, step, event } => Record::Queued { seq, step, event: to.event(event)? },
             Self::Started { seq, at } => Record::Started { seq, at },
             Self::Finished { seq, at } => Record::Finished { seq, at },
-            Self::Retried { seq, failure, due } => Record::Retried { seq, failure, due },
+            Self::Retried { seq, failure, at, due } => Record::Retried { seq, failure, at, due },
             Self::Due { seq } => Record::Due { seq },
             Self::Sent { seq, digest } => Record::Sent { seq, digest },
             Self::Asked { seq, place, wanted, at } => Record::Asked { seq, place, wanted, at },

@@ -468,8 +468,11 @@ class LoadedRun:
     def snapshot(self, journal: Journal, at: int | None = None) -> bytes:
         """Return the run as it was behind a record."""
 
-    def go_on(self, journal: Journal, plan: Plan, classes: dict[str, type]) -> Run:
-        """Go on with the run."""
+    def go_on(self, journal: Journal, plan: Plan, classes: dict[str, type]) -> Run | None:
+        """Go on with the run; `None` if it is to be renumbered first."""
+
+    def renumber(self, journal: Journal, plan: Plan, classes: dict[str, type]) -> Awaitable[Any]:
+        """Write a checkpoint that has the steps of a plan."""
 
     def reopen(self, journal: Journal) -> Awaitable[Any]:
         """Have a run that is over go on from where it failed."""

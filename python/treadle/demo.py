@@ -7,8 +7,9 @@
 
 Each file is read and parsed in a worker thread. One that cannot be is listed and stops nobody.
 
-A step whose process was killed runs again. So what the steps in threads leave in the Context has a
-key of its own for each file: set twice, it is there once.
+A step whose process was killed runs again, and finds what it had set. So what the steps leave in
+the Context has a key of its own for each file: set twice, it is there once. And what counts the
+files is `collect_events`, which takes each event once, not a number that a body would add to again.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from treadle import Context, Engine, Event, StartEvent, StopEvent, Workflow, step
+from treadle import Context, Engine, Event, Lagged, StartEvent, StopEvent, Workflow, step
 
 MOST_LISTED = 20
 NOT_ENTERED = ("site-packages", "__pycache__")
@@ -80,7 +81,9 @@ class Finished(Event):
 
 
 class Progress(Event):
-    done: int
+    """A file is finished. A step that runs again says so again."""
+
+    path: str
     total: int
 
 
@@ -131,9 +134,10 @@ def measure(ctx: Context, ev: Loaded) -> Finished:
 @step
 async def report(ctx: Context, ev: Finished) -> StopEvent | None:
     """Join: once every file is finished, report."""
-    done, total = ctx.increment("done"), ctx.get("files")
-    ctx.write_event_to_stream(Progress(done=done, total=total))
-    return StopEvent(result=reported(ctx)) if done == total else None
+    total = ctx.get("files")
+    ctx.write_event_to_stream(Progress(path=ev.path, total=total))
+    finished = ctx.collect_events(ev, [Finished] * total)
+    return None if finished is None else StopEvent(result=reported(ctx))
 
 
 def skip(ctx: Context, path: str, why: str, steps: int = 0) -> Finished:
@@ -200,19 +204,31 @@ def statements(tree: ast.Module) -> Iterator[ast.AST]:
             nodes += getattr(node, name, ())
 
 
-async def show_progress(events: AsyncIterator[Any]) -> None:
-    """Print how far the run is: as a bar in a terminal, elsewhere as a line for each quarter."""
-    quarters = 0
+async def show_progress(events: AsyncIterator[Any], before: int = 0) -> None:
+    """Print how far the run is: as a bar in a terminal, elsewhere as a line for each quarter.
+
+    The first events, as many as `before` says, are of processes that were killed.
+    """
+    finished: set[str] = set()
+    number = quarters = 0
     async for ev in events:
+        if isinstance(ev, Lagged):
+            number += ev.missed
         if not isinstance(ev, Progress):
             continue
-        if sys.stdout.isatty():
-            bar = "#" * (40 * ev.done // ev.total)
-            end = "\n" if ev.done == ev.total else ""
-            print(f"\r[{bar:<40}] {ev.done:,} of {ev.total:,} files", end=end, flush=True)
-        elif 4 * ev.done // ev.total > quarters:
-            quarters = 4 * ev.done // ev.total
-            print(f"{ev.done:,} of {ev.total:,} files", flush=True)
+        number += 1
+        finished.add(ev.path)
+        done = len(finished)
+        if number == before:
+            print(f"Going on: {done:,} files need not be read again", flush=True)
+            quarters = 4 * done // ev.total
+        elif number > before and sys.stdout.isatty():
+            bar = "#" * (40 * done // ev.total)
+            end = "\n" if done == ev.total else ""
+            print(f"\r[{bar:<40}] {done:,} of {ev.total:,} files", end=end, flush=True)
+        elif number > before and 4 * done // ev.total > quarters:
+            quarters = 4 * done // ev.total
+            print(f"{done:,} of {ev.total:,} files", flush=True)
 
 
 def show(report: Report, root: str, run_id: str, seconds: float) -> None:
@@ -266,13 +282,12 @@ async def run_durably(root: str, concurrency: int, journal: str) -> None:
     """Start the run, or go on with the one of the same tree, and print what it found."""
     measuring = workflow(concurrency)
     began = time.perf_counter()
-    async with Engine(f"sqlite:///{journal}", workflows=[measuring]) as engine:
+    # After a kill the next process waits until the lease of the one before is over.
+    async with Engine(f"sqlite:///{journal}", workflows=[measuring], lease=1) as engine:
         run_id = await engine.submit(measuring, root=root, key=root)
-        done = (await engine.get(run_id).info()).published
+        before = (await engine.get(run_id).info()).published
         print(f"Measuring {root}", flush=True)
-        if done:
-            print(f"Going on: {done:,} files need not be read again", flush=True)
-        await show_progress(engine.stream_events(run_id, after=done))
+        await show_progress(engine.stream_events(run_id), before)
         report: Report = await engine.get(run_id)
     show(report, root, run_id, time.perf_counter() - began)
 

@@ -101,6 +101,9 @@ class Engine:
         self._taken: set[str] = set()
         # Runs that are this process's and have not gone on yet.
         self._waiting_rows: deque[dict[str, Any]] = deque()
+        # Those that are being loaded, and whether something was sent to them meanwhile: then they
+        # are loaded again.
+        self._loading: dict[str, bool] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._followers: set[asyncio.Task[None]] = set()
         self._pulse = Pulse()
@@ -362,8 +365,12 @@ class Engine:
     async def retry(self, run_id: str) -> RunHandle:
         """Have a run that failed or was cancelled go on from where that happened.
 
+        Every step that was not done begins at once, with all its attempts; time limits, waits and
+        sleeps count anew.
+
         Raises:
             UnknownRun: there is no such run.
+            RunEnded: it is completed; its result stands.
             JournalConflict: it is not over.
         """
         journal = self._journal_with(run_id)
@@ -381,7 +388,7 @@ class Engine:
 
         Raises:
             UnknownRun: there is no such run.
-            ValueError: the records up to that number were folded into a checkpoint.
+            ValueError: there is no such record, or it was folded into a checkpoint.
         """
         journal = self._journal_with(run_id)
         new, written = (await journal.load(run_id)).fork(journal, at)
@@ -591,22 +598,38 @@ class Engine:
         while self._waiting_rows:
             count = min(len(self._waiting_rows), _LOADED_AT_ONCE)
             rows = [self._waiting_rows.popleft() for _ in range(count)]
-            loading = [journal.load(row["id"]) for row in rows]
-            failure: BaseException | None = None
-            for row, loaded in zip(rows, await _answers(loading), strict=True):
-                if isinstance(loaded, BaseException):
-                    # An error of the journal must lose none of them: they are this process's.
+            self._loading = {row["id"]: False for row in rows}
+            answers = await _answers([journal.load(row["id"]) for row in rows])
+            failure: JournalError | None = None
+            for row, loaded in zip(rows, answers, strict=True):
+                try:
+                    await self._go_on(journal, row, loaded)
+                except JournalError as error:
+                    # It must lose none of them: they are this process's.
                     self._waiting_rows.append(row)
-                    failure = loaded
-                elif loaded.owner == journal.owner and row["id"] not in self._live:
-                    self._go_on(journal, row, loaded)
+                    failure = error
             if failure is not None:
                 raise failure
 
-    def _go_on(self, journal: Journal, row: dict[str, Any], loaded: LoadedRun) -> None:
+    async def _go_on(
+        self, journal: Journal, row: dict[str, Any], loaded: LoadedRun | BaseException
+    ) -> None:
         run_id, name = row["id"], row["workflow"]
         try:
-            run = loaded.go_on(journal, self._workflows[name]._plan, self._classes[name])
+            if isinstance(loaded, BaseException):
+                raise loaded
+            if loaded.owner != journal.owner or run_id in self._live:
+                return
+            plan, classes = self._workflows[name]._plan, self._classes[name]
+            run = None if self._loading[run_id] else loaded.go_on(journal, plan, classes)
+            if run is None:
+                if not self._loading[run_id]:
+                    await loaded.renumber(journal, plan, classes)
+                # An event may have come for it meanwhile.
+                self._waiting_rows.append(row)
+                return
+        except JournalError:
+            raise
         except Exception as error:
             # It stays with this process, so that it is not tried again and again.
             log_exception(f"run {run_id} of workflow {name!r} cannot go on", error)
@@ -645,6 +668,8 @@ class Engine:
     def _take(self, run_id: str, number: int, kind: int, body: bytes) -> None:
         run = self._live.get(run_id)
         if run is None:
+            if run_id in self._loading:
+                self._loading[run_id] = True
             return
         try:
             run._take_entry(number, kind, body, self._classes[run.workflow])

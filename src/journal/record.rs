@@ -162,9 +162,13 @@ fn write<'a>(to: &mut Writer<'a>, number: u64, record: &'a EncodedRecord) -> Res
         }
         Record::Started { seq, at } => to.record(kind::STARTED, &[*seq, *at], 0),
         Record::Finished { seq, at } => to.record(kind::FINISHED, &[*seq, *at], 0),
-        Record::Retried { seq, failure, due } => {
-            to.record(kind::RETRIED, &[*seq, failure.attempt.into(), *due], 1)?;
-            to.text(&failure.text)
+        Record::Retried { seq, failure, at, due } => {
+            to.record(kind::RETRIED, &[*seq, failure.attempt.into(), *due], 1 + usize::from(*at > 0))?;
+            to.text(&failure.text)?;
+            if *at > 0 {
+                to.uint(*at);
+            }
+            Ok(())
         }
         Record::Due { seq } => to.record(kind::DUE, &[*seq], 0),
         Record::Sent { seq, digest } => to.record(kind::SENT, &[*seq, *digest], 0),
@@ -222,7 +226,8 @@ fn read(from: &mut Reader<'_>, number: u64) -> Result<EncodedRecord, FormatError
     let length = from.array()?;
     let kind = from.uint()?;
     let parts = parts(kind).ok_or_else(|| from.malformed("there is no such record"))?;
-    if length != 1 + parts {
+    let has_time = kind == kind::RETRIED && length == 2 + parts;
+    if length != 1 + parts && !has_time {
         return Err(from.malformed("a record has the wrong length"));
     }
     Ok(match kind {
@@ -238,7 +243,12 @@ fn read(from: &mut Reader<'_>, number: u64) -> Result<EncodedRecord, FormatError
         kind::FINISHED => Record::Finished { seq: from.uint()?, at: from.uint()? },
         kind::RETRIED => {
             let (seq, attempt, due) = (from.uint()?, from.small_uint()?, from.uint()?);
-            Record::Retried { seq, failure: Failure { attempt, text: from.text()?.into() }, due }
+            let failure = Failure { attempt, text: from.text()?.into() };
+            let at = if has_time { from.uint()? } else { 0 };
+            if has_time && at == 0 {
+                return Err(from.malformed("a time that nobody knows is given"));
+            }
+            Record::Retried { seq, failure, at, due }
         }
         kind::DUE => Record::Due { seq: from.uint()? },
         kind::SENT => Record::Sent { seq: from.uint()?, digest: from.uint()? },
@@ -279,7 +289,7 @@ fn read(from: &mut Reader<'_>, number: u64) -> Result<EncodedRecord, FormatError
     })
 }
 
-/// Of how many parts a kind of record consists.
+/// Of how many parts a kind of record consists, without a time that need not be there.
 fn parts(kind: u64) -> Option<usize> {
     Some(match kind {
         kind::RELEASED | kind::PAUSED | kind::RESUMED | kind::ENDED => 0,

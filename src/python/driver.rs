@@ -530,6 +530,10 @@ impl Lane {
             }
         }
         let emitted = Self::emit_all(run, started, &value);
+        // First: a step because of which the run failed is not done, and runs again if the run is retried.
+        if let Err(error) = emitted {
+            Run::fail(run, error)?;
+        }
         let finished = {
             let mut state = run.get().state.lock();
             if state.durable.is_some() {
@@ -538,9 +542,6 @@ impl Lane {
             state.core.finish_step(started.slot)
         };
         drop(finished);
-        if let Err(error) = emitted {
-            Run::fail(run, error)?;
-        }
         Run::touch(run, Touch::Finished)?;
         if run.get().state.lock().core.phase() == Phase::Ending {
             Run::try_finish(run)?;
@@ -558,9 +559,32 @@ impl Lane {
             return Ok(());
         }
         match value.cast_exact::<PyList>() {
-            Ok(events) => events.iter().try_for_each(|event| if event.is_none() { Ok(()) } else { emit(&event) }),
+            Ok(events) => {
+                if let Some(event) = Self::first_unrouted(run, events) {
+                    return Err(error::unrouted(plan, &event, &from()));
+                }
+                events.iter().try_for_each(|event| if event.is_none() { Ok(()) } else { emit(&event) })
+            }
             Err(_) => emit(value),
         }
+    }
+
+    /// The first of several events that goes nowhere, if that is certain: then none of them is delivered, since the
+    /// step returns them all once more if the run is retried.
+    fn first_unrouted<'py>(run: &Bound<'py, Run>, events: &Bound<'py, PyList>) -> Option<Bound<'py, PyAny>> {
+        let is_certain = {
+            let state = run.get().state.lock();
+            state.core.waiters().len() == 0 && !state.core.is_settling() && !state.core.is_paused()
+        };
+        if !is_certain {
+            return None;
+        }
+        let routed = events.iter().filter(|event| !event.is_none()).map(|event| {
+            let route = run.get().plan.get().route(&event);
+            (event, route)
+        });
+        let mut before_stop = routed.take_while(|(_, route)| *route != Route::Stop);
+        before_stop.find(|(_, route)| *route == Route::Nowhere).map(|(event, _)| event)
     }
 
     /// A step raised.
@@ -595,8 +619,6 @@ impl Lane {
             Self::put_back(run, started)?;
             return Self::next(lane, run, Entry::Step).map(Some);
         }
-        let finished = run.get().state.lock().core.finish_step(started.slot);
-        drop(finished);
         let mut raised_here = None;
         if stop != Some(Stop::RunEnding) {
             Run::end(run, Outcome::Cancelled)?;
@@ -604,6 +626,9 @@ impl Lane {
         } else if is_external {
             raised_here = Some(error::cancelled(&run.get().id_text()));
         }
+        // Behind the end of the run: the step is not done, and runs again if the run is retried.
+        let finished = run.get().state.lock().core.finish_step(started.slot);
+        drop(finished);
         Run::try_finish(run)?;
         Self::at_end(lane, run, raised_here).map(Some)
     }
@@ -798,9 +823,9 @@ impl Lane {
         match at {
             At::InStep(active) => {
                 let closed = active.coroutine.call_method0(py, intern!(py, "close"));
+                Run::end(&run, Outcome::Cancelled)?;
                 let finished = run.get().state.lock().core.finish_step(active.started.slot);
                 drop(finished);
-                Run::end(&run, Outcome::Cancelled)?;
                 Run::try_finish(&run)?;
                 closed.map(|_| ())
             }

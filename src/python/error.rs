@@ -14,8 +14,8 @@ use super::plan::Plan;
 use super::run::Run;
 use super::state::{Class, EventWaiter};
 use crate::error::{Error, FormatError};
-use crate::journal::JournalError;
-use crate::{Started, StepId};
+use crate::journal::{JournalError, Phase};
+use crate::{RunId, Started, StepId};
 
 /// The exceptions of `treadle.exceptions`.
 pub mod classes {
@@ -82,6 +82,29 @@ pub fn journal(failure: &JournalError) -> PyErr {
         // All others say that the journal cannot be used, each in its own words.
         _ => classes::JournalError::new_err(text),
     }
+}
+
+/// Only what failed or was cancelled goes on from there.
+#[cold]
+pub fn not_to_be_retried(run: &RunId, phase: Phase) -> PyErr {
+    if phase == Phase::Completed {
+        return classes::RunEnded::new_err(format!(
+            "retry: run {run} is completed, and its result stands; a fork of it runs once more from a point of its log"
+        ));
+    }
+    let status = super::journal::phase_name(phase);
+    classes::JournalConflict::new_err(format!("retry: run {run} is not over: it is {status}"))
+}
+
+#[cold]
+pub fn no_such_record(run: &RunId, at: &Bound<'_, PyInt>, first: u64, last: u64) -> PyErr {
+    let at = shown(at.as_any());
+    let known = match first {
+        _ if last < first => "it has none yet; without `at` the fork begins where the run does".to_owned(),
+        1 => format!("those before its end are numbered from 1 to {last}"),
+        _ => format!("those before its end are numbered from {first} to {last}, since earlier ones were folded"),
+    };
+    PyValueError::new_err(format!("at: run {run} has no record {at}: {known}"))
 }
 
 #[cold]

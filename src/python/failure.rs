@@ -63,7 +63,11 @@ fn retry(run: &Bound<'_, Run>, started: Started, error: &PyErr) -> PyResult<bool
         let seconds = due.saturating_sub(now) as f64 / 1e6;
         format!("tries step {:?} again in {seconds:.3} s: {text}", plan.step_name(started.step))
     })?;
-    let retried = run.get().state.lock().core.retry(started.slot, text.into(), due);
+    let retried = {
+        let mut state = run.get().state.lock();
+        state.core.set_time(now);
+        state.core.retry(started.slot, text.into(), due)
+    };
     let is_waiting = retried.is_ok();
     drop(retried);
     if is_waiting {
@@ -107,6 +111,9 @@ fn hand_on(run: &Bound<'_, Run>, started: Started, event: Option<&Py<PyAny>>, er
         let mut state = run.get().state.lock();
         let deliver = |step| state.core.deliver_to(step, failed.clone().unbind());
         let delivered: Vec<_> = takers.into_iter().map(deliver).collect();
+        if state.durable.is_some() {
+            state.core.set_time(run.get().now());
+        }
         (delivered, state.core.finish_step(started.slot))
     };
     drop((delivered, finished));

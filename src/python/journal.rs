@@ -420,7 +420,7 @@ fn phase(status: &str) -> PyResult<Phase> {
     })
 }
 
-fn phase_name(phase: Phase) -> &'static str {
+pub fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Ready => "ready",
         Phase::Waiting => "waiting",

@@ -1,14 +1,14 @@
 //! A run that was loaded from a journal: what it is, and going on with it.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyList};
 
 use super::durable::{self, Durable};
 use super::error;
 use super::journal::Journal;
 use super::plan::Plan;
 use super::run::Run;
-use super::snapshot::{problems, restore};
+use super::snapshot::{fit, problems, restore};
 use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};
 use crate::Status as ImageStatus;
@@ -92,15 +92,40 @@ impl LoadedRun {
         Ok(PyBytes::new(py, &snapshot::seal(&image, &journal.secrets)?))
     }
 
-    /// Goes on with the run, in the epoch in which it was claimed.
+    /// Writes a checkpoint that has the steps of the plan, in the epoch in which the run was claimed: asks the journal
+    /// for that.
+    fn renumber<'py>(
+        &self,
+        journal: &Bound<'py, Journal>,
+        plan: &Plan,
+        classes: &Bound<'_, PyDict>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let loaded = &self.0;
+        let secrets = &journal.get().secrets;
+        let mut image = fold(loaded, u64::MAX, secrets)?;
+        let problems = fit(plan, &mut image, classes)?;
+        if !problems.is_empty() {
+            return Err(error::incompatible(problems));
+        }
+        let commit = Commit { status: loaded.run.status, ..ready(&image, secrets)? };
+        let (run, epoch, after) = (loaded.run.id, loaded.run.epoch, loaded.run.seq);
+        Journal::ask(journal, Request::Append { run, epoch, after, commit })
+    }
+
+    /// Goes on with the run, in the epoch in which it was claimed. Gives nothing if the plan has other steps, or
+    /// others in their places, than the checkpoint of the run. The steps of records are numbers that mean what the
+    /// checkpoint before them says, so that it is to be renumbered before anything more is recorded.
     fn go_on(
         &self,
         journal: &Bound<'_, Journal>,
         plan: &Bound<'_, Plan>,
         classes: &Bound<'_, PyDict>,
-    ) -> PyResult<Py<Run>> {
+    ) -> PyResult<Option<Py<Run>>> {
         let loaded = &self.0;
         let image = fold(loaded, u64::MAX, &journal.get().secrets)?;
+        if !image.steps.iter().eq(plan.get().core.steps.iter().map(|step| &step.name)) {
+            return Ok(None);
+        }
         let published = image.published;
         let mut core = restore(plan.get(), image, classes)?;
         core.start_log();
@@ -114,13 +139,17 @@ impl LoadedRun {
                 error::log_error(py, &format!("an event for run {} cannot be delivered", loaded.run.id), &error);
             }
         }
-        Ok(run)
+        Ok(Some(run))
     }
 
     /// Makes a run that is over go on from where it failed: asks the journal for that.
     fn reopen<'py>(&self, journal: &Bound<'py, Journal>) -> PyResult<Bound<'py, PyAny>> {
         let loaded = &self.0;
         let secrets = &journal.get().secrets;
+        match loaded.run.phase() {
+            JournalPhase::Failed | JournalPhase::Cancelled => {}
+            phase => return Err(error::not_to_be_retried(&loaded.run.id, phase)),
+        }
         let mut image = fold(loaded, before_end(loaded, secrets)?, secrets)?;
         begin_again(&mut image);
         // A step that was being stopped may have published more.
@@ -132,11 +161,23 @@ impl LoadedRun {
 
     /// Makes a new run that goes on from where this one was after the record numbered `at`.
     #[pyo3(signature = (journal, at = None))]
-    fn fork<'py>(&self, journal: &Bound<'py, Journal>, at: Option<u64>) -> PyResult<(String, Bound<'py, PyAny>)> {
+    fn fork<'py>(
+        &self,
+        journal: &Bound<'py, Journal>,
+        at: Option<&Bound<'py, PyInt>>,
+    ) -> PyResult<(String, Bound<'py, PyAny>)> {
         let loaded = &self.0;
         let secrets = &journal.get().secrets;
-        let last = before_end(loaded, secrets)?;
-        let mut image = fold(loaded, at.unwrap_or(last).min(last), secrets)?;
+        let last = before_end(loaded, secrets)?.min(loaded.run.seq);
+        let first = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded).max(1);
+        let at = match at {
+            None => last,
+            Some(at) => {
+                let number = at.extract().ok().filter(|number| (first..=last).contains(number));
+                number.ok_or_else(|| error::no_such_record(&loaded.run.id, at, first, last))?
+            }
+        };
+        let mut image = fold(loaded, at, secrets)?;
         let id = super::clock::new_run_id()?;
         image.id = id;
         image.published = 0;
@@ -175,7 +216,8 @@ impl LoadedRun {
     }
 }
 
-/// Whoever has a run go on wants it to run, with as much time and as many attempts as at first.
+/// Whoever has a run go on wants it to run now, with as much time and as many attempts as at first: each step that is
+/// not done begins another attempt, the first one, which asks for its deadlines anew.
 fn begin_again(image: &mut EncodedImage) {
     let now = super::clock::now();
     image.deadline = image.deadline.map(|deadline| now.saturating_add(deadline.saturating_sub(image.created)));
@@ -185,6 +227,7 @@ fn begin_again(image: &mut EncodedImage) {
     }
     for pending in image.pending.values_mut() {
         pending.attempt = 1;
+        pending.due = None;
         pending.since = None;
         pending.replay.failures.clear();
         pending.replay.deadlines.clear();
@@ -222,8 +265,9 @@ fn line<'py>(
             line.set_item("at", *at as f64 / 1e6)?;
             "finished"
         }
-        Record::Retried { seq, failure, due } => {
+        Record::Retried { seq, failure, at, due } => {
             line.set_item("delivery", seq)?;
+            line.set_item("at", *at as f64 / 1e6)?;
             line.set_item("failure", &*failure.text)?;
             line.set_item("due", *due as f64 / 1e6)?;
             "retried"

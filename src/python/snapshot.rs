@@ -121,7 +121,7 @@ pub fn restore(
 }
 
 /// Gives the image the steps of a plan; says everything because of which that cannot be.
-fn fit(plan: &Plan, image: &mut EncodedImage, classes: &Bound<'_, PyDict>) -> PyResult<Vec<String>> {
+pub fn fit(plan: &Plan, image: &mut EncodedImage, classes: &Bound<'_, PyDict>) -> PyResult<Vec<String>> {
     let mut fitting = Fitting::new(plan, image, classes);
     if *image.workflow != *plan.core.name {
         let (theirs, ours) = (&image.workflow, &plan.core.name);

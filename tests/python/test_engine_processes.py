@@ -5,11 +5,13 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from durable_work import ALL, Go, asking, limited, long, napping, pages, stumbling, twice
 from processes import Process
 
+import treadle.engine
 from treadle import Engine, RunHandle, WorkflowTimeout
 
 WORKER = """
@@ -65,6 +67,28 @@ async def test_an_event_for_a_run_that_nobody_executes_is_kept(path: Path):
         assert (await engine.get(run_id).info()).inbox == 2
     async with engine_on(path) as engine:
         assert await engine.get(run_id) == (1, 2, 1)
+
+
+async def test_an_event_reaches_a_run_that_is_being_taken_over(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    loaded = treadle.engine._answers
+
+    async def loaded_late(loading: Any) -> Any:
+        answers = await loaded(loading)
+        await asyncio.sleep(0.2)
+        return answers
+
+    monkeypatch.setattr(treadle.engine, "_answers", loaded_late)
+    async with engine_on(path, workflows=[]) as sender:
+        run_id = await sender.submit(asking)
+        async with engine_on(path, workflows=[asking]) as engine:
+            while run_id not in engine._loading:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            await sender.send_event(run_id, Go(number=6))
+            async with asyncio.timeout(20):
+                assert await engine.get(run_id) == (6, 1, os.getpid())
 
 
 async def test_runs_of_a_process_that_lives_are_left_alone(path: Path):

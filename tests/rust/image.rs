@@ -244,7 +244,7 @@ fn waiting(wait: u64) -> TestRecord {
 }
 
 fn retried(attempt: u32) -> TestRecord {
-    Record::Retried { seq: 1, failure: Failure { attempt, text: "no".into() }, due: 5 }
+    Record::Retried { seq: 1, failure: Failure { attempt, text: "no".into() }, at: 0, due: 5 }
 }
 
 fn grouped(group: u64) -> TestRecord {
@@ -340,7 +340,7 @@ fn any_record() -> impl Strategy<Value = TestRecord> {
         1 => (number(), number()).prop_map(|(seq, at)| Record::Started { seq, at }),
         1 => number().prop_map(finished),
         1 => (number(), prop_oneof![9 => 0..4_u32, 1 => Just(u32::MAX)], number()).prop_map(|(seq, attempt, due)| {
-            Record::Retried { seq, failure: Failure { attempt, text: "no".into() }, due }
+            Record::Retried { seq, failure: Failure { attempt, text: "no".into() }, at: 0, due }
         }),
         1 => number().prop_map(|seq| Record::Due { seq }),
         1 => (number(), number()).prop_map(|(seq, digest)| Record::Sent { seq, digest }),

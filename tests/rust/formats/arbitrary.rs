@@ -196,7 +196,7 @@ pub fn record(with_opaque: bool) -> impl Strategy<Value = EncodedRecord> {
         (n(), any_step(), event.clone()).prop_map(|(seq, step, event)| Record::Queued { seq, step, event }),
         (n(), n()).prop_map(|(seq, at)| Record::Started { seq, at }),
         (n(), n()).prop_map(|(seq, at)| Record::Finished { seq, at }),
-        (n(), failure(), n()).prop_map(|(seq, failure, due)| Record::Retried { seq, failure, due }),
+        (n(), failure(), n(), n()).prop_map(|(seq, failure, at, due)| Record::Retried { seq, failure, at, due }),
         n().prop_map(|seq| Record::Due { seq }),
         (n(), n()).prop_map(|(seq, digest)| Record::Sent { seq, digest }),
         (n(), n(), wanted(), n()).prop_map(|(seq, place, wanted, at)| Record::Asked { seq, place, wanted, at }),

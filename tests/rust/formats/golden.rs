@@ -82,7 +82,7 @@ fn records(with_opaque: bool) -> Vec<EncodedRecord> {
         Record::Queued { seq: 1, step: StepId(0), event: page.clone() },
         Record::Started { seq: 1, at: 1_700_000_000_000_000 },
         Record::Finished { seq: 1, at: 9 },
-        Record::Retried { seq: 1, failure: failure(), due: 9 },
+        Record::Retried { seq: 1, failure: failure(), at: 0, due: 9 },
         Record::Due { seq: 1 },
         Record::Sent { seq: 1, digest: u64::MAX },
         Record::Asked { seq: 1, place: 0, wanted: Wanted::Sleep(5), at: 6 },
