@@ -99,6 +99,7 @@ impl LoadedRun {
         plan: &Bound<'_, Plan>,
         classes: &Bound<'_, PyDict>,
     ) -> PyResult<Py<Run>> {
+        failpoint!("run.going_on");
         let loaded = &self.0;
         let image = fold(loaded, u64::MAX, &journal.get().secrets)?;
         let published = image.published;
@@ -114,6 +115,7 @@ impl LoadedRun {
                 error::log_error(py, &format!("an event for run {} cannot be delivered", loaded.run.id), &error);
             }
         }
+        failpoint!("run.gone_on");
         Ok(run)
     }
 
@@ -264,6 +266,7 @@ fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDict>) 
     if let Some(durable) = &mut run.get().state.lock().durable {
         durable.consumed.push(entry.number);
     }
+    failpoint!("run.entry_taken");
     match (event, entry.kind) {
         (Some(event), _) => Run::take_in(run, event.bind(run.py()))?,
         (None, CANCEL) => return Run::cancel_here(run),
@@ -299,6 +302,7 @@ impl Run {
         Self::mark(slf, super::touch::Touch::Finished)?;
         Self::flush(slf)?;
         Self::leave_journal(slf, error::engine_closed(&slf.get().id_text()));
+        failpoint!("run.let_go");
         Ok(())
     }
 
