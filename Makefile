@@ -49,8 +49,8 @@ FAILPOINTS := target/failpoints
 failpoints: $(FAILPOINTS)/built  ## build the package with failpoints, for the tests
 
 .PHONY: torture
-torture: setup failpoints  ## kill processes that execute durable runs, 3,000 times
-	KILLS=3000 $(LIMIT) $(BIN)/pytest -q -s tests/python/torture
+torture: setup failpoints  ## kill processes that execute durable runs, 3,000 times and at every failpoint
+	KILLS=3000 $(LIMIT:3600=14400) $(BIN)/pytest -q -s tests/python/torture
 
 .PHONY: lint
 lint: setup lint-rust lint-python docs  ## check style and types, and run the examples in the pages

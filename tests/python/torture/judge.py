@@ -168,7 +168,8 @@ class _Body:
 
 def _judge_bodies(verdict: Verdict, lines: list[Line], waits_for_disk: bool) -> None:
     bodies: dict[str, dict[str, _Body]] = defaultdict(dict)
-    gone: set[str] = set()
+    # Of a process that has lost its lease it is not known when.
+    gone = {line.rest[0] for line in lines if line.word == "over" and any(line.rest[1:])}
     for line in lines:
         if line.word == "over":
             gone.add(line.rest[0])

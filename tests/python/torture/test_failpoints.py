@@ -16,6 +16,7 @@ from torture.judge import judge
 ROOT = HERE.parents[1]
 BUILD = ROOT / "target" / "failpoints" / "python"
 LEASE = 0.2
+DURABILITIES = ["step", "pipelined"] if int(os.environ.get("KILLS", "300")) > 300 else ["step"]
 
 # A file is made once, so that these are passed once in its life.
 ONCE = ["secret.drafted", "secret.linked", "secret.made"]
@@ -54,9 +55,10 @@ def names() -> list[str]:
 class Victims:
     """Processes on one journal that are to die at one point, each at another passing of it."""
 
-    def __init__(self, journal: Journal, point: str) -> None:
+    def __init__(self, journal: Journal, point: str, durability: str) -> None:
         self._journal = journal
         self._point = point
+        self._durability = durability
         self._count = 0
         self.deaths = 0
         # How often the last one that ended well had passed the point.
@@ -71,10 +73,11 @@ class Victims:
         assert self._start("run.commit_told:25")
         time.sleep(LEASE)
 
-    def _start(self, where: str, **options: float) -> bool:
+    def _start(self, where: str, **special: float) -> bool:
         self._count += 1
         name = f"p{self._count}"
-        task = self._journal.task(name, lease=LEASE, **{"runs": 20, **options})
+        options = {"runs": 20, "lease": LEASE, "durability": self._durability, **special}
+        task = self._journal.task(name, **options)
         process = start(task, **environment(TREADLE_FAILPOINT=where))
         code, errors = over(self._journal, name, process)
         if code == 0:
@@ -88,10 +91,13 @@ class Victims:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("durability", DURABILITIES)
 @pytest.mark.parametrize("point", names())
-def test_nothing_is_lost_or_done_twice_when_a_process_dies_at(tmp_path: Path, point: str):
+def test_nothing_is_lost_or_done_twice_when_a_process_dies_at(
+    tmp_path: Path, point: str, durability: str
+):
     journal = Journal.below(tmp_path)
-    victims = Victims(journal, point)
+    victims = Victims(journal, point, durability)
     # The first one meets a new file, and the last ones what others have left.
     deaths = int(victims.next(1))
     victims.leave_runs()
@@ -105,8 +111,13 @@ def test_nothing_is_lost_or_done_twice_when_a_process_dies_at(tmp_path: Path, po
         else:
             deaths += 1
     found = asyncio.run(settle(journal))
-    verdict = judge(journal.log.lines(), found, forgets="keep" in SPECIAL.get(point, {}))
-    print(f"{point}: {deaths} deaths, {verdict}")
+    verdict = judge(
+        journal.log.lines(),
+        found,
+        waits_for_disk=durability == "step",
+        forgets="keep" in SPECIAL.get(point, {}),
+    )
+    print(f"{point}, {durability}: {deaths} deaths, {verdict}")
     assert deaths >= (1 if point in ONCE else 3)
     assert verdict.faults() == {}
 

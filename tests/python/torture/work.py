@@ -183,6 +183,8 @@ async def execute(task: Task) -> None:
     async with engine:
         log("opened")
         await Client(engine, log, task).go()
+        # From here on others may go on with what is left.
+        log("over", task.name)
     failpoints: Callable[[], dict[str, int]] | None = getattr(treadle._treadle, "failpoints", None)
     if failpoints is not None:
         log("passed", failpoints())
