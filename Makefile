@@ -39,12 +39,18 @@ test-rust: cargo
 	$(LIMIT) cargo test --features sqlite
 
 .PHONY: test-python
-test-python: setup
+test-python: setup failpoints
 	$(LIMIT) $(BIN)/pytest
 
+# The package in a build whose processes can be made to die at named places. Only tests have a use for it.
+FAILPOINTS := target/failpoints
+
+.PHONY: failpoints
+failpoints: $(FAILPOINTS)/built  ## build the package with failpoints, for the tests
+
 .PHONY: torture
-torture: setup  ## kill processes that execute durable runs, 3,000 times
-	KILLS=3000 $(LIMIT) $(BIN)/pytest -q -s tests/python/torture
+torture: setup failpoints  ## kill processes that execute durable runs, 3,000 times and at every failpoint
+	KILLS=3000 $(LIMIT:3600=14400) $(BIN)/pytest -q -s tests/python/torture
 
 .PHONY: lint
 lint: setup lint-rust lint-python docs  ## check style and types, and run the examples in the pages
@@ -55,6 +61,7 @@ lint-rust: cargo $(VENV)/installed
 	$(LIMIT) cargo clippy --all-targets -- -D warnings
 	$(LIMIT) cargo clippy --all-targets --features sqlite -- -D warnings
 	$(LIMIT) cargo clippy --all-targets --features python -- -D warnings
+	$(LIMIT) cargo clippy --features python,failpoints -- -D warnings
 
 .PHONY: lint-python
 lint-python: setup
@@ -117,6 +124,13 @@ $(VENV)/installed: requirements/dev.txt | python cargo
 
 $(VENV)/built: $(VENV)/installed $(RUST) | cargo
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
+	@touch $@
+
+$(FAILPOINTS)/built: $(VENV)/installed $(RUST) $(shell find python/treadle -name '*.py') | cargo
+	rm -rf $(FAILPOINTS)/wheel $(FAILPOINTS)/python
+	$(BIN)/maturin build --profile failpoints --features python,failpoints \
+		--out $(FAILPOINTS)/wheel --interpreter $(BIN)/python
+	$(BIN)/python -m pip install --quiet --no-deps --target $(FAILPOINTS)/python $(FAILPOINTS)/wheel/*.whl
 	@touch $@
 
 $(PEERS)/built: benches/python/peers/requirements.txt benches/python/peers/requirements-blazen.txt \

@@ -15,11 +15,14 @@
 //! - [`snapshot`]: a run as bytes. [`journal`]: where runs are written down: a record as bytes, requests,
 //!   answers, and the backends.
 //! - [`secret`]: what signs the values that must be trusted. `wire`: what is common to the bytes of both.
+//! - `failpoint` (feature `failpoints`): where tests make a process die.
 //! - [`run_id`], [`error`]: the name of a run, and what can go wrong.
 //! - `python` (feature `python`): the binding, the only room that knows Python.
 
 pub mod error;
 pub mod event;
+#[macro_use]
+pub mod failpoint;
 pub mod image;
 pub mod journal;
 pub mod queue;

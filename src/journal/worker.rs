@@ -89,6 +89,7 @@ impl Journal for Worker {
         if was_empty {
             self.shared.wake.notify_one();
         }
+        failpoint!("journal.queued");
         Ok(())
     }
 
@@ -149,18 +150,25 @@ impl<B: Backend> Loop<B> {
             match self.shared.next() {
                 Turn::Work(requests) => self.work(requests),
                 Turn::Look => self.look(),
-                Turn::End => return,
+                Turn::End => {
+                    failpoint!("journal.closing");
+                    drop(self);
+                    failpoint!("journal.closed");
+                    return;
+                }
             }
         }
     }
 
     fn work(&mut self, requests: Vec<(Ticket, Request)>) {
+        failpoint!("journal.batch_taken");
         let bytes: usize = requests.iter().map(|(_, request)| request.bytes()).sum();
         let (tickets, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
         let answers = self.carry_out(requests, tickets.len());
         self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
         let changed = self.looked.elapsed() >= LOOK_EVERY && self.has_changed();
         self.tell(Batch { answers: tickets.into_iter().zip(answers).collect(), changed });
+        failpoint!("journal.batch_told");
         let _ = self.guarded(B::tidy);
     }
 

@@ -169,6 +169,7 @@ impl Run {
 
     /// The journal has answered that the run is made, or that there is such a run.
     pub fn made(run: &Bound<'_, Self>, recorded: u64, answer: crate::journal::Outcome) -> PyResult<()> {
+        failpoint!("run.made");
         let py = run.py();
         match answer {
             Ok(Reply::Exists { id, input }) => {
@@ -188,6 +189,7 @@ impl Run {
 
     /// The journal has answered that a commit is written, or why it is not.
     pub fn wrote(run: &Bound<'_, Self>, recorded: u64, answer: crate::journal::Outcome) -> PyResult<()> {
+        failpoint!("run.commit_told");
         match answer {
             Ok(_) => {
                 let may_start = {
@@ -329,6 +331,7 @@ impl Run {
     /// Writes what has happened.
     pub fn flush(run: &Bound<'_, Self>) -> PyResult<()> {
         let Some((taken, journal)) = take(run) else { return Ok(()) };
+        failpoint!("run.before_flush");
         let mut requests = Vec::with_capacity(2);
         if let Some((request, recorded)) = taken.creation {
             requests.push((request, Asker::Made(run.clone().unbind(), recorded)));
@@ -348,6 +351,7 @@ impl Run {
         if let Err(error) = journal.get().submit_all(requests) {
             return Self::lose_journal(run, error);
         }
+        failpoint!("run.flushed");
         if journal.get().is_pipelined && !journal.get().has_room() {
             run.get().state.lock().core.hold_back();
         }
@@ -362,6 +366,7 @@ impl Run {
         requests: Vec<(Request, Asker)>,
         error: PyErr,
     ) -> PyResult<()> {
+        failpoint!("run.gap_left");
         if let Some(durable) = &mut run.get().state.lock().durable {
             durable.has_gap = true;
             durable.seq = first;
@@ -416,14 +421,19 @@ impl Run {
         let request = Request::Append { run: run.get().id, epoch, after: first, commit };
         let creation = creation.map(|(request, recorded)| (request, Asker::Made(run.clone().unbind(), recorded)));
         let ending = (request, Asker::Ended(run.clone().unbind()));
+        failpoint!("run.before_end");
         match journal.get().submit_all(creation.into_iter().chain([ending]).collect()) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                failpoint!("run.end_handed_over");
+                Ok(true)
+            }
             Err(error) => Self::end_lost(run, error).map(|()| false),
         }
     }
 
     /// The journal has answered that the end is written, or why it is not.
     pub fn end_written(run: &Bound<'_, Self>, answer: crate::journal::Outcome) -> PyResult<()> {
+        failpoint!("run.end_told");
         if let Err(failure) = answer
             && run.get().stands_for().is_none()
         {

@@ -262,6 +262,7 @@ impl Journal {
         let batches = slf.get().mailbox.take(&slf.get().ears);
         let has_changed = batches.iter().any(|batch| batch.changed);
         slf.get().answers.lock().extend(batches.into_iter().flat_map(|batch| batch.answers));
+        failpoint!("loop.answers_taken");
         // One that fails must not keep the others from being told.
         let mut told = Ok(());
         let at_once = slf.get().pace.lock().next();

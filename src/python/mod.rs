@@ -4,6 +4,7 @@
 //! - `run`: a run with its event loop; `state`: what changes of it; `clock`: its time and its random bits.
 //! - `driver`: the lanes that run its steps; `coroutine`: one step's coroutine; `gate`: fairness between runs.
 //! - `context`, `wait`, `reader`: what steps and callers use.
+//! - `failpoints` (feature `failpoints`): what tests need to know of them.
 //! - `convert`: values; `parse`: their JSON text back to objects; `wake`: waking waiters from any thread; `error`: every exception.
 
 mod clock;
@@ -14,6 +15,8 @@ mod driver;
 mod durable;
 mod error;
 mod event;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod failure;
 mod gate;
 mod inspect;
@@ -38,6 +41,8 @@ use pyo3::types::PyDict;
 /// The compiled part of the package `treadle`.
 #[pymodule(gil_used = true)]
 fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    #[cfg(feature = "failpoints")]
+    failpoints::register(module)?;
     module.add_class::<context::Context>()?;
     module.add_class::<clock::ManualClock>()?;
     module.add_class::<driver::Lane>()?;

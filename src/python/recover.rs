@@ -121,6 +121,7 @@ impl LoadedRun {
         plan: &Bound<'_, Plan>,
         classes: &Bound<'_, PyDict>,
     ) -> PyResult<Option<Py<Run>>> {
+        failpoint!("run.going_on");
         let loaded = &self.0;
         let image = fold(loaded, u64::MAX, &journal.get().secrets)?;
         if !image.steps.iter().eq(plan.get().core.steps.iter().map(|step| &step.name)) {
@@ -139,6 +140,7 @@ impl LoadedRun {
                 error::log_error(py, &format!("an event for run {} cannot be delivered", loaded.run.id), &error);
             }
         }
+        failpoint!("run.gone_on");
         Ok(Some(run))
     }
 
@@ -308,6 +310,7 @@ fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDict>) 
     if let Some(durable) = &mut run.get().state.lock().durable {
         durable.consumed.push(entry.number);
     }
+    failpoint!("run.entry_taken");
     match (event, entry.kind) {
         (Some(event), _) => Run::take_in(run, event.bind(run.py()))?,
         (None, CANCEL) => return Run::cancel_here(run),
@@ -343,6 +346,7 @@ impl Run {
         Self::mark(slf, super::touch::Touch::Finished)?;
         Self::flush(slf)?;
         Self::leave_journal(slf, error::engine_closed(&slf.get().id_text()));
+        failpoint!("run.let_go");
         Ok(())
     }
 

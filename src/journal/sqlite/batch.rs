@@ -56,8 +56,11 @@ impl Sqlite {
         self.unlooked += requests.iter().map(|request| 1 + request.bytes() / 4096).sum::<usize>();
         let begin = if requests.iter().any(is_write) { "BEGIN IMMEDIATE" } else { "BEGIN" };
         let result = self.execute(begin).and_then(|()| {
+            failpoint!("journal.transaction_begun");
             let answers = requests.iter().map(|request| self.answer(request)).collect::<rusqlite::Result<_>>()?;
+            failpoint!("journal.before_commit");
             self.execute("COMMIT")?;
+            failpoint!("journal.after_commit");
             Ok(answers)
         });
         result.map_err(|error| self.fail(&error))
@@ -102,7 +105,9 @@ impl Sqlite {
         let state = |row: &rusqlite::Row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
         let (pages, copied) = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], state)?;
         if pages - copied >= i64::from(self.wal_pages) {
+            failpoint!("journal.before_wal_checkpoint");
             self.connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], state)?;
+            failpoint!("journal.after_wal_checkpoint");
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ pub(super) fn create(db: &Connection, new: &NewRun, owner: Option<OwnerId>, comm
         owner_number = None;
     }
     let n = runs::insert(db, &row, owner_number, commit.outcome.as_deref())?;
+    failpoint!("journal.run_inserted");
     write_log(db, n, row.seq, commit)?;
     write_stream(db, n, rules::forgotten(&row), commit)?;
     Ok(Reply::Created { epoch: row.epoch })
@@ -54,6 +55,7 @@ pub(super) fn append(db: &Connection, id: RunId, epoch: u64, after: u64, commit:
     let moved = was != (run.row.phase(), run.owner) || run.wake != rules::wake(&run.row).map(sql);
     if moved || commit.outcome.is_some() {
         runs::update_place(db, &run, commit.outcome.as_deref())?;
+        failpoint!("journal.run_moved");
     }
     Ok(Reply::Appended { seq: run.row.seq })
 }
@@ -65,6 +67,7 @@ pub(super) fn reopen(db: &Connection, id: RunId, after: u64, owner: Option<Owner
     check(db, &run, commit)?;
     run.owner = owner_number;
     write(db, &mut run, commit)?;
+    failpoint!("journal.run_reopened");
     runs::update_place(db, &run, commit.outcome.as_deref())?;
     Ok(Reply::Reopened { epoch: run.row.epoch, seq: run.row.seq })
 }
@@ -85,15 +88,19 @@ fn write(db: &Connection, run: &mut Stored, commit: &Commit) -> rusqlite::Result
         run.owner = None;
     }
     write_log(db, run.n, run.row.seq, commit)?;
+    failpoint!("journal.log_written");
     write_stream(db, run.n, rules::forgotten(&run.row), commit)?;
     inbox::consume(db, run, &commit.consumed)?;
-    runs::update(db, run)
+    runs::update(db, run)?;
+    failpoint!("journal.run_updated");
+    Ok(())
 }
 
 // A checkpoint takes the place of the records, those of its own commit included.
 fn write_log(db: &Connection, n: i64, seq: u64, commit: &Commit) -> rusqlite::Result<()> {
     if let Some(state) = &commit.checkpoint {
         db.prepare_cached("DELETE FROM commits WHERE run = ?1")?.execute([n])?;
+        failpoint!("journal.log_folded");
         db.prepare_cached("INSERT OR REPLACE INTO checkpoints (run, seq, state) VALUES (?1, ?2, ?3)")?.execute((
             n,
             sql(seq),
@@ -117,6 +124,7 @@ fn write_stream(db: &Connection, n: i64, forgotten: u64, commit: &Commit) -> rus
     let mut insert = db.prepare_cached("INSERT INTO stream (run, number, body) VALUES (?1, ?2, ?3)")?;
     for (number, body) in commit.published.iter().filter(|&&(number, _)| number > forgotten) {
         insert.execute((n, sql(*number), body))?;
+        failpoint!("journal.stream_written");
     }
     if forgotten > 0 {
         db.prepare_cached("DELETE FROM stream WHERE run = ?1 AND number <= ?2")?.execute((n, sql(forgotten)))?;

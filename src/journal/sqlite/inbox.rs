@@ -25,6 +25,7 @@ pub(super) fn send(db: &Connection, id: RunId, message: &Message, now: Time) -> 
         sql(now),
         &message.body,
     ))?;
+    failpoint!("journal.message_inserted");
     run.row.inbox += 1;
     runs::update(db, &run)?;
     if run.wake != rules::wake(&run.row).map(sql) {
@@ -43,6 +44,7 @@ pub(super) fn has(db: &Connection, n: i64, number: EntryNumber) -> rusqlite::Res
 pub(super) fn consume(db: &Connection, run: &mut Stored, numbers: &[EntryNumber]) -> rusqlite::Result<()> {
     for &number in numbers {
         db.prepare_cached("UPDATE inbox SET body = NULL WHERE number = ?1")?.execute([sql(number)])?;
+        failpoint!("journal.entry_consumed");
     }
     run.consumed += numbers.len() as u64;
     let too_many = run.consumed.saturating_sub(Request::DEDUPE_WINDOW);

@@ -23,8 +23,10 @@ impl Sqlite {
         check_place(path)?;
         let opening = Opening { path, options, started: Instant::now() };
         let mut connection = opening.explained(opening.connect())?;
+        failpoint!("journal.connected");
         opening.check_kind(&connection)?;
         opening.set_up(&connection)?;
+        failpoint!("journal.set_up");
         if !opening.explained(schema::migrate(&mut connection))? {
             opening.check_kind(&connection)?;
         }

@@ -19,6 +19,7 @@ pub(super) fn enlist(db: &Connection, owner: OwnerId, lease_until: Time) -> Answ
         "INSERT INTO owners (id, lease_until) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET lease_until = ?2",
     )?
     .execute((owner.0, sql(lease_until)))?;
+    failpoint!("journal.enlisted");
     Ok(Reply::Done)
 }
 
@@ -26,12 +27,16 @@ pub(super) fn renew(db: &Connection, owner: OwnerId, lease_until: Time) -> Answe
     let mut statement = db.prepare_cached("UPDATE owners SET lease_until = ?2 WHERE id = ?1")?;
     match statement.execute((owner.0, sql(lease_until)))? {
         0 => Err(JournalError::LeaseLost(owner).into()),
-        _ => Ok(Reply::Done),
+        _ => {
+            failpoint!("journal.lease_renewed");
+            Ok(Reply::Done)
+        }
     }
 }
 
 pub(super) fn release(db: &Connection, owner: OwnerId) -> Answer {
     db.prepare_cached("UPDATE owners SET id = NULL WHERE id = ?1")?.execute([owner.0])?;
+    failpoint!("journal.released");
     Ok(Reply::Done)
 }
 
@@ -50,10 +55,12 @@ pub(super) fn claim(db: &Connection, owner: OwnerId, workflows: &[String], now: 
     let me = number(db, owner)?.ok_or(JournalError::LeaseLost(owner))?;
     db.prepare_cached("UPDATE owners SET id = NULL WHERE id IS NOT NULL AND lease_until < ?1 AND n <> ?2")?
         .execute((sql(now), me))?;
+    failpoint!("journal.leases_lapsed");
     let lost = lost(db)?;
     let mut claimed = Claimed::default();
     for n in claimable(db, &lost, workflows, now, limit)? {
         db.prepare_cached("UPDATE runs SET owner = ?2, epoch = epoch + 1 WHERE n = ?1")?.execute((n, me))?;
+        failpoint!("journal.run_claimed");
         claimed.runs.push(runs::find_by_number(db, n)?.row);
     }
     free(db, &lost)?;
@@ -108,6 +115,7 @@ fn free(db: &Connection, lost: &[i64]) -> rusqlite::Result<()> {
                  (SELECT n FROM runs INDEXED BY runs_work WHERE phase < 3 AND owner = ?1 LIMIT ?2)",
             )?
             .execute((owner, sql_limit(left)))?;
+        failpoint!("journal.runs_freed");
         left -= freed;
         if left == 0 {
             break;

@@ -150,6 +150,7 @@ pub(super) fn delete(db: &Connection, id: RunId) -> Answer {
         return Err(JournalError::RunActive(id).into());
     }
     forget(db, run.n)?;
+    failpoint!("journal.run_deleted");
     Ok(Reply::Done)
 }
 
@@ -158,7 +159,10 @@ pub(super) fn prune(db: &Connection, finished_before: Time, limit: usize) -> Ans
         .prepare_cached("SELECT n FROM runs INDEXED BY runs_finished WHERE finished < ?1 ORDER BY finished LIMIT ?2")?
         .query_map((sql(finished_before), sql_limit(limit)), |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    old.iter().try_for_each(|&n| forget(db, n))?;
+    for &n in &old {
+        forget(db, n)?;
+        failpoint!("journal.run_pruned");
+    }
     Ok(Reply::Pruned { runs: old.len() })
 }
 
@@ -171,6 +175,7 @@ fn forget(db: &Connection, n: i64) -> rusqlite::Result<()> {
         "DELETE FROM runs WHERE n = ?1",
     ] {
         db.prepare_cached(sql)?.execute([n])?;
+        failpoint!("journal.run_forgotten_in_part");
     }
     Ok(())
 }

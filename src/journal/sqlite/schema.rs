@@ -112,7 +112,9 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<bool> {
         _ => return Ok(false),
     };
     migrate_from(&transaction, version)?;
+    failpoint!("journal.schema_made");
     transaction.commit()?;
+    failpoint!("journal.schema_committed");
     Ok(true)
 }
 

@@ -33,13 +33,18 @@ fn make(path: &Path) -> io::Result<()> {
     let (secret, name) = random.split_at(32);
     let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
     let draft = with_suffix(path, &format!(".{name}"));
-    let linked = write(&draft, secret).and_then(|()| fs::hard_link(&draft, path));
+    let written = write(&draft, secret);
+    failpoint!("secret.drafted");
+    let linked = written.and_then(|()| fs::hard_link(&draft, path));
+    failpoint!("secret.linked");
     let removed = fs::remove_file(&draft);
     match linked {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
         _ => removed?,
     }
-    sync_directory(path)
+    sync_directory(path)?;
+    failpoint!("secret.made");
+    Ok(())
 }
 
 fn write(path: &Path, secret: &[u8]) -> io::Result<()> {

@@ -1,0 +1,57 @@
+"""What processes were promised, and what their steps did: a log outside of any journal.
+
+A line is a JSON array: a time (of the clock that all processes of a machine share), who wrote it, a
+word, and what the word needs:
+
+- opened; over: a process can be used; it was killed, was frozen or has ended.
+- started, submitted, sent, ended, read, retrying, retried, cancelled, deleting, deleted: of runs.
+  What is in the past tense was acknowledged by the engine.
+- begins, raises: a body of a step begins, or ends by an exception of its own.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Line(NamedTuple):
+    at: float
+    by: str
+    word: str
+    rest: tuple[Any, ...]
+
+
+class Log:
+    """A log that one process, or several, write to."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.name = name
+        self._path = path
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def __call__(self, word: str, *rest: object) -> None:
+        """Write a line whole: the kernel appends it even if the process is killed right after."""
+        line = json.dumps([time.monotonic(), self.name, word, *rest])
+        os.write(self._file, (line + "\n").encode())
+
+    def lines(self) -> list[Line]:
+        """Read what everybody has written, in order."""
+        text = self._path.read_text()
+        whole = text[: text.rfind("\n") + 1]
+        return [
+            Line(at, by, word, tuple(rest))
+            for at, by, word, *rest in map(json.loads, whole.splitlines())
+        ]
+
+    def wait_for(self, by: str, word: str, count: int = 1, seconds: float = 30) -> list[Line]:
+        """Wait until somebody has written so many lines with this word; return them."""
+        until = time.monotonic() + seconds
+        while len(found := [it for it in self.lines() if (it.by, it.word) == (by, word)]) < count:
+            assert time.monotonic() < until, f"{by} wrote {word!r} {len(found)} times, not {count}"
+            time.sleep(0.005)
+        return found
+
+    def close(self) -> None:
+        os.close(self._file)
