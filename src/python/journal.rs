@@ -188,12 +188,14 @@ impl Drop for Journal {
 impl Journal {
     /// Opens a journal: `path` is that of a file, nothing means memory.
     #[new]
-    #[pyo3(signature = (path, secrets, *, is_pipelined, listener))]
+    /// With `only_looks` nothing is made or changed.
+    #[pyo3(signature = (path, secrets, *, is_pipelined, only_looks, listener))]
     fn new(
         py: Python<'_>,
         path: Option<String>,
         secrets: Vec<Vec<u8>>,
         is_pipelined: bool,
+        only_looks: bool,
         listener: Py<PyAny>,
     ) -> PyResult<Self> {
         let event_loop = wake::running_loop(py)?;
@@ -206,6 +208,7 @@ impl Journal {
         let (backend, secrets) = py.detach(|| match &path {
             None => journal::memory::open(&journal::memory::MemoryStore::default(), on_batch)
                 .map(|backend| (backend, secrets)),
+            Some(path) if only_looks => look_into_file(Path::new(path), secrets, on_batch),
             Some(path) => open_file(Path::new(path), secrets, on_batch),
         })?;
         let mut owner = [0; 16];
@@ -378,6 +381,14 @@ fn open_file(path: &Path, mut secrets: Vec<Vec<u8>>, on_batch: journal::OnBatch)
     let backend = journal::sqlite::open(path, &options, on_batch)?;
     if secrets.is_empty() {
         secrets.push(journal::sqlite::secret::secret(path)?.to_vec());
+    }
+    Ok((backend, secrets))
+}
+
+fn look_into_file(path: &Path, mut secrets: Vec<Vec<u8>>, on_batch: journal::OnBatch) -> Result<Opened, JournalError> {
+    let backend = journal::sqlite::look(path, &journal::sqlite::Options::default(), on_batch)?;
+    if secrets.is_empty() {
+        secrets.extend(journal::sqlite::secret::secret_if_made(path)?.map(Vec::from));
     }
     Ok((backend, secrets))
 }
