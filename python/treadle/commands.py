@@ -13,7 +13,7 @@ from typing import Any
 from .course import HEAD, attempts, others
 from .engine import Engine
 from .exceptions import TreadleError
-from .inspection import inspect, lines_of, moment, shown
+from .inspection import brief, inspect, lines_of, moment, shown
 from .runs import RunInfo
 from .tables import print_json, print_table, say
 from .workflow import Workflow
@@ -95,8 +95,7 @@ _RUNS = ("run", "workflow", "key", "status", "created", "updated", "due", "recor
 
 def _run_row(info: RunInfo) -> tuple[object, ...]:
     key = "" if info.key is None else info.key
-    due = moment(info.due) if info.due else ""
-    times = (moment(info.created), moment(info.updated), due)
+    times = [brief(time) if time else "" for time in (info.created, info.updated, info.due)]
     return (info.id, info.workflow, key, info.status, *times, info.seq)
 
 
