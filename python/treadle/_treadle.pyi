@@ -459,6 +459,10 @@ class LoadedRun:
     def owner(self) -> str | None:
         """The process that executes it."""
 
+    @property
+    def folded(self) -> int:
+        """How many of its records were folded into its checkpoint."""
+
     def problems(self, journal: Journal, plan: Plan, classes: dict[str, type]) -> list[str]:
         """List why a workflow could not go on with the run."""
 
@@ -488,7 +492,13 @@ class Journal:
     """A journal, on the event loop that opened it. Times are in seconds."""
 
     def __new__(
-        cls, path: str | None, secrets: list[bytes], *, is_pipelined: bool, listener: object
+        cls,
+        path: str | None,
+        secrets: list[bytes],
+        *,
+        is_pipelined: bool,
+        only_looks: bool,
+        listener: object,
     ) -> Self: ...
     @property
     def owner(self) -> str: ...
@@ -536,6 +546,7 @@ class Journal:
     def outcome(self, status: str, run: str, bytes: bytes, classes: dict[str, type]) -> Any: ...
     def published(self, run: str, bytes: bytes, classes: dict[str, type]) -> Any: ...
     def peek(self, run: str, bytes: bytes) -> dict[str, Any]: ...
+    def failure(self, run: str, bytes: bytes) -> dict[str, Any]: ...
 
 def _inspect(bytes: bytes) -> dict[str, Any]: ...
 

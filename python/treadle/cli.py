@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -65,26 +66,66 @@ def _add_snapshots(commands: Any) -> None:
     _add_json(command)
 
 
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"a date or a time expected, such as 2026-01-31 or 2026-01-31T12:00, not {text!r}"
+        ) from error
+
+
+def _number(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"a number from {least} on expected, not {text!r}")
+        return int(text)
+
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"seconds expected, not {text!r}")
+    return seconds
+
+
 def _add_journals(commands: Any) -> None:
     command = _add(commands, "runs", "runs", "list the runs of a journal")
     command.add_argument("url", metavar="URL", help="sqlite:///PATH")
     command.add_argument("--workflow", help="only those of this workflow")
-    command.add_argument("--status", help="only those with this status")
-    command.add_argument("--since", type=datetime.fromisoformat, help="only those made since")
-    command.add_argument("--limit", type=int, default=100, help="at most so many (100)")
+    command.add_argument(
+        "--status",
+        help="only those that are ready, waiting, paused, completed, failed or cancelled",
+    )
+    command.add_argument("--since", type=_moment, help="only those made then or later (a date)")
+    command.add_argument("--limit", type=_number(1), default=100, help="at most so many (100)")
     command.add_argument("--after", metavar="RUN", help="only those behind this one")
     _add_json(command)
     _add_json(_add_run(commands, "show", "show", "show one run"))
     command = _add_run(commands, "tail", "tail", "follow what a run publishes")
-    command.add_argument("--after", type=int, default=0, help="from behind this number (0)")
+    command.add_argument(
+        "--after", type=_number(0), default=0, help="only those behind this number (0)"
+    )
     _add_json(command)
     _add_run(commands, "cancel", "cancel", "have a run cancelled")
-    _add_run(commands, "retry", "retry", "have a run go on from where it failed")
+    _add_run(commands, "retry", "retry", "have a run that failed go on from there")
     command = _add_run(commands, "fork", "fork", "make a new run from a point of another one")
-    command.add_argument("--at", type=int, metavar="RECORD", help="behind this record")
+    command.add_argument(
+        "--at",
+        type=_number(1),
+        metavar="RECORD",
+        help="behind this record (the last one)",
+    )
     command = _add(commands, "worker", "worker", "execute the runs of an engine until stopped")
     command.add_argument("target", metavar="MODULE:NAME", help="an Engine")
-    command.add_argument("--grace", type=float, default=10.0, help="seconds for steps to finish")
+    command.add_argument(
+        "--grace", type=_seconds, default=10.0, help="seconds for steps to finish (10)"
+    )
 
 
 def _add_run(commands: Any, name: str, function: str, text: str) -> Any:

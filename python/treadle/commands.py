@@ -1,17 +1,21 @@
 """What the command line does with snapshots and journals."""
 
 import asyncio
+import inspect as inspect_module
 import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterator
 from importlib import import_module
 from typing import Any
 
+from .course import HEAD, attempts, others
 from .engine import Engine
 from .exceptions import TreadleError
-from .inspection import inspect, lines_of, moment, shown
+from .inspection import brief, inspect, lines_of, moment, shown
+from .runs import RunInfo
+from .tables import print_json, print_table, say
 from .workflow import Workflow
 
 DONE, FOUND_PROBLEMS, WRONG_USE = 0, 1, 2
@@ -24,7 +28,11 @@ class WrongUse(Exception):
 def inspect_file(file: str, as_json: bool) -> int:
     """Show what is in a snapshot."""
     inspection = inspect(_read(file))
-    print(_json(vars(inspection)) if as_json else inspection)
+    if as_json:
+        print_json(vars(inspection))
+        return DONE
+    for line in [*inspection._head(), *lines_of(vars(inspection))]:
+        say(line)
     return DONE
 
 
@@ -33,112 +41,135 @@ def check(target: str, files: list[str], as_json: bool) -> int:
     found = _load(target)
     if isinstance(found, Workflow):
         if not files:
-            raise WrongUse(f"{target} is a workflow: name files with snapshots to check")
+            raise WrongUse(f"{target} is a Workflow: name files with snapshots to check")
         problems = {file: found.check(_read(file)) for file in files}
     elif isinstance(found, Engine):
+        if files:
+            raise WrongUse(f"{target} is an Engine: its journal is checked, and no files")
+        _check_journal(found)
         problems = asyncio.run(_check_runs(found))
     else:
         raise WrongUse(f"{target} is neither a Workflow nor an Engine, but {found!r}")
     if as_json:
-        print(_json(problems))
-    for name, lines in () if as_json else problems.items():
-        print(f"{name}: {'fits' if not lines else 'does not fit'}")
+        print_json(problems)
+        return FOUND_PROBLEMS if any(problems.values()) else DONE
+    if not problems:
+        say("there are no unfinished runs")
+    for name, lines in problems.items():
+        say(f"{name}: {'fits' if not lines else 'does not fit'}")
         for line in lines:
-            print(f"  - {line}")
+            say(f"  - {line}")
     return FOUND_PROBLEMS if any(problems.values()) else DONE
 
 
 async def _check_runs(engine: Engine) -> dict[str, list[str]]:
     problems = {}
-    async with _reader(engine.url) as reader:
+    async with engine._looking():
         for status in ("ready", "waiting", "paused"):
             after = None
-            while page := await reader.runs(status=status, after=after):
+            while page := await engine.runs(status=status, after=after):
                 after = page[-1].id
                 for info in page:
-                    problems[info.id] = await engine._problems(reader, info)
+                    problems[info.id] = await engine._problems(info)
     return problems
 
 
-def runs(url: str, as_json: bool, **filters: Any) -> int:
+def runs(url: str, as_json: bool, limit: int, **filters: Any) -> int:
     """List the runs of a journal."""
 
     async def work(engine: Engine) -> int:
-        infos = await engine.runs(**filters)
+        infos = await engine.runs(limit=limit, **filters)
         if as_json:
-            print(_json([vars(info) for info in infos]))
+            print_json([vars(info) for info in infos])
             return DONE
-        rows = [
-            (info.id, info.workflow, info.key or "", info.status, moment(info.created), info.seq)
-            for info in infos
-        ]
-        _table(("run", "workflow", "key", "status", "created", "records"), rows)
+        print_table(_RUNS, [_run_row(info) for info in infos])
+        if len(infos) == limit:
+            print(f"there may be more: --after {infos[-1].id}", file=sys.stderr)
         return DONE
 
-    return _with(url, work)
+    return _looking(url, work)
+
+
+_RUNS = ("run", "workflow", "key", "status", "created", "updated", "due", "records")
+
+
+def _run_row(info: RunInfo) -> tuple[object, ...]:
+    key = "" if info.key is None else info.key
+    times = [brief(time) if time else "" for time in (info.created, info.updated, info.due)]
+    return (info.id, info.workflow, key, info.status, *times, info.seq)
 
 
 def show(url: str, run_id: str, as_json: bool) -> int:
     """Show one run: its course, its state, what is pending, how it ended."""
 
     async def work(engine: Engine) -> int:
-        handle = engine.get(run_id)
-        info, history = await handle.info(), await handle.history()
-        image, outcome = await engine._inspect(run_id)
+        story = await engine._story(run_id)
         if as_json:
-            print(_json({**vars(info), "history": history, "now": image, "outcome": outcome}))
+            print_json(story)
             return DONE
-        print(f"run {info.id} of workflow {info.workflow!r}: {info.status}")
-        print(f"created {moment(info.created)}, updated {moment(info.updated)}")
-        _table(("delivery", "step", "event", "attempt", "seconds", "end"), list(_course(history)))
-        print("\n".join(lines_of(image)))
-        if outcome is not None:
-            print(f"outcome: {outcome['class']}")
-            for name, value in outcome.get("fields", {}).items():
-                print(f"  {name}: {shown(value)}")
+        for line in _head(story):
+            say(line)
+        print_table(HEAD, [attempt.row(story["created"]) for attempt in attempts(story)])
+        for number, text in others(story["history"]):
+            say(f"record {number}: {text}")
+        if story["finished"]:
+            say("before its end:")
+        for line in [*lines_of(story["now"]), *_end(story)]:
+            say(line)
         return DONE
 
-    return _with(url, work)
+    return _looking(url, work)
 
 
-def _course(history: list[dict[str, Any]]) -> Iterable[tuple[Any, ...]]:
-    """Put the records of each attempt into one row."""
-    queued: dict[int, tuple[str, str]] = {}
-    started: dict[int, tuple[int, float]] = {}
-    for record in history:
-        delivery = record.get("delivery", 0)
-        if record["what"] == "queued":
-            queued[delivery] = (record["step"], record["event"])
-        elif record["what"] == "started":
-            attempt = started.get(delivery, (0, 0.0))[0] + 1
-            started[delivery] = (attempt, record["at"])
-        elif record["what"] in ("finished", "retried"):
-            attempt, at = started.get(delivery, (1, 0.0))
-            took = f"{record['at'] - at:.3f}" if record.get("at") and at else ""
-            end = record.get("failure", "finished")
-            yield (delivery, *queued.get(delivery, ("", "")), attempt, took, end)
-    for delivery, (step, event) in queued.items():
-        if not any(r.get("delivery") == delivery and r["what"] == "finished" for r in history):
-            attempt = started.get(delivery, (0, 0.0))[0]
-            is_over = any(record["what"] == "ended" for record in history)
-            end = "until the run ended" if is_over and attempt else "not done"
-            yield (delivery, step, event, attempt, "", end)
+def _head(story: dict[str, Any]) -> Iterator[str]:
+    key = "" if story["key"] is None else f", key {story['key']!r}"
+    yield f"run {story['id']} of workflow {story['workflow']!r}{key}: {story['status']}"
+    finished = f", ended {moment(story['finished'])}" if story["finished"] else ""
+    yield f"created {moment(story['created'])}, updated {moment(story['updated'])}{finished}"
+    if story["owner"]:
+        yield f"executed by process {story['owner']}"
+    if story["due"]:
+        yield f"goes on at {moment(story['due'])} at the latest"
+    if story["now"]["deadline"] and not story["finished"]:
+        yield f"has time until {moment(story['now']['deadline'])}"
+    if story["inbox"]:
+        yield f"{story['inbox']} messages wait to be taken"
+    yield f"records: {story['seq']}, events published: {story['published']}"
+    if story["folded"]:
+        yield f"the first {story['folded']} records are folded: what they told is not shown"
+
+
+def _end(story: dict[str, Any]) -> Iterator[str]:
+    outcome, failure = story["outcome"], story["failure"]
+    if failure is not None:
+        yield f"failed: {failure['class'].rpartition(':')[2]}: {failure.get('text', '')}"
+        for note in failure.get("notes", ()):
+            yield f"  {note}"
+    elif outcome is not None and "whole" in outcome:
+        yield f"{outcome['class']}: {shown(outcome['whole'])}"
+    elif outcome is not None:
+        yield f"outcome: {outcome['class']}"
+        for name, value in outcome["fields"].items():
+            yield f"  {name}: {shown(value)}"
 
 
 def tail(url: str, run_id: str, after: int, as_json: bool) -> int:
     """Follow what a run publishes, until it is over."""
 
     async def work(engine: Engine) -> int:
-        async for number, event in engine._peek_stream(run_id, after):
+        async for event in engine._peek_stream(run_id, after):
             if as_json:
-                print(json.dumps({"number": number, **event}), flush=True)
+                print(json.dumps(event), flush=True)
+            elif "missed" in event:
+                say(f"{event['missed']} events are no longer kept")
             else:
                 fields = event.get("fields", {})
                 parts = ", ".join(f"{name}: {shown(value)}" for name, value in fields.items())
-                print(f"{number}: {event['class']}({parts})", flush=True)
+                inside = shown(event["whole"]) if "whole" in event else parts
+                say(f"{event['number']}: {event['class']}({inside})")
         return DONE
 
-    return _with(url, work)
+    return _looking(url, work)
 
 
 def cancel(url: str, run_id: str) -> int:
@@ -146,6 +177,7 @@ def cancel(url: str, run_id: str) -> int:
 
     async def work(engine: Engine) -> int:
         await engine.cancel(run_id)
+        say(f"run {run_id} is cancelled by whoever executes it")
         return DONE
 
     return _with(url, work)
@@ -156,6 +188,7 @@ def retry(url: str, run_id: str) -> int:
 
     async def work(engine: Engine) -> int:
         await engine.retry(run_id)
+        say(f"run {run_id} goes on wherever an engine executes its workflow")
         return DONE
 
     return _with(url, work)
@@ -165,7 +198,7 @@ def fork(url: str, run_id: str, at: int | None) -> int:
     """Make a new run that goes on from where another one was; print its id."""
 
     async def work(engine: Engine) -> int:
-        print((await engine.fork(run_id, at=at)).id)
+        say((await engine.fork(run_id, at=at)).id)
         return DONE
 
     return _with(url, work)
@@ -176,6 +209,10 @@ def worker(target: str, grace: float) -> int:
     engine = _load(target)
     if not isinstance(engine, Engine):
         raise WrongUse(f"{target} is not an Engine, but {engine!r}")
+    if engine._path is None:
+        raise WrongUse(f"{target} is an Engine in memory: nobody else can ask it for anything")
+    if not engine._workflows:
+        raise WrongUse(f"{target} has no workflows: it would execute nothing")
 
     async def work() -> int:
         stopped = asyncio.Event()
@@ -183,9 +220,10 @@ def worker(target: str, grace: float) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
         await engine.open()
-        print(f"working on {engine.url}", flush=True)
+        say(f"working on {engine.url}")
         try:
             await stopped.wait()
+            say(f"stopping: steps that run have {grace:g} s")
         finally:
             await engine.close(grace=grace)
         return DONE
@@ -194,21 +232,41 @@ def worker(target: str, grace: float) -> int:
 
 
 def _with(url: str, work: Callable[[Engine], Awaitable[int]]) -> int:
+    """Do something with an engine that executes nothing, on a journal that is there."""
+
     async def main() -> int:
-        async with _reader(url) as engine:
+        async with _engine(url) as engine:
             return await work(engine)
 
     return asyncio.run(main())
 
 
-def _reader(url: str) -> Engine:
-    """An engine that executes nothing, on a journal that is there."""
-    engine = Engine(url)
+def _looking(url: str, work: Callable[[Engine], Awaitable[int]]) -> int:
+    """Do something with a journal that makes and changes no file."""
+
+    async def main() -> int:
+        async with _engine(url)._looking() as engine:
+            return await work(engine)
+
+    return asyncio.run(main())
+
+
+def _engine(url: str) -> Engine:
+    try:
+        engine = Engine(url)
+    except ValueError as error:
+        if ":" not in url:
+            raise WrongUse(f"a URL is expected, not a path: sqlite:///{url}") from error
+        raise
+    _check_journal(engine)
+    return engine
+
+
+def _check_journal(engine: Engine) -> None:
     if engine._path is None:
         raise WrongUse('"memory:" is the journal of one process: nobody else can look into it')
     if not os.path.exists(engine._path):
         raise WrongUse(f"there is no journal {engine._path}")
-    return engine
 
 
 def _load(target: str) -> Any:
@@ -218,20 +276,32 @@ def _load(target: str) -> Any:
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        module = import_module(module_name)
+        found: Any = import_module(module_name)
     except ImportError as error:
         raise WrongUse(f"module {module_name!r} cannot be imported: {error}") from error
-    found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            raise WrongUse(f"{module_name!r} has no {name!r}")
+            raise WrongUse(f"module {module_name!r} has no {name!r}")
         found = getattr(found, part)
-    if not isinstance(found, (Workflow, Engine)) and callable(found):
-        try:
-            found = found()
-        except TypeError as error:
-            raise WrongUse(f"{target} gives neither a Workflow nor an Engine: {error}") from error
-    return found
+    is_other_class = isinstance(found, type) and not issubclass(found, (Workflow, Engine))
+    if isinstance(found, (Workflow, Engine)) or not callable(found) or is_other_class:
+        return found
+    return _made(target, found)
+
+
+def _made(target: str, factory: Callable[[], Any]) -> Any:
+    try:
+        inspect_module.signature(factory).bind()
+    except TypeError as error:
+        raise WrongUse(f"{target} cannot be called without arguments: {error}") from error
+    except ValueError:
+        # Not every callable tells what it takes.
+        pass
+    made = factory()
+    if asyncio.iscoroutine(made):
+        made.close()
+        raise WrongUse(f"{target} is an async function: name an Engine, or a plain function")
+    return made
 
 
 def _read(file: str) -> bytes:
@@ -240,35 +310,6 @@ def _read(file: str) -> bytes:
             return opened.read()
     except OSError as error:
         raise WrongUse(f"{file}: {error.strerror}") from error
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, default=str)
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    try:
-        from rich.console import Console
-        from rich.table import Table
-    except ImportError:
-        _plain_table(head, rows)
-        return
-    table = Table(*head)
-    for row in rows:
-        table.add_row(*map(str, row))
-    console = Console()
-    if not console.is_terminal:
-        _plain_table(head, rows)
-    else:
-        console.print(table)
-
-
-def _plain_table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    texts = [head, *(tuple(map(str, row)) for row in rows)]
-    widths = [max(len(text[at]) for text in texts) for at in range(len(head))]
-    for text in texts:
-        cells = (part.ljust(width) for part, width in zip(text, widths, strict=True))
-        print("  ".join(cells).rstrip())
 
 
 def carry_out(command: Callable[..., int], **options: Any) -> int:

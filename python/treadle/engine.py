@@ -6,6 +6,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
@@ -123,17 +124,8 @@ class Engine:
 
     async def open(self) -> None:
         """Open the journal, and go on with the runs that nobody executes."""
-        if self._opened is not None:
-            raise RuntimeError("the engine is open already")
-        journal = Journal(
-            self._path,
-            self._secrets,
-            is_pipelined=self._durability == "pipelined",
-            listener=self,
-        )
-        self._opened = journal
+        journal = self._open_journal(only_looks=False)
         loop = asyncio.get_running_loop()
-        loop.add_reader(journal.fileno(), journal._drain)
         try:
             await journal.enlist(self._lease)
         except BaseException:
@@ -143,6 +135,30 @@ class Engine:
             loop.create_task(self._renew(), name="treadle: lease"),
             loop.create_task(self._work(), name="treadle: claims"),
         ]
+
+    def _open_journal(self, *, only_looks: bool) -> Journal:
+        if self._opened is not None:
+            raise RuntimeError("the engine is open already")
+        journal = Journal(
+            self._path,
+            self._secrets,
+            is_pipelined=self._durability == "pipelined",
+            only_looks=only_looks,
+            listener=self,
+        )
+        self._opened = journal
+        asyncio.get_running_loop().add_reader(journal.fileno(), journal._drain)
+        return journal
+
+    @asynccontextmanager
+    async def _looking(self) -> AsyncIterator["Engine"]:
+        """Open the journal to look into it: no run goes on, and no file is made or changed."""
+        journal = self._open_journal(only_looks=True)
+        try:
+            yield self
+        finally:
+            await _stopped(*self._followers)
+            await self._shut(journal)
 
     async def close(self, grace: float = 10.0) -> None:
         """Stop executing runs, and hand them back: another process goes on with them.
@@ -436,30 +452,51 @@ class Engine:
         _, outcome = await journal.get(run_id)
         return image, None if outcome is None else journal.peek(run_id, outcome)
 
-    async def _peek_stream(
-        self, run_id: str, after: int
-    ) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+    async def _story(self, run_id: str) -> dict[str, Any]:
+        """Return all that the journal knows of a run, as names, tags and sizes."""
+        journal = self._journal_with(run_id)
+        loaded = await journal.load(run_id)
+        row, outcome = await journal.get(run_id)
+        failed = outcome is not None and row["status"] == "failed"
+        return {
+            **row,
+            "folded": loaded.folded,
+            "history": loaded.timeline(journal),
+            "now": loaded.inspect(journal),
+            "outcome": None if outcome is None else journal.peek(run_id, outcome),
+            "failure": journal.failure(run_id, outcome or b"") if failed else None,
+        }
+
+    async def _peek_stream(self, run_id: str, after: int) -> AsyncIterator[dict[str, Any]]:
+        """Yield what a run publishes, as names, tags and sizes; `missed` says what is not kept."""
         journal = self._journal()
         await self._info(run_id)
         while True:
             seen = self._pulse.count
             entries, missed, _, ended = await journal.read_stream(run_id, after, _AT_ONCE)
             after += missed
+            if missed:
+                yield {"missed": missed}
             for number, body in entries:
                 after = number
-                yield number, journal.peek(run_id, body)
+                yield {"number": number, **journal.peek(run_id, body)}
             if not entries and not missed:
                 if ended:
                     return
                 await self._pulse.after(seen, _LOOK_AGAIN)
 
-    async def _problems(self, reader: "Engine", info: RunInfo) -> list[str]:
+    async def _problems(self, info: RunInfo) -> list[str]:
+        """List why this code could not go on with a run."""
         workflow = self._workflows.get(info.workflow)
         if workflow is None:
             return [f"the engine has no workflow {info.workflow!r}"]
-        journal = reader._journal()
-        loaded = await journal.load(info.id)
-        return list(loaded.problems(journal, workflow._plan, self._classes[info.workflow]))
+        journal = self._journal()
+        try:
+            loaded = await journal.load(info.id)
+            problems = loaded.problems(journal, workflow._plan, self._classes[info.workflow])
+        except TreadleError as error:
+            return [str(error)]
+        return list(problems)
 
     # What runs and the journal tell.
 

@@ -121,6 +121,11 @@ def shown(value: dict[str, Any]) -> str:
     return f"{value['tag']}{type_name}, {value['size']} B"
 
 
+def brief(seconds: float) -> str:
+    """Show a time in a table, where it may be broken in two."""
+    return moment(seconds).replace("T", " ").replace("+00:00", "Z")
+
+
 def moment(seconds: float) -> str:
     """Show a time."""
     try:

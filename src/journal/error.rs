@@ -70,6 +70,18 @@ pub enum JournalError {
         /// What the system said.
         cause: String,
     },
+    /// The file cannot be read.
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: String,
+    },
+    /// The file is no journal yet, or one of an older treadle: an engine makes it one when it is opened.
+    NotSetUp {
+        /// The file.
+        path: PathBuf,
+    },
     /// The path names a directory.
     IsDirectory {
         /// The directory.
@@ -185,6 +197,12 @@ impl JournalError {
                 f,
                 "{}: cannot be written ({cause}): the file and its directory must be writable, since SQLite keeps \
                  files beside the database",
+                path.display()
+            ),
+            E::Unreadable { path, cause } => write!(f, "{}: cannot be read: {cause}", path.display()),
+            E::NotSetUp { path } => write!(
+                f,
+                "{} is no journal of this version of treadle yet: opening an engine on it makes it one",
                 path.display()
             ),
             E::IsDirectory { path } => {

@@ -1,6 +1,7 @@
 //! A journal in a file, by SQLite: one machine, any number of processes.
 //!
 //! - `open`: the file, its settings, and who else may have written it.
+//! - `look`: a file that is only looked into.
 //! - `schema`: the tables; what a newer version changes.
 //! - `batch`: one transaction for all that waits.
 //! - `runs`, `commits`, `owners`, `inbox`, `read`: what each request does in it.
@@ -19,6 +20,7 @@ mod batch;
 mod commits;
 mod failure;
 mod inbox;
+mod look;
 mod open;
 mod owners;
 #[cfg(test)]
@@ -69,6 +71,13 @@ impl Default for Options {
 pub fn open(path: &Path, options: &Options, on_batch: OnBatch) -> Result<Box<dyn Journal>, JournalError> {
     let sqlite = Sqlite::open(path, options)?;
     let worker = Worker::start(sqlite, on_batch);
+    Ok(Box::new(worker.map_err(|error| JournalError::Io { path: path.into(), cause: error.to_string() })?))
+}
+
+/// Opens the journal in a file to look into it: nothing is made or changed, neither the file nor any beside it, and
+/// what would write is refused.
+pub fn look(path: &Path, options: &Options, on_batch: OnBatch) -> Result<Box<dyn Journal>, JournalError> {
+    let worker = Worker::start(look::Look::open(path, options)?, on_batch);
     Ok(Box::new(worker.map_err(|error| JournalError::Io { path: path.into(), cause: error.to_string() })?))
 }
 

@@ -209,14 +209,15 @@ impl Drop for Journal {
 
 #[pymethods]
 impl Journal {
-    /// Opens a journal: `path` is that of a file, nothing means memory.
+    /// Opens a journal: `path` is that of a file, nothing means memory. With `only_looks` nothing is made or changed.
     #[new]
-    #[pyo3(signature = (path, secrets, *, is_pipelined, listener))]
+    #[pyo3(signature = (path, secrets, *, is_pipelined, only_looks, listener))]
     fn new(
         py: Python<'_>,
         path: Option<String>,
         secrets: Vec<Vec<u8>>,
         is_pipelined: bool,
+        only_looks: bool,
         listener: Py<PyAny>,
     ) -> PyResult<Self> {
         let event_loop = wake::running_loop(py)?;
@@ -229,6 +230,7 @@ impl Journal {
         let (backend, secrets) = py.detach(|| match &path {
             None => journal::memory::open(&journal::memory::MemoryStore::default(), on_batch)
                 .map(|backend| (backend, secrets)),
+            Some(path) if only_looks => look_into_file(Path::new(path), secrets, on_batch),
             Some(path) => open_file(Path::new(path), secrets, on_batch),
         })?;
         let mut owner = [0; 16];
@@ -405,6 +407,14 @@ fn open_file(path: &Path, mut secrets: Vec<Vec<u8>>, on_batch: journal::OnBatch)
     let backend = journal::sqlite::open(path, &options, on_batch)?;
     if secrets.is_empty() {
         secrets.push(journal::sqlite::secret::secret(path)?.to_vec());
+    }
+    Ok((backend, secrets))
+}
+
+fn look_into_file(path: &Path, mut secrets: Vec<Vec<u8>>, on_batch: journal::OnBatch) -> Result<Opened, JournalError> {
+    let backend = journal::sqlite::look(path, &journal::sqlite::Options::default(), on_batch)?;
+    if secrets.is_empty() {
+        secrets.extend(journal::sqlite::secret::secret_if_made(path)?.map(Vec::from));
     }
     Ok((backend, secrets))
 }

@@ -12,7 +12,7 @@ use super::run::Run;
 use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};
 use crate::journal::{Phase, record};
-use crate::{Body, EncodedEvent, EncodedRecord, Record, Secrets};
+use crate::{Body, EncodedEvent, EncodedRecord, Record, Secrets, Tag};
 
 const RESULT: &str = "result";
 const CANCELLED: &str = "cancelled";
@@ -75,6 +75,28 @@ fn store_failure(run: &Bound<'_, Run>, exception: &Bound<'_, PyAny>, secrets: &S
     }
     let class = class_name(&exception.get_type());
     seal(run, EncodedEvent { class, body: Body::Fields(stored) }, secrets)
+}
+
+/// What is known of a failure without unpickling it.
+pub fn failure_texts<'py>(
+    run: crate::RunId,
+    bytes: &Bound<'py, PyBytes>,
+    secrets: &Secrets,
+) -> PyResult<Bound<'py, PyDict>> {
+    let py = bytes.py();
+    let decoded: EncodedRecord = record::decode(run, 0, lend(bytes), secrets)?;
+    let Record::Published { event } = decoded else { return Err(error::unreadable_text()) };
+    let texts = PyDict::new(py);
+    texts.set_item("class", &*event.class)?;
+    let none = PyDict::new(py);
+    let to = ToObjects::new(&none);
+    let Body::Fields(stored) = event.body else { return Ok(texts) };
+    for (name, value) in stored {
+        if matches!(&*name, "text" | "notes") && value.tag == Tag::Json {
+            texts.set_item(&*name, convert::decode(py, &name, &to.stored_value(value)?)?)?;
+        }
+    }
+    Ok(texts)
 }
 
 /// How a run ended: "completed" with its result, "failed" with the exception, or "cancelled" with nothing.

@@ -70,6 +70,12 @@ impl LoadedRun {
         self.0.run.owner.map(|owner| owner.to_string())
     }
 
+    /// How many of its records were folded into its checkpoint.
+    #[getter]
+    fn folded(&self) -> u64 {
+        self.0.checkpoint.as_ref().map_or(0, |(folded, _)| *folded)
+    }
+
     /// Everything because of which a workflow could not go on with the run.
     fn problems(&self, journal: &Journal, plan: &Plan, classes: &Bound<'_, PyDict>) -> PyResult<Vec<String>> {
         let loaded = &self.0;
@@ -206,7 +212,11 @@ impl LoadedRun {
         let lines = PyList::empty(py);
         for (delivery, pending) in &image.pending {
             let queued = Record::Queued { seq: *delivery, step: pending.step, event: pending.event.clone() };
-            lines.append(line(py, folded, &queued, steps)?)?;
+            let Some(line) = line(py, folded, &queued, steps)? else { continue };
+            line.set_item("attempt", pending.attempt)?;
+            line.set_item("since", pending.since.map(|since| since as f64 / 1e6))?;
+            line.set_item("failures", pending.replay.failures.iter().map(|it| &*it.text).collect::<Vec<_>>())?;
+            lines.append(line)?;
         }
         for (seq, bytes) in (folded + 1..).zip(&loaded.records) {
             let decoded = record::decode(loaded.run.id, seq, bytes.clone().into(), &journal.secrets)?;
@@ -432,6 +442,11 @@ impl Journal {
         classes: &Bound<'py, PyDict>,
     ) -> PyResult<Bound<'py, PyAny>> {
         super::outcome::decode(status, super::journal::id(run)?, bytes, &self.secrets, classes)
+    }
+
+    /// What is known of a failure without unpickling it: the name of its class, its text and its notes.
+    fn failure<'py>(&self, run: &str, bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyDict>> {
+        super::outcome::failure_texts(super::journal::id(run)?, bytes, &self.secrets)
     }
 
     /// An event of a stream, or a run's end, as plain objects: names, tags and sizes, no contents.

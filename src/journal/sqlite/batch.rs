@@ -113,7 +113,7 @@ impl Sqlite {
     }
 }
 
-fn is_write(request: &Request) -> bool {
+pub(super) fn is_write(request: &Request) -> bool {
     !matches!(
         request,
         Request::NextDue { .. }
@@ -126,7 +126,7 @@ fn is_write(request: &Request) -> bool {
     )
 }
 
-fn carry_out(db: &Connection, request: &Request) -> Answer {
+pub(super) fn carry_out(db: &Connection, request: &Request) -> Answer {
     match request {
         Request::Enlist { owner, lease_until } => owners::enlist(db, *owner, *lease_until),
         Request::Renew { owner, lease_until } => owners::renew(db, *owner, *lease_until),

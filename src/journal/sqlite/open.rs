@@ -38,7 +38,7 @@ impl Sqlite {
     }
 }
 
-fn check_version() -> Result<(), JournalError> {
+pub(super) fn check_version() -> Result<(), JournalError> {
     match rusqlite::version_number() >= OLDEST_SQLITE.0 {
         true => Ok(()),
         false => Err(JournalError::OldSqlite { found: rusqlite::version().into(), needed: OLDEST_SQLITE.1 }),
@@ -49,7 +49,7 @@ fn check_version() -> Result<(), JournalError> {
 const SHORTEST: u64 = 512;
 
 // SQLite says "unable to open database file" to all of these.
-fn check_place(path: &Path) -> Result<(), JournalError> {
+pub(super) fn check_place(path: &Path) -> Result<(), JournalError> {
     if path.is_dir() {
         return Err(JournalError::IsDirectory { path: path.into() });
     }

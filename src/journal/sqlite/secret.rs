@@ -25,6 +25,16 @@ pub fn secret(database: &Path) -> Result<Secret, JournalError> {
     }
 }
 
+/// The secret of this database, if there is one.
+pub fn secret_if_made(database: &Path) -> Result<Option<Secret>, JournalError> {
+    let path = path(database);
+    match read(&path) {
+        Ok(found) => found.map(Some),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(JournalError::Unreadable { path, cause: error.to_string() }),
+    }
+}
+
 // The file appears under its name whole or not at all: it is written under another name, and linked. A link is
 // never made over a file that is there, so whoever is second takes the first one's secret.
 fn make(path: &Path) -> io::Result<()> {

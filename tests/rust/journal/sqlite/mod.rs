@@ -5,6 +5,7 @@ mod disk;
 mod faults;
 mod growth;
 mod kill;
+mod looking;
 mod opening;
 mod secret;
 mod vfs;

@@ -196,6 +196,8 @@ fn for_somebody_without_rights(directory: &Path) {
         assert!(matches!(error, JournalError::ReadOnly { .. }), "{error:?}");
         assert!(error.to_string().contains("writable"), "{error}");
     }
+    let look = sqlite::look(&directory.join("runs.db"), &Options::default(), Box::new(|_| {}));
+    look.expect("looking takes no rights to write").close();
     let secret = sqlite::secret::secret(&directory.join("new.db")).unwrap_err();
     assert!(matches!(secret, JournalError::ReadOnly { .. }), "{secret:?}");
 }
