@@ -529,7 +529,10 @@ impl Lane {
                 return Ok(None);
             }
         }
-        let emitted = Self::emit_all(run, started, &value);
+        if let Err(error) = Self::emit_returned(run, started, value) {
+            Run::fail(run, error)?;
+        }
+        // Unless it is done with what it returned.
         let finished = {
             let mut state = run.get().state.lock();
             if state.durable.is_some() {
@@ -538,9 +541,6 @@ impl Lane {
             state.core.finish_step(started.slot)
         };
         drop(finished);
-        if let Err(error) = emitted {
-            Run::fail(run, error)?;
-        }
         Run::touch(run, Touch::Finished)?;
         if run.get().state.lock().core.phase() == Phase::Ending {
             Run::try_finish(run)?;
@@ -548,19 +548,16 @@ impl Lane {
         Ok(None)
     }
 
-    fn emit_all(run: &Bound<'_, Run>, started: Started, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let plan = run.get().plan.get();
-        let from = || format!("step {:?} returned", plan.step_name(started.step));
-        let emit = |event: &Bound<'_, PyAny>| {
-            if run.get().state.lock().core.phase() == Phase::Running { Run::emit(run, event, &from) } else { Ok(()) }
-        };
-        if value.is_none() {
+    fn emit_returned(run: &Bound<'_, Run>, started: Started, value: Bound<'_, PyAny>) -> PyResult<()> {
+        if value.is_none() || run.get().state.lock().core.phase() != Phase::Running {
             return Ok(());
         }
-        match value.cast_exact::<PyList>() {
-            Ok(events) => events.iter().try_for_each(|event| if event.is_none() { Ok(()) } else { emit(&event) }),
-            Err(_) => emit(value),
-        }
+        let events = match value.cast_into_exact::<PyList>() {
+            Ok(list) => list.iter().filter(|event| !event.is_none()).collect(),
+            Err(error) => vec![error.into_inner()],
+        };
+        let from = || format!("step {:?} returned", run.get().plan.get().step_name(started.step));
+        Run::emit_all(run, started.slot, events, &from)
     }
 
     /// A step raised.

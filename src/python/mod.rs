@@ -29,6 +29,7 @@ mod snapshot;
 mod state;
 mod stored;
 mod touch;
+mod transit;
 mod wait;
 mod wake;
 
