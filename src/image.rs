@@ -3,7 +3,7 @@
 //! An image has no clock, no waker and no route: only what must be known to go on. It is generic over what an
 //! event, a value and a class are, so that the same fold serves the objects of a live host and stored bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -71,8 +71,8 @@ pub struct Image<E, V, C> {
     pub groups: BTreeMap<u64, Grouped<E, C>>,
     /// Events from outside that nobody has asked for yet, by number.
     pub kept: BTreeMap<u64, E>,
-    /// Events that came while the run was paused, oldest first.
-    pub held: Vec<Held<E>>,
+    /// Events that are held, oldest first.
+    pub held: VecDeque<Held<E>>,
 }
 
 /// A delivery that is not done.
@@ -114,7 +114,7 @@ pub struct Grouped<E, C> {
     pub collected: Collected<C, E>,
 }
 
-/// An event that came while the run was paused.
+/// An event that came while the run was paused, or before somebody was there again who had waited for its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held<E> {
     /// Whether it came from outside of the run.
@@ -224,7 +224,7 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
             waits: BTreeMap::new(),
             groups: BTreeMap::new(),
             kept: BTreeMap::new(),
-            held: Vec::new(),
+            held: VecDeque::new(),
         }
     }
 
@@ -290,8 +290,12 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
             Record::KeptTaken { number } => {
                 self.kept.remove(&number).ok_or(UNKNOWN_KEPT)?;
             }
-            Record::Held { is_from_outside, event } => self.held.push(Held { is_from_outside, event }),
-            Record::Released => self.held.clear(),
+            Record::Held { is_from_outside, event } => self.held.push_back(Held { is_from_outside, event }),
+            Record::HeldAgain { event } => self.held.push_front(Held { is_from_outside: true, event }),
+            Record::Released { place } => {
+                let place = usize::try_from(place).unwrap_or(usize::MAX);
+                self.held.remove(place).ok_or(Error::InvalidRecord("no such event is held"))?;
+            }
             Record::Published { event: _ } => self.published = self.published.saturating_add(1),
             Record::Paused => self.turn(Status::Running, Status::Paused)?,
             Record::Resumed => self.turn(Status::Paused, Status::Running)?,

@@ -150,15 +150,23 @@ pub enum Record<E, V, C> {
         /// Its number.
         number: u64,
     },
-    /// An event came while the run was paused.
+    /// An event is held, behind the others that are.
     Held {
         /// Whether it came from outside of the run.
         is_from_outside: bool,
         /// The event.
         event: E,
     },
-    /// The events that came while the run was paused are routed now.
-    Released,
+    /// An event is held ahead of the others: somebody who went away has given it back.
+    HeldAgain {
+        /// The event.
+        event: E,
+    },
+    /// An event is held no longer. The next records say where it went.
+    Released {
+        /// Its place among the held ones.
+        place: u64,
+    },
     /// An event was published.
     Published {
         /// The event.
@@ -181,6 +189,7 @@ impl<E, V, C> Record<E, V, C> {
             | Self::Collected { event, .. }
             | Self::Kept { event, .. }
             | Self::Held { event, .. }
+            | Self::HeldAgain { event }
             | Self::Published { event } => Some(event),
             _ => None,
         }

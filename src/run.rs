@@ -21,7 +21,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::event::{Delivery, Routes, StepId};
-use crate::image::{Held, Waiting};
+use crate::image::Waiting;
 use crate::queue::Queue;
 use crate::rare::Rare;
 use crate::record::Record;
@@ -197,7 +197,8 @@ pub struct Run<H: Host> {
     kept: VecDeque<(u64, H::Event)>,
     kept_ever: u64,
     kept_again: u64,
-    held: Rare<VecDeque<Held<H::Event>>>,
+    held: Rare<pause::HeldEvents<H::Event>>,
+    is_release_due: bool,
     timers: Timers<Deadline>,
     created: Time,
     deadline: Option<Time>,
@@ -244,6 +245,7 @@ impl<H: Host> Run<H> {
             kept_ever: wait::KEPT_FROM,
             kept_again: 0,
             held: Rare::default(),
+            is_release_due: false,
             timers,
             created: now,
             deadline,
@@ -490,7 +492,7 @@ impl<H: Host> Run<H> {
     /// Every event that the run holds but does not publish, for a host that has to visit them.
     pub fn events(&self) -> impl Iterator<Item = &H::Event> {
         let collected = self.groups.iter().flat_map(|group| group.collected.pending());
-        let held = self.held.get().into_iter().flatten().map(|held| &held.event);
+        let held = self.held.get().into_iter().flat_map(pause::HeldEvents::iter).map(|held| &held.event);
         let kept = self.kept.iter().map(|(_, event)| event);
         let recorded = self.log.iter().flatten().filter_map(Record::event);
         self.deliveries().flat_map(events_of).chain(collected).chain(kept).chain(held).chain(recorded)
@@ -639,13 +641,14 @@ impl<H: Host> Run<H> {
             && self.queue.ready() == 0
             && self.in_flight == 0
             && self.waits.is_empty()
+            && !self.has_held()
             && self.retries.get().is_none_or(HashMap::is_empty)
             && !self.plan.steps.iter().any(|step| step.external)
     }
 
     /// Whether nothing can happen before an event comes from outside or a deadline passes.
     pub fn is_idle(&self) -> bool {
-        self.queue.ready() == 0 && self.is_quiet()
+        self.queue.ready() == 0 && self.is_quiet() && (self.is_paused || !self.has_held())
     }
 
     /// The next deadline. A run that is paused has none.

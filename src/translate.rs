@@ -63,7 +63,7 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
             image.kept.insert(number, to.event(event)?);
         }
         for held in self.held {
-            image.held.push(Held { is_from_outside: held.is_from_outside, event: to.event(held.event)? });
+            image.held.push_back(Held { is_from_outside: held.is_from_outside, event: to.event(held.event)? });
         }
         Ok(image)
     }
@@ -169,7 +169,8 @@ impl<E, V, C> Record<E, V, C> {
             Self::Kept { number, event } => Record::Kept { number, event: to.event(event)? },
             Self::KeptTaken { number } => Record::KeptTaken { number },
             Self::Held { is_from_outside, event } => Record::Held { is_from_outside, event: to.event(event)? },
-            Self::Released => Record::Released,
+            Self::HeldAgain { event } => Record::HeldAgain { event: to.event(event)? },
+            Self::Released { place } => Record::Released { place },
             Self::Published { event } => Record::Published { event: to.event(event)? },
             Self::Paused => Record::Paused,
             Self::Resumed => Record::Resumed,

@@ -138,6 +138,7 @@ mod kind {
     pub const PAUSED: u64 = 22;
     pub const RESUMED: u64 = 23;
     pub const ENDED: u64 = 24;
+    pub const HELD_AGAIN: u64 = 25;
 }
 
 fn key_place(seq: u64, key: &str) -> Place<'_> {
@@ -210,7 +211,11 @@ fn write<'a>(to: &mut Writer<'a>, number: u64, record: &'a EncodedRecord) -> Res
             to.bool(*is_from_outside);
             to.event(event, at("held"))
         }
-        Record::Released => to.record(kind::RELEASED, &[], 0),
+        Record::HeldAgain { event } => {
+            to.record(kind::HELD_AGAIN, &[], 1)?;
+            to.event(event, at("held"))
+        }
+        Record::Released { place } => to.record(kind::RELEASED, &[*place], 0),
         Record::Published { event } => {
             to.record(kind::PUBLISHED, &[], 1)?;
             to.event(event, at("published"))
@@ -280,7 +285,8 @@ fn read(from: &mut Reader<'_>, number: u64) -> Result<EncodedRecord, FormatError
         kind::KEPT => Record::Kept { number: from.uint()?, event: from.event(at("kept"))? },
         kind::KEPT_TAKEN => Record::KeptTaken { number: from.uint()? },
         kind::HELD => Record::Held { is_from_outside: from.bool()?, event: from.event(at("held"))? },
-        kind::RELEASED => Record::Released,
+        kind::HELD_AGAIN => Record::HeldAgain { event: from.event(at("held"))? },
+        kind::RELEASED => Record::Released { place: from.uint()? },
         kind::PUBLISHED => Record::Published { event: from.event(at("published"))? },
         kind::PAUSED => Record::Paused,
         kind::RESUMED => Record::Resumed,
@@ -292,8 +298,9 @@ fn read(from: &mut Reader<'_>, number: u64) -> Result<EncodedRecord, FormatError
 /// Of how many parts a kind of record consists, without a time that need not be there.
 fn parts(kind: u64) -> Option<usize> {
     Some(match kind {
-        kind::RELEASED | kind::PAUSED | kind::RESUMED | kind::ENDED => 0,
+        kind::PAUSED | kind::RESUMED | kind::ENDED => 0,
         kind::DELETE | kind::DUE | kind::WAIT_OVER | kind::KEPT_TAKEN | kind::PUBLISHED => 1,
+        kind::HELD_AGAIN | kind::RELEASED => 1,
         kind::SET | kind::STARTED | kind::FINISHED | kind::SENT | kind::RECEIVED | kind::RECEIVED_KEPT => 2,
         kind::RETURNED | kind::KEPT | kind::HELD => 2,
         kind::QUEUED => 3,

@@ -15,6 +15,7 @@ use super::event;
 use super::run::Run;
 use super::state::State;
 use super::touch::Touch;
+use super::transit::Origin;
 use crate::{Error, Phase, Slot, Started, StepId};
 
 /// The state and the events of a run, as one step sees them. Every call is synchronous.
@@ -281,11 +282,8 @@ impl Context {
         {
             return Ok(());
         }
-        Run::emit(run, event, &|| format!("step {:?} sent", self.step_name()))?;
-        // Only now: what could not be sent, another attempt has to try again.
-        if let Some(digest) = digest {
-            run.get().state.lock().core.note_sent(self.slot, digest);
-        }
+        // In one step with that: what could not be sent, another attempt has to try again.
+        Run::emit(run, event, Origin::Sent(self.slot, digest), &|| format!("step {:?} sent", self.step_name()))?;
         Run::wake_lanes(run)?;
         Run::touch(run, Touch::Sent)
     }

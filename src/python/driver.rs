@@ -529,11 +529,11 @@ impl Lane {
                 return Ok(None);
             }
         }
-        let emitted = Self::emit_all(run, started, &value);
         // First: a step because of which the run failed is not done, and runs again if the run is retried.
-        if let Err(error) = emitted {
+        if let Err(error) = Self::emit_returned(run, started, value) {
             Run::fail(run, error)?;
         }
+        // Unless it is done with what it returned.
         let finished = {
             let mut state = run.get().state.lock();
             if state.durable.is_some() {
@@ -549,42 +549,16 @@ impl Lane {
         Ok(None)
     }
 
-    fn emit_all(run: &Bound<'_, Run>, started: Started, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let plan = run.get().plan.get();
-        let from = || format!("step {:?} returned", plan.step_name(started.step));
-        let emit = |event: &Bound<'_, PyAny>| {
-            if run.get().state.lock().core.phase() == Phase::Running { Run::emit(run, event, &from) } else { Ok(()) }
-        };
-        if value.is_none() {
+    fn emit_returned(run: &Bound<'_, Run>, started: Started, value: Bound<'_, PyAny>) -> PyResult<()> {
+        if value.is_none() || run.get().state.lock().core.phase() != Phase::Running {
             return Ok(());
         }
-        match value.cast_exact::<PyList>() {
-            Ok(events) => {
-                if let Some(event) = Self::first_unrouted(run, events) {
-                    return Err(error::unrouted(plan, &event, &from()));
-                }
-                events.iter().try_for_each(|event| if event.is_none() { Ok(()) } else { emit(&event) })
-            }
-            Err(_) => emit(value),
-        }
-    }
-
-    /// The first of several events that goes nowhere, if that is certain: then none of them is delivered, since the
-    /// step returns them all once more if the run is retried.
-    fn first_unrouted<'py>(run: &Bound<'py, Run>, events: &Bound<'py, PyList>) -> Option<Bound<'py, PyAny>> {
-        let is_certain = {
-            let state = run.get().state.lock();
-            state.core.waiters().len() == 0 && !state.core.is_settling() && !state.core.is_paused()
+        let events = match value.cast_into_exact::<PyList>() {
+            Ok(list) => list.iter().filter(|event| !event.is_none()).collect(),
+            Err(error) => vec![error.into_inner()],
         };
-        if !is_certain {
-            return None;
-        }
-        let routed = events.iter().filter(|event| !event.is_none()).map(|event| {
-            let route = run.get().plan.get().route(&event);
-            (event, route)
-        });
-        let mut before_stop = routed.take_while(|(_, route)| *route != Route::Stop);
-        before_stop.find(|(_, route)| *route == Route::Nowhere).map(|(event, _)| event)
+        let from = || format!("step {:?} returned", run.get().plan.get().step_name(started.step));
+        Run::emit_all(run, started.slot, events, &from)
     }
 
     /// A step raised.

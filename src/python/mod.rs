@@ -32,6 +32,7 @@ mod snapshot;
 mod state;
 mod stored;
 mod touch;
+mod transit;
 mod wait;
 mod wake;
 

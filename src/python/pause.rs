@@ -12,6 +12,7 @@ use super::error;
 use super::gate::yielded;
 use super::run::Run;
 use super::touch::Touch;
+use super::transit::Origin;
 use super::wake::{self, Waker, is_closed};
 use crate::Phase;
 
@@ -133,27 +134,37 @@ impl Run {
     /// Goes on: events that came meanwhile are routed, deadlines that have passed are due.
     pub fn resume_now(run: &Bound<'_, Self>) -> PyResult<()> {
         let py = run.py();
-        let (held, pausers) = {
+        let pausers = {
             let mut state = run.get().state.lock();
             state.stops_steps = false;
-            (state.core.resume(), std::mem::take(&mut state.pausers))
+            state.core.resume();
+            std::mem::take(&mut state.pausers)
         };
-        for held in held {
-            if run.get().state.lock().core.phase() != Phase::Running {
-                break;
-            }
-            let event = held.event.bind(py);
-            let routed = if held.is_from_outside {
-                Self::take_in(run, event)
-            } else {
-                Self::emit(run, event, &|| "a step emitted".to_owned())
+        Self::release_held(run)?;
+        pausers.iter().try_for_each(|waker| waker.wake(py, py.None()))?;
+        Self::touch(run, Touch::Resumed)
+    }
+
+    /// Has the held events go their way, oldest first. What comes meanwhile is held behind them.
+    pub fn release_held(run: &Bound<'_, Self>) -> PyResult<()> {
+        let py = run.py();
+        let mut after = None;
+        loop {
+            let (number, event, is_from_outside) = {
+                let mut state = run.get().state.lock();
+                if !state.core.is_release_due() {
+                    return Ok(());
+                }
+                let Some((number, held)) = state.core.next_held(after) else { return Ok(()) };
+                (number, held.event.clone_ref(py), held.is_from_outside)
             };
-            if let Err(error) = routed {
+            after = Some(number);
+            let origin = Origin::Held(number, is_from_outside);
+            let from = || "a step emitted".to_owned();
+            if let Err(error) = Self::pass_on(run, vec![event.into_bound(py)], origin, &from) {
                 Self::fail(run, error)?;
             }
         }
-        pausers.iter().try_for_each(|waker| waker.wake(py, py.None()))?;
-        Self::touch(run, Touch::Resumed)
     }
 
     /// As [`Run::resume_now`], and has somebody take up what is ready and due.
@@ -169,42 +180,6 @@ impl Run {
         Self::arm_timer(run)?;
         Self::wake_lanes(run)?;
         Self::check_stalled(run)
-    }
-
-    /// Holds an event if the run is paused and somebody may take it later. Says whether it did.
-    pub fn hold(
-        run: &Bound<'_, Self>,
-        event: &Bound<'_, PyAny>,
-        has_takers: bool,
-        is_from_outside: bool,
-    ) -> PyResult<bool> {
-        {
-            let mut state = run.get().state.lock();
-            let core = &mut state.core;
-            let may_be_taken = has_takers || core.is_settling() || core.waiters().len() > 0;
-            if !core.is_paused() || !may_be_taken || core.phase() != Phase::Running {
-                return Ok(false);
-            }
-            let held = core.hold(event.clone().unbind(), is_from_outside);
-            drop(state);
-            drop(held);
-        }
-        Self::touch(run, Touch::Held)?;
-        Ok(true)
-    }
-
-    /// Holds an event that somebody got before the run was paused, and gives back. Says whether it did.
-    pub fn hold_again(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let held = {
-            let mut state = run.get().state.lock();
-            if !state.core.is_paused() {
-                return Ok(false);
-            }
-            state.core.hold_again(event.clone().unbind())
-        };
-        drop(held);
-        Self::touch(run, Touch::Held)?;
-        Ok(true)
     }
 
     /// Starts no more steps, on the run's own thread; those in flight may finish.

@@ -11,6 +11,7 @@ use super::run::Run;
 use super::snapshot::{fit, problems, restore};
 use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};
+use super::transit::Origin;
 use crate::Status as ImageStatus;
 use crate::journal::{Commit, Entry, Loaded, NewRun, Phase as JournalPhase, Request, Status, record};
 use crate::{EncodedImage, EncodedRecord, Error, Phase, Record, RunId, Secrets, Translate, snapshot};
@@ -317,12 +318,14 @@ fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDict>) 
         _ => Some(event_of(entry, &journal.get().secrets, classes)?),
     };
     // Only what was understood is consumed, by the commit that writes what became of it.
-    if let Some(durable) = &mut run.get().state.lock().durable {
+    if event.is_none()
+        && let Some(durable) = &mut run.get().state.lock().durable
+    {
         durable.consumed.push(entry.number);
     }
     failpoint!("run.entry_taken");
     match (event, entry.kind) {
-        (Some(event), _) => Run::take_in(run, event.bind(run.py()))?,
+        (Some(event), _) => Run::take_in(run, event.bind(run.py()), Origin::Inbox(entry.number))?,
         (None, CANCEL) => return Run::cancel_here(run),
         (None, PAUSE) => Run::pause_here(run)?,
         (None, _) => Run::go_on_here(run)?,

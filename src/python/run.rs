@@ -21,10 +21,11 @@ use super::error;
 use super::gate::Gate;
 use super::plan::{Plan, Route};
 use super::reader::StreamReader;
-use super::state::{EventWaiter, Outcome, Python3, State};
+use super::state::{Outcome, Python3, State};
 use super::touch::Touch;
+use super::transit::Origin;
 use super::wake::{self, Waker, call_soon_threadsafe, is_closed};
-use crate::{Deadline, EventKind, Phase, Run as CoreRun, RunId, Slot, Time, WaitOver};
+use crate::{Deadline, Phase, Run as CoreRun, RunId, Slot, Time, WaitOver};
 
 // Seconds. An event loop that is asked to wait for years may refuse; a timer that fires early is armed again.
 const LONGEST_DELAY: f64 = 86_400.0;
@@ -56,7 +57,8 @@ impl Run {
         let created = if plan.get().core.timeout.is_some() { clock::now_by(clock.as_ref()) } else { 0 };
         let core = CoreRun::new(new_run_id()?, plan.get().core.clone(), created);
         let run = Self::make(plan, &event_loop, core, clock)?;
-        run.get().deliver(kind, &event)?;
+        let delivered = run.get().state.lock().core.deliver(kind, event.unbind());
+        drop(delivered);
         Self::enter(&run, &event_loop)?;
         run.get().log(py, || "was started".to_owned())?;
         Ok(run.unbind())
@@ -223,128 +225,6 @@ impl Run {
 
     pub fn id_text(&self) -> String {
         self.id.to_string()
-    }
-
-    /// Takes an event from a step, by whatever way: a `StopEvent` ends the run, any other goes to whoever
-    /// waits for it, else to the steps that accept it.
-    pub fn emit(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>, from: &dyn Fn() -> String) -> PyResult<()> {
-        if run.get().state.lock().core.phase() == Phase::Ended {
-            return Err(error::run_ended(&run.get().id_text(), "send_event"));
-        }
-        let route = run.get().plan.get().route(event);
-        if route == Route::Stop {
-            return Self::stop(run, event);
-        }
-        if Self::hold(run, event, route != Route::Nowhere, false)? || Self::offer(run, event)? {
-            return Ok(());
-        }
-        match route {
-            Route::Steps(kind) => run.get().deliver(kind, event),
-            // It may be for somebody who waited when the run was put down, and will again.
-            _ if run.get().state.lock().core.is_settling() => run.get().keep(event),
-            _ => Err(error::unrouted(run.get().plan.get(), event, &from())),
-        }
-    }
-
-    /// Takes an event from outside.
-    pub fn take_in(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
-        let route = run.get().plan.get().route(event);
-        if route == Route::Stop {
-            return Self::stop(run, event);
-        }
-        if Self::hold(run, event, true, true)? || Self::offer(run, event)? {
-            return Ok(());
-        }
-        match route {
-            Route::Steps(kind) => run.get().deliver(kind, event),
-            _ => run.get().keep(event),
-        }?;
-        Self::touch(run, Touch::Kept)
-    }
-
-    fn deliver(&self, kind: EventKind, event: &Bound<'_, PyAny>) -> PyResult<()> {
-        let event = event.clone().unbind();
-        let delivered = self.state.lock().core.deliver(kind, event);
-        delivered.map_err(|_refused| error::run_ended(&self.id_text(), "send_event"))
-    }
-
-    fn keep(&self, event: &Bound<'_, PyAny>) -> PyResult<()> {
-        let event = event.clone().unbind();
-        let kept = self.state.lock().core.keep(event);
-        kept.map_err(|_refused| error::run_ended(&self.id_text(), "send_event"))
-    }
-
-    /// Gives an event to the first of those who wait for it, if anybody does.
-    pub fn offer(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let py = run.py();
-        let mut asked = None;
-        loop {
-            let (id, class, matcher) = {
-                let state = run.get().state.lock();
-                let Some((id, waiter, class)) = state.core.next_waiter(asked) else { return Ok(false) };
-                (id, class.0.clone_ref(py), waiter.matcher.as_ref().map(|matcher| matcher.clone_ref(py)))
-            };
-            asked = Some(id);
-            let matches = is_match(event, class.bind(py).as_any(), matcher.as_ref());
-            match matches {
-                Ok(false) => continue,
-                Ok(true) => {
-                    let received = run.get().state.lock().core.receive(id, event.as_unbound());
-                    let Some(over) = received else { continue };
-                    if Self::give(run, event, over.waiter)? {
-                        return Ok(true);
-                    }
-                }
-                // A matcher that raises is the fault of whoever waits, not of whoever sends.
-                Err(error) => {
-                    let over = run.get().state.lock().core.end_wait(id);
-                    if let Some(over) = over {
-                        over.waiter.waker.fail(py, error)?;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Gives an event to somebody who has waited for it. Says whether there was still anybody.
-    fn give(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>, waiter: EventWaiter) -> PyResult<bool> {
-        let py = run.py();
-        if waiter.waker.is_gone(py)? {
-            let taken = run.get().state.lock().core.take_back(waiter.slot, event.as_unbound());
-            drop(taken);
-            return Ok(false);
-        }
-        if waiter.waker.is_here() {
-            waiter.waker.wake(py, event.clone().unbind())?;
-            Self::wait_ended(run)?;
-        } else {
-            // By the time that its loop hears of it, the waiter may be gone: then somebody else gets it.
-            let give = run.getattr(intern!(py, "_give"))?;
-            let given = Given(Mutex::new(Some(waiter.slot)));
-            waiter.waker.call_soon(py, (give, &waiter.waker.future, event, Py::new(py, given)?))?;
-        }
-        Self::touch(run, Touch::Received)?;
-        Ok(true)
-    }
-
-    /// An event comes back from somebody who waited for it and went away: it goes to somebody else who
-    /// waits, else to the steps that accept it, else it is kept.
-    pub fn give_back(run: &Bound<'_, Self>, slot: Slot, event: &Bound<'_, PyAny>) -> PyResult<()> {
-        let taken = run.get().state.lock().core.take_back(slot, event.as_unbound());
-        drop(taken);
-        if run.get().state.lock().core.phase() != Phase::Running
-            || Self::hold_again(run, event)?
-            || Self::offer(run, event)?
-        {
-            return Ok(());
-        }
-        if let Route::Steps(kind) = run.get().plan.get().route(event) {
-            run.get().deliver(kind, event)?;
-            return Self::wake_lanes(run);
-        }
-        let kept = run.get().state.lock().core.keep_again(event.clone().unbind());
-        drop(kept);
-        Ok(())
     }
 
     /// The first `StopEvent` ends the run.
@@ -700,6 +580,12 @@ impl Run {
 #[pyclass(frozen, module = "treadle._treadle")]
 pub struct Given(Mutex<Option<Slot>>);
 
+impl Given {
+    pub fn new(slot: Slot) -> Self {
+        Self(Mutex::new(Some(slot)))
+    }
+}
+
 /// Whether an event is of a class and, if there is a matcher, matches.
 pub fn is_match(event: &Bound<'_, PyAny>, class: &Bound<'_, PyAny>, matcher: Option<&Py<PyAny>>) -> PyResult<bool> {
     if !event.is_instance(class)? {
@@ -802,7 +688,7 @@ impl Run {
         if slf.get().stands_for().is_some() {
             return Self::forward(slf, event);
         }
-        Self::take_in(slf, event)?;
+        Self::take_in(slf, event, Origin::Outside)?;
         Self::wake_lanes(slf)
     }
 

@@ -34,6 +34,11 @@ impl Waker {
         Ok(Self { event_loop: event_loop.clone().unbind(), thread: thread::current().id(), future })
     }
 
+    /// One more reference to the same future.
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { event_loop: self.event_loop.clone_ref(py), thread: self.thread, future: self.future.clone_ref(py) }
+    }
+
     /// Whether the future lives on the event loop of this thread.
     pub fn is_here(&self) -> bool {
         thread::current().id() == self.thread

@@ -33,7 +33,7 @@ impl<H: Host> Run<H> {
         self.is_paused = false;
         self.timers.clear();
         let none: [Option<NonZeroU32>; 0] = [];
-        let held = self.held.take().into_iter().map(|held| held.event);
+        let held = self.held.take().into_events();
         let kept = std::mem::take(&mut self.kept).into_iter().map(|(_, event)| event);
         let (waiters, mut classes) = self.waits.take();
         classes.extend(std::mem::take(&mut self.settling).into_iter().filter_map(|(_, waiting)| waiting.class));

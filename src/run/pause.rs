@@ -1,5 +1,7 @@
 //! Holding a run: nothing starts, no deadline passes, and events that come are held until it is resumed.
 
+use std::collections::VecDeque;
+
 use super::{Host, Phase, Run};
 use crate::image::Held;
 use crate::record::Record;
@@ -38,18 +40,12 @@ impl<H: Host> Run<H> {
         Ok(false)
     }
 
-    /// Goes on. Gives the events that came meanwhile, oldest first, for the host to route them.
-    pub fn resume(&mut self) -> Vec<Held<H::Event>> {
-        if self.phase != Phase::Running {
-            return Vec::new();
-        }
-        if std::mem::take(&mut self.is_paused) {
+    /// Goes on. The events that came meanwhile are still held: the host has them go their way, one by one.
+    pub fn resume(&mut self) {
+        if self.phase == Phase::Running && std::mem::take(&mut self.is_paused) {
             self.record(|| Record::Resumed);
+            self.is_release_due = self.has_held();
         }
-        if self.held.get().is_some_and(|held| !held.is_empty()) {
-            self.record(|| Record::Released);
-        }
-        self.held.take().into()
     }
 
     /// Whether every step in flight waits for an event or sleeps: while the run is paused, nothing moves then.
@@ -57,7 +53,7 @@ impl<H: Host> Run<H> {
         self.in_flight == self.waiting
     }
 
-    /// Holds an event until the run is resumed.
+    /// Holds an event, behind the others.
     ///
     /// # Errors
     /// [`Error::RunEnded`] once the outcome is known.
@@ -70,19 +66,111 @@ impl<H: Host> Run<H> {
         Ok(())
     }
 
-    /// Holds an event ahead of the others: it came before the run was paused, but whoever got it went away.
+    /// Holds an event ahead of the others: it came before them, but whoever got it went away.
     ///
     /// # Errors
     /// As [`Run::hold`].
     pub fn hold_again(&mut self, event: H::Event) -> Result<(), Refused<H::Event>> {
-        let later = self.held.take();
-        if !later.is_empty() {
-            self.record(|| Record::Released);
+        if self.phase != Phase::Running {
+            return Err(Refused::new(Error::RunEnded, event));
         }
-        let mut held = self.hold(event, true);
-        for Held { is_from_outside, event } in later {
-            held = held.and(self.hold(event, is_from_outside));
-        }
-        held
+        self.record(|| Record::HeldAgain { event: H::copy_event(&event) });
+        self.held.make().push_front(Held { is_from_outside: true, event });
+        Ok(())
+    }
+
+    /// Whether any event is held.
+    #[inline]
+    pub fn has_held(&self) -> bool {
+        self.held.get().is_some_and(|held| !held.is_empty())
+    }
+
+    /// Whether the held events are to be looked at, since nothing may hold them any more. Until that is done, what
+    /// comes is held behind them, so that events keep their order.
+    #[inline]
+    pub fn is_release_due(&self) -> bool {
+        self.is_release_due && !self.is_paused && self.phase == Phase::Running
+    }
+
+    /// The next held event behind the one numbered `after`, with its number; the first for `None`. Once there is
+    /// none, what comes need not be held behind them any more.
+    pub fn next_held(&mut self, after: Option<u64>) -> Option<(u64, &Held<H::Event>)> {
+        let next = self.held.get().and_then(|held| held.next(after).map(|(number, _)| number));
+        self.is_release_due &= next.is_some();
+        self.held.get()?.next(after)
+    }
+
+    /// Whether the event of this number is still held.
+    pub fn is_holding(&self, number: u64) -> bool {
+        self.held.get().is_some_and(|held| held.place(number).is_some())
+    }
+
+    /// Holds an event no longer: in the same step the host says where it goes.
+    pub fn release(&mut self, number: u64) -> Option<Held<H::Event>> {
+        let held = self.held.get_mut()?;
+        let place = held.place(number)?;
+        let released = held.remove(place)?;
+        self.record(|| Record::Released { place: place as u64 });
+        Some(released)
+    }
+}
+
+/// The events that a run holds, in their order. Numbers are given to them for as long as the run is in memory.
+pub struct HeldEvents<E> {
+    events: VecDeque<(u64, Held<E>)>,
+    first: u64,
+    next: u64,
+}
+
+// There is room on both sides.
+const FIRST: u64 = 1 << 62;
+
+impl<E> Default for HeldEvents<E> {
+    fn default() -> Self {
+        Self { events: VecDeque::new(), first: FIRST, next: FIRST }
+    }
+}
+
+impl<E> FromIterator<Held<E>> for HeldEvents<E> {
+    fn from_iter<I: IntoIterator<Item = Held<E>>>(events: I) -> Self {
+        let events: VecDeque<_> = (FIRST..).zip(events).collect();
+        Self { first: FIRST, next: FIRST + events.len() as u64, events }
+    }
+}
+
+impl<E> HeldEvents<E> {
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &Held<E>> {
+        self.events.iter().map(|(_, held)| held)
+    }
+
+    pub(super) fn into_events(self) -> impl Iterator<Item = E> {
+        self.events.into_iter().map(|(_, held)| held.event)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    fn push_back(&mut self, held: Held<E>) {
+        self.events.push_back((self.next, held));
+        self.next += 1;
+    }
+
+    fn push_front(&mut self, held: Held<E>) {
+        self.first -= 1;
+        self.events.push_front((self.first, held));
+    }
+
+    fn next(&self, after: Option<u64>) -> Option<(u64, &Held<E>)> {
+        let at = after.map_or(0, |after| self.events.partition_point(|(number, _)| *number <= after));
+        self.events.get(at).map(|(number, held)| (*number, held))
+    }
+
+    fn place(&self, number: u64) -> Option<usize> {
+        self.events.binary_search_by_key(&number, |(number, _)| *number).ok()
+    }
+
+    fn remove(&mut self, place: usize) -> Option<Held<E>> {
+        self.events.remove(place).map(|(_, held)| held)
     }
 }

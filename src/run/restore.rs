@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 use super::collect::Group;
+use super::pause::HeldEvents;
 use super::wait::KEPT_FROM;
 use super::{Deadline, Host, HostDelivery, Phase, Plan, Run};
 use crate::event::Delivery;
@@ -58,7 +59,7 @@ impl<H: Host> Run<H> {
             image.groups.insert(group.number, Grouped { step: group.step, key: key.map(Into::into), collected });
         }
         image.kept = self.kept.iter().map(|(number, event)| (*number, H::copy_event(event))).collect();
-        let held = self.held.get().into_iter().flatten();
+        let held = self.held.get().into_iter().flat_map(HeldEvents::iter);
         image.held = held.map(|held| crate::image::Held { event: H::copy_event(&held.event), ..*held }).collect();
     }
 
@@ -82,7 +83,8 @@ impl<H: Host> Run<H> {
         run.kept_again = KEPT_FROM.saturating_sub(image.kept.keys().copied().min().unwrap_or(KEPT_FROM));
         run.kept = image.kept.into_iter().collect();
         if !image.held.is_empty() {
-            *run.held.make() = image.held.into();
+            *run.held.make() = image.held.into_iter().collect();
+            run.is_release_due = true;
         }
         for (number, Grouped { step, key, collected }) in image.groups {
             run.groups.add(key, Group { number, step, collected });

@@ -119,6 +119,11 @@ impl<H: Host> Run<H> {
         self.waits.open.range(at..).find_map(|wait| Some((wait.id, &wait.waiter, wait.class.as_ref()?)))
     }
 
+    /// Whether somebody still waits by this name.
+    pub fn is_waiting(&self, id: WaitId) -> bool {
+        self.waits.open.binary_search_by_key(&id, |wait| wait.id).is_ok()
+    }
+
     /// Ends a wait: its time is over, or it was given up.
     pub fn end_wait(&mut self, id: WaitId) -> Option<WaitOver<H>> {
         let (over, _) = self.close_wait(id)?;

@@ -43,10 +43,11 @@ pub(super) fn body(bytes: &Bytes, part: Range<usize>, trust: Trust<'_>) -> Resul
     image.waits = numbered(from, 4, waiting)?;
     image.groups = numbered(from, 5, group)?;
     image.kept = numbered(from, 2, |from, number| from.event(At::Kept { number }))?;
-    image.held = from.list(5, |from, index| {
+    let held = from.list(5, |from, index| {
         from.array_of(2)?;
         Ok(Held { is_from_outside: from.bool()?, event: from.event(At::Held { index })? })
     })?;
+    image.held = held.into();
     from.finish()?;
     Ok(image)
 }

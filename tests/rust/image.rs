@@ -97,6 +97,15 @@ fn eventful_run() -> TestRun {
     run
 }
 
+/// What is held is let go, oldest first.
+fn release_all(run: &mut TestRun) -> Vec<u64> {
+    let mut released = Vec::new();
+    while let Some((number, _)) = run.next_held(None) {
+        released.extend(run.release(number).map(|held| held.event));
+    }
+    released
+}
+
 fn folded(mut image: TestImage, run: &mut TestRun) -> TestImage {
     run.take_log().into_iter().for_each(|record| image.apply(record).unwrap());
     image
@@ -125,7 +134,8 @@ fn a_run_that_is_restored_is_the_run_that_was() {
     };
     run.take_log();
     assert_eq!(events(&restored), events(&run));
-    assert_eq!(restored.resume().len(), 1);
+    restored.resume();
+    assert_eq!(release_all(&mut restored), [10]);
     assert_eq!(restored.next_deadline(), Some(200));
     assert_eq!(restored.expire(5_000), Some(Deadline::Retry(1)));
     assert_eq!(restored.expire(5_000), Some(Deadline::Run), "the time of a run goes on while it is down");
@@ -360,11 +370,12 @@ fn any_record() -> impl Strategy<Value = TestRecord> {
         1 => (kept(), number()).prop_map(|(number, event)| Record::Kept { number, event }),
         1 => kept().prop_map(|number| Record::KeptTaken { number }),
         1 => (any::<bool>(), number()).prop_map(|(is_from_outside, event)| Record::Held { is_from_outside, event }),
-        1 => Just(Record::Released),
+        1 => number().prop_map(|event| Record::HeldAgain { event }),
+        1 => (0..4_u64).prop_map(|place| Record::Released { place }),
         1 => number().prop_map(|event| Record::Published { event }),
         1 => Just(Record::Paused),
         1 => Just(Record::Resumed),
-        1 => prop::bool::weighted(0.02).prop_map(|ends| if ends { Record::Ended } else { Record::Released }),
+        1 => prop::bool::weighted(0.02).prop_map(|ends| if ends { Record::Ended } else { Record::Due { seq: 0 } }),
     ]
 }
 
@@ -413,6 +424,7 @@ fn run_dry(run: &mut TestRun) {
         return;
     }
     run.resume();
+    release_all(run);
     run.keep(1).unwrap();
     run.keep_again(2).unwrap();
     while let Some(started) = run.start_next(|| 1) {

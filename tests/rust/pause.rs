@@ -43,7 +43,8 @@ fn a_run_that_is_paused_starts_nothing_until_it_is_resumed() {
     assert_eq!((run.is_paused(), run.pause(), run.is_paused()), (false, Ok(false), true));
     assert_eq!(run.pause(), Ok(true), "it was paused before");
     assert!(run.start_next(|| 0).is_none() && run.ready() == 0);
-    assert!(run.resume().is_empty() && !run.is_paused());
+    run.resume();
+    assert!(!run.is_paused() && !run.is_release_due());
     assert_eq!(run.ready(), 1);
     assert!(run.start_next(|| 0).is_some());
 }
@@ -85,16 +86,53 @@ fn a_delivery_that_is_to_be_tried_again_waits_for_the_pause_to_end() {
 }
 
 #[test]
-fn what_came_during_a_pause_is_given_oldest_first_and_once() {
+fn what_came_during_a_pause_is_released_one_by_one_oldest_first() {
     let mut run = run_with(None);
     run.pause().unwrap();
     run.hold(1, true).unwrap();
     run.hold(2, false).unwrap();
     assert_eq!(run.events().copied().collect::<Vec<_>>(), [1, 2]);
-    let held = [Held { is_from_outside: true, event: 1 }, Held { is_from_outside: false, event: 2 }];
-    assert_eq!(run.resume(), held);
+    assert!(!run.is_release_due(), "the run is paused");
+    run.resume();
+    assert!(run.is_release_due());
+    let (first, held) = run.next_held(None).unwrap();
+    assert_eq!(held, &Held { is_from_outside: true, event: 1 });
+    assert_eq!(run.release(first), Some(Held { is_from_outside: true, event: 1 }));
+    assert_eq!(run.release(first), None);
+    let (second, held) = run.next_held(Some(first)).unwrap();
+    assert_eq!(held, &Held { is_from_outside: false, event: 2 });
+    run.release(second).unwrap();
+    assert!(run.is_release_due(), "what comes now is held behind them");
+    assert_eq!(run.next_held(Some(second)), None);
+    assert!(!run.is_release_due() && !run.has_held());
+}
+
+#[test]
+fn an_event_that_is_given_back_is_held_ahead_of_those_that_came_later() {
+    let mut run = run_with(None);
+    run.start_log();
+    let mut fold = run.image();
     run.pause().unwrap();
-    assert!(run.resume().is_empty());
+    (1..=3).for_each(|event| run.hold(event, true).unwrap());
+    run.hold_again(0).unwrap();
+    let (first, _) = run.next_held(None).unwrap();
+    let (third, _) = run.next_held(Some(first + 1)).unwrap();
+    assert_eq!(run.release(third).map(|held| held.event), Some(2));
+    run.take_log().into_iter().for_each(|record| fold.apply(record).unwrap());
+    assert_eq!(fold.held.iter().map(|held| held.event).collect::<Vec<_>>(), [0, 1, 3]);
+    assert_eq!(fold, run.image());
+}
+
+#[test]
+fn a_run_that_holds_events_neither_stalls_nor_is_idle() {
+    let mut run = run_with(None);
+    run.pause().unwrap();
+    run.hold(1, true).unwrap();
+    run.resume();
+    assert!(!run.is_stalled() && !run.is_idle());
+    let (number, _) = run.next_held(None).unwrap();
+    run.release(number);
+    assert!(run.is_stalled() && run.is_idle());
 }
 
 #[test]
@@ -159,7 +197,8 @@ fn a_run_whose_outcome_is_known_is_neither_paused_nor_resumed() {
     let remains = run.begin_end().unwrap();
     assert_eq!((remains.kept, run.is_paused()), (vec![1], false));
     assert_eq!(run.pause(), Err(Error::RunEnded));
-    assert!(run.resume().is_empty());
+    run.resume();
+    assert!(!run.is_release_due());
     assert_eq!(run.hold(2, true).map_err(|refused| (refused.error, refused.value)), Err((Error::RunEnded, 2)));
     assert!(run.try_end() && run.phase() == Phase::Ended);
 }

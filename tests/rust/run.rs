@@ -380,10 +380,9 @@ impl Model {
                 Err(error) => assert!(error == Error::RunEnded && !self.is_running()),
             },
             Op::Resume => {
-                let held = keeping(|| self.run.resume());
-                let expected = if self.is_paused { std::mem::take(&mut self.held) } else { Vec::new() };
-                assert!(held.iter().map(|held| (held.event.0, held.is_from_outside)).eq(expected));
+                keeping(|| self.run.resume());
                 self.is_paused = false;
+                self.release();
             }
             Op::Hold(is_from_outside) => self.hold(is_from_outside),
             Op::Pass(time) => self.pass(time),
@@ -696,6 +695,15 @@ impl Model {
             assert_eq!(keeping(|| self.run.hold(event, is_from_outside)), Ok(()));
             self.held.push((name, is_from_outside));
         }
+    }
+
+    fn release(&mut self) {
+        for (name, is_from_outside) in std::mem::take(&mut self.held) {
+            let (number, _) = self.run.next_held(None).expect("it is held");
+            let held = keeping(|| self.run.release(number)).expect("it is held");
+            assert_eq!((held.event.0, held.is_from_outside), (name, is_from_outside));
+        }
+        assert!(self.run.next_held(None).is_none());
     }
 
     fn keep_again(&mut self, at: usize) {

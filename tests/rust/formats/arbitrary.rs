@@ -177,7 +177,7 @@ pub fn image(with_opaque: bool) -> impl Strategy<Value = EncodedImage> {
         (image.delivered, image.waited, image.grouped, image.published) = (number, number, number, number);
         image.state = state.into_iter().collect::<Store<_>>();
         (image.pending, image.waits, image.groups) = (pending, waits, groups);
-        (image.kept, image.held) = events;
+        (image.kept, image.held) = (events.0, events.1.into());
         image
     })
 }
@@ -227,7 +227,8 @@ pub fn record(with_opaque: bool) -> impl Strategy<Value = EncodedRecord> {
         (n(), event.clone()).prop_map(|(number, event)| Record::Kept { number, event }),
         n().prop_map(|number| Record::KeptTaken { number }),
         (any::<bool>(), event.clone()).prop_map(|(is_from_outside, event)| Record::Held { is_from_outside, event }),
-        Just(()).prop_map(|()| Record::Released),
+        event.clone().prop_map(|event| Record::HeldAgain { event }),
+        any::<u64>().prop_map(|place| Record::Released { place }),
         event.prop_map(|event| Record::Published { event }),
         Just(()).prop_map(|()| Record::Paused),
         Just(()).prop_map(|()| Record::Resumed),

@@ -69,7 +69,7 @@ fn image(with_opaque: bool) -> EncodedImage {
     collected.add("Model".into(), whole.clone()).unwrap();
     image.groups.insert(1, Grouped { step: StepId(1), key: Some("k".into()), collected });
     image.kept.insert(1 << 62, page.clone());
-    image.held = vec![Held { is_from_outside: true, event: page }, Held { is_from_outside: false, event: whole }];
+    image.held = [Held { is_from_outside: true, event: page }, Held { is_from_outside: false, event: whole }].into();
     image
 }
 
@@ -95,8 +95,9 @@ fn records(with_opaque: bool) -> Vec<EncodedRecord> {
         Record::Collected { seq: 1, group: 1, class: "Page".into(), event: page.clone() },
         Record::Kept { number: 1 << 62, event: whole.clone() },
         Record::KeptTaken { number: 1 << 62 },
-        Record::Held { is_from_outside: true, event: page },
-        Record::Released,
+        Record::Held { is_from_outside: true, event: page.clone() },
+        Record::HeldAgain { event: page },
+        Record::Released { place: 1 },
         Record::Published { event: whole },
         Record::Paused,
         Record::Resumed,

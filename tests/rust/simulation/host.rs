@@ -47,6 +47,30 @@ struct Body {
     has_joined: bool,
 }
 
+/// Where an event comes from.
+#[derive(Clone, Copy)]
+enum Origin {
+    Outside,
+    Sent(Slot),
+    Returned(Slot),
+    Held(u64, bool),
+    GivenBack(Slot),
+}
+
+/// An event that knows where it goes.
+struct OnItsWay {
+    event: Ev,
+    taker: Option<WaitId>,
+}
+
+/// What is written of a run, and what is known of it besides.
+struct Written {
+    image: HostImage<Guest>,
+    fold: HostImage<Guest>,
+    ledger: Ledger,
+    in_order: Vec<VecDeque<u64>>,
+}
+
 /// What a run has come to.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -66,8 +90,10 @@ pub struct Simulation {
     ledger: Ledger,
     /// The fold of all records, from the first one on.
     fold: HostImage<Guest>,
-    /// Events that somebody outside will send.
-    outside: Vec<Named>,
+    /// Where the run goes on after a crash: what was written last.
+    written: Option<Written>,
+    /// How many steps are open of which no commit has a part.
+    open: u32,
     sent: u64,
     /// For each step, the deliveries that wait to be started for the first time, in their order.
     in_order: Vec<VecDeque<u64>>,
@@ -98,7 +124,8 @@ impl Simulation {
             bodies: Vec::new(),
             ledger: Ledger::default(),
             fold,
-            outside: Vec::new(),
+            written: None,
+            open: 0,
             sent: 0,
             in_order,
             acknowledged: 0,
@@ -110,6 +137,7 @@ impl Simulation {
         };
         simulation.begin_records();
         simulation.take_in(simulation.workflow.first_event());
+        simulation.write();
         simulation
     }
 
@@ -141,8 +169,31 @@ impl Simulation {
 
     // --- calls of the core
 
+    /// Does in one step what belongs together: the real host holds a lock meanwhile, that a commit takes as well.
+    fn in_one_step<T>(&mut self, step: impl FnOnce(&mut Self) -> T) -> T {
+        self.commit_perhaps();
+        self.open += 1;
+        let result = step(self);
+        self.open -= 1;
+        result
+    }
+
+    /// Between any two steps all that is recorded may be written, or none of it.
+    fn commit_perhaps(&mut self) {
+        if self.disturbances.snapshots && self.open == 0 && self.is_running() && self.random.one_in(24) {
+            self.write();
+        }
+    }
+
+    fn write(&mut self) {
+        let (image, fold) = (self.run.image(), self.run.image());
+        self.ledger.check(&image);
+        self.written = Some(Written { image, fold, ledger: self.ledger.clone(), in_order: self.in_order.clone() });
+    }
+
     /// Calls the core, and checks that it drops no event and that its records say what it is now.
     fn call<T>(&mut self, call: impl FnOnce(&mut Run<Guest>) -> T) -> T {
+        self.commit_perhaps();
         let before = DROPS.get();
         let answer = call(&mut self.run);
         assert_eq!(DROPS.get(), before, "the core gives events back and drops none");
@@ -181,6 +232,9 @@ impl Simulation {
     // --- what happens
 
     fn happen(&mut self) {
+        if self.disturbances.snapshots && self.random.one_in(24) {
+            return self.crash();
+        }
         if !self.is_running() {
             return self.stop_any();
         }
@@ -268,7 +322,7 @@ impl Simulation {
     }
 
     fn send_from_outside(&mut self) {
-        if !self.outside.is_empty() && (self.workflow.is_orderless || self.random.one_in(2)) {
+        if !self.ledger.outside.is_empty() && (self.workflow.is_orderless || self.random.one_in(2)) {
             return self.send_answer();
         }
         if self.workflow.is_orderless || self.sent > 12 {
@@ -353,113 +407,173 @@ impl Simulation {
 
     fn resume(&mut self) {
         self.note(&[7]);
-        let held = self.call(Run::resume);
-        self.ledger.release(held.iter().map(|held| held.event.0.name));
-        for held in held {
-            if held.is_from_outside { self.route_from_outside(held.event) } else { self.route(held.event) }
+        self.call(Run::resume);
+        self.release_held();
+        if self.is_running() {
+            self.expire();
         }
-        self.expire();
     }
 
-    /// The process ends at this instant, and another one goes on with what is written.
+    /// What is held goes its way, one by one. Other threads may do something meanwhile.
+    fn release_held(&mut self) {
+        let mut after = None;
+        while self.run.is_release_due() {
+            let next = self.call(|run| {
+                run.next_held(after).map(|(number, held)| (number, held.event.clone(), held.is_from_outside))
+            });
+            let Some((number, event, is_from_outside)) = next else { return };
+            after = Some(number);
+            self.pass_on(vec![event], Origin::Held(number, is_from_outside));
+            if self.disturbances.pauses && self.random.one_in(30) && self.is_running() {
+                let _ = self.call(Run::pause);
+            }
+            if self.random.one_in(4) {
+                self.send_from_outside();
+            }
+        }
+    }
+
+    /// The process ends at this instant, and all is written.
     fn put_down(&mut self) {
         self.note(&[9]);
         assert!(self.is_running());
-        let image = self.run.image();
+        self.write();
+        self.go_on_elsewhere();
+    }
+
+    /// The process ends, and what was not written is lost.
+    fn crash(&mut self) {
+        self.note(&[21]);
+        self.go_on_elsewhere();
+    }
+
+    fn go_on_elsewhere(&mut self) {
+        let Some(written) = self.written.take() else { return };
         let before = DROPS.get();
-        let restored = Run::restore(image, Arc::clone(&self.workflow.plan));
+        let restored = Run::restore(written.image, Arc::clone(&self.workflow.plan));
         assert_eq!(DROPS.get(), before, "what an image holds is in the run");
         self.run = restored;
+        (self.fold, self.ledger, self.in_order) = (written.fold, written.ledger, written.in_order);
         self.bodies.clear();
         self.is_draining = false;
         (self.acknowledged, self.queued_at) = (0, BTreeMap::new());
         self.begin_records();
+        self.write();
+        self.release_held();
     }
 
     // --- events, on their way
 
     fn take_in(&mut self, event: Named) {
         self.note(&[10, event.name]);
-        self.ledger.emit(event.name);
-        self.route_from_outside(Ev(event));
+        self.pass_on(vec![Ev(event)], Origin::Outside);
     }
 
-    fn route_from_outside(&mut self, event: Ev) {
-        let Some(event) = self.hold(event, true, true) else { return };
-        let Some(event) = self.offer(event) else { return };
-        match self.workflow.kind_of(event.0.class) {
-            Some(_) => self.deliver(event),
-            None => self.keep(event),
+    /// Events get where they go all in one step, and leave where they were.
+    fn pass_on(&mut self, events: Vec<Ev>, origin: Origin) {
+        if !self.is_running() {
+            return;
         }
-    }
-
-    fn emit(&mut self, event: Named) {
-        self.note(&[11, event.name]);
-        self.ledger.emit(event.name);
-        self.route(Ev(event));
-    }
-
-    fn route(&mut self, event: Ev) {
-        if event.0.class == STOP {
+        if let Some(at) = events.iter().position(|event| event.0.class == STOP) {
+            self.note(&[11, events[at].0.name]);
             return self.end(false);
         }
-        let has_takers = self.workflow.kind_of(event.0.class).is_some();
-        let Some(event) = self.hold(event, has_takers, false) else { return };
-        let Some(event) = self.offer(event) else { return };
-        match has_takers {
-            true => self.deliver(event),
-            false if self.run.is_settling() => self.keep(event),
-            false => self.end(false),
-        }
+        let is_early = matches!(origin, Origin::Held(..) | Origin::GivenBack(_));
+        let is_held = self.run.is_paused() || (self.run.is_release_due() && !is_early);
+        let sent = events.first().map_or(0, |event| event.0.name);
+        let events = if is_held { without_takers(events) } else { self.with_takers(events) };
+        let given = self.in_one_step(|simulation| {
+            let mut given = Vec::new();
+            for one in events {
+                given.extend(simulation.arrive(one, origin, is_held));
+            }
+            match origin {
+                Origin::Sent(slot) => simulation.call(|run| run.note_sent(slot, sent)),
+                Origin::Returned(slot) => simulation.leave(slot),
+                Origin::Outside | Origin::Held(..) | Origin::GivenBack(_) => {}
+            }
+            given
+        });
+        given.into_iter().for_each(|(event, waiter, id)| self.give(event, waiter, id));
     }
 
-    fn hold(&mut self, event: Ev, has_takers: bool, is_from_outside: bool) -> Option<Ev> {
-        let may_be_taken = has_takers || self.run.is_settling() || self.run.waiters().len() > 0;
-        if !self.run.is_paused() || !may_be_taken || !self.is_running() {
-            return Some(event);
+    /// Asks those who wait, each about one event at most that they take.
+    fn with_takers(&self, events: Vec<Ev>) -> Vec<OnItsWay> {
+        let mut takers = Vec::new();
+        let mut with_taker = |event: Ev| {
+            let mut asked = None;
+            while let Some((id, waiter, &class)) = self.run.next_waiter(asked) {
+                asked = Some(id);
+                if class == event.0.class && waiter.filter.takes(event.0.name) && !takers.contains(&id) {
+                    takers.push(id);
+                    return OnItsWay { event, taker: Some(id) };
+                }
+            }
+            OnItsWay { event, taker: None }
+        };
+        events.into_iter().map(&mut with_taker).collect()
+    }
+
+    /// An event gets where it goes. Gives it, with whom, if that is somebody who waits.
+    fn arrive(&mut self, one: OnItsWay, origin: Origin, is_held: bool) -> Option<(Ev, Waiter, WaitId)> {
+        let OnItsWay { event, taker } = one;
+        let name = event.0.name;
+        self.note(&[11, name]);
+        match origin {
+            Origin::Outside | Origin::Sent(_) | Origin::Returned(_) => self.ledger.emit(name),
+            Origin::Held(number, _) => {
+                let released = self.call(|run| run.release(number)).expect("it is held");
+                assert_eq!(released.event, event);
+                self.ledger.release(name);
+            }
+            Origin::GivenBack(slot) => {
+                let is_in_flight = self.run.delivery(slot).is_some();
+                let taken = self.call(|run| run.take_back(slot, &event));
+                assert_eq!(taken.is_some(), is_in_flight);
+                if is_in_flight {
+                    self.ledger.give_back(slot.seq(), name);
+                }
+            }
         }
-        self.ledger.hold(event.0.name);
-        assert!(self.call(|run| run.hold(event, is_from_outside)).is_ok());
+        let is_given_back = matches!(origin, Origin::GivenBack(_));
+        let is_from_outside = matches!(origin, Origin::Outside | Origin::Held(_, true));
+        if is_held && is_given_back {
+            self.ledger.hold_again(name);
+            assert!(self.call(|run| run.hold_again(event)).is_ok());
+        } else if is_held {
+            self.ledger.hold(name);
+            assert!(self.call(|run| run.hold(event, is_from_outside)).is_ok());
+        } else if let Some(taker) = taker {
+            let over = self.call(|run| run.receive(taker, &event)).expect("it waits");
+            if self.run.delivery(over.waiter.slot).is_some() {
+                self.ledger.receive(over.waiter.slot.seq(), name);
+            }
+            return Some((event, over.waiter, taker));
+        } else if self.workflow.kind_of(event.0.class).is_some() {
+            self.deliver(event);
+        } else if is_given_back {
+            self.ledger.keep_again(name);
+            assert!(self.call(|run| run.keep_again(event)).is_ok());
+        } else {
+            self.ledger.keep(name);
+            assert!(self.call(|run| run.keep(event)).is_ok());
+        }
         None
     }
 
-    /// Offers an event to those who wait; gives it back if nobody takes it.
-    fn offer(&mut self, event: Ev) -> Option<Ev> {
-        let mut asked = None;
-        loop {
-            let Some((id, waiter, &class)) = self.run.next_waiter(asked) else { return Some(event) };
-            let waiter = *waiter;
-            asked = Some(id);
-            if class != event.0.class || !waiter.filter.takes(event.0.name) {
-                continue;
-            }
-            let over = self.call(|run| run.receive(id, &event)).expect("it waits");
-            let is_in_flight = self.run.delivery(waiter.slot).is_some();
-            if is_in_flight {
-                self.ledger.receive(waiter.slot.seq(), event.0.name);
-            }
-            if over.waiter.is_task && self.random.one_in(3) {
-                // It has gone away.
-                let taken = self.call(|run| run.take_back(waiter.slot, &event));
-                assert_eq!(taken.is_some(), is_in_flight);
-                if is_in_flight {
-                    self.ledger.give_back(waiter.slot.seq(), event.0.name);
-                }
-                continue;
-            }
-            self.note(&[12, waiter.slot.seq(), event.0.name]);
-            if !waiter.is_task {
-                let body = self.bodies.iter_mut().find(|body| matches!(body.at, At::Waiting(other) if other == id));
-                body.expect("the body is there that waits").at = At::Got(event.0);
-            }
-            return None;
+    /// Somebody who has waited gets an event, or has gone away.
+    fn give(&mut self, event: Ev, waiter: Waiter, id: WaitId) {
+        if waiter.is_task && self.random.one_in(3) {
+            return self.pass_on(vec![event], Origin::GivenBack(waiter.slot));
+        }
+        self.note(&[12, waiter.slot.seq(), event.0.name]);
+        if !waiter.is_task {
+            let body = self.bodies.iter_mut().find(|body| matches!(body.at, At::Waiting(other) if other == id));
+            body.expect("the body is there that waits").at = At::Got(event.0);
         }
     }
 
     fn deliver(&mut self, event: Ev) {
-        if !self.is_running() {
-            return;
-        }
         let named = event.0;
         let kind = self.workflow.kind_of(named.class).expect("it has a route");
         let recorded = self.run.recorded();
@@ -476,38 +590,7 @@ impl Simulation {
         self.queued_at.insert(seq, recorded);
         self.in_order[step.0 as usize].push_back(seq);
         let answers = self.workflow.answers(step, event);
-        self.outside.extend(answers);
-    }
-
-    fn keep(&mut self, event: Ev) {
-        if !self.is_running() {
-            return;
-        }
-        self.ledger.keep(event.0.name);
-        assert!(self.call(|run| run.keep(event)).is_ok());
-    }
-
-    /// Whoever had received an event went away before it saw it.
-    fn give_back(&mut self, slot: Slot, event: Named) {
-        let event = Ev(event);
-        let taken = self.call(|run| run.take_back(slot, &event));
-        assert!(taken.is_some());
-        self.ledger.give_back(slot.seq(), event.0.name);
-        if !self.is_running() {
-            return;
-        }
-        if self.run.is_paused() {
-            self.ledger.hold_again(event.0.name);
-            return assert!(self.call(|run| run.hold_again(event)).is_ok());
-        }
-        let Some(event) = self.offer(event) else { return };
-        match self.workflow.kind_of(event.0.class) {
-            Some(_) => self.deliver(event),
-            None => {
-                self.ledger.keep_again(event.0.name);
-                assert!(self.call(|run| run.keep_again(event)).is_ok());
-            }
-        }
+        self.ledger.outside.extend(answers);
     }
 
     // --- bodies
@@ -521,7 +604,7 @@ impl Simulation {
                 let over = self.call(|run| run.end_wait(id));
                 assert_eq!(over.is_some(), self.is_running(), "it waited");
             }
-            At::Got(event) => self.give_back(slot, event),
+            At::Got(event) => self.pass_on(vec![Ev(event)], Origin::GivenBack(slot)),
             At::Ready | At::TimedOut => {}
         }
     }
@@ -562,8 +645,7 @@ impl Simulation {
             Action::CompareAndSet(key) => self.compare_and_set(&format!("shared {key}"), attempt as u8),
             Action::Send(sent) => {
                 if self.is_running() && !self.call(|run| run.sends_again(slot, sent.name)) {
-                    self.emit(sent);
-                    self.call(|run| run.note_sent(slot, sent.name));
+                    self.pass_on(vec![Ev(sent)], Origin::Sent(slot));
                 }
             }
             Action::Publish => {
@@ -685,14 +767,19 @@ impl Simulation {
             // Another step deals with it.
             let name = mix(&[event.name, step.0.into(), 16]);
             let failed = Named { name, class: FAILED, depth: event.depth.saturating_add(1), group: None };
-            self.ledger.emit(name);
             let taker = StepId((step.0 + 1) % self.workflow.plan.steps.len() as u32);
-            assert!(self.call(|run| run.deliver_to(taker, Ev(failed))).is_ok());
-            self.note_delivery(failed, taker, self.run.recorded());
-            return self.leave(slot);
+            return self.in_one_step(|simulation| {
+                simulation.ledger.emit(name);
+                assert!(simulation.call(|run| run.deliver_to(taker, Ev(failed))).is_ok());
+                simulation.note_delivery(failed, taker, simulation.run.recorded());
+                simulation.leave(slot);
+            });
         }
-        self.leave(slot);
+        self.bodies.push(body);
         self.end(false);
+        self.bodies.retain(|body| body.slot != slot);
+        self.leave(slot);
+        self.try_end();
     }
 
     /// A body has come to its end.
@@ -700,13 +787,12 @@ impl Simulation {
         let Body { slot, has_joined, .. } = self.bodies[at];
         let program = Rc::clone(&self.bodies[at].program);
         self.note(&[17, slot.seq()]);
-        for &event in program.returns.iter().chain(program.joined.iter().filter(|_| has_joined)) {
-            if self.is_running() {
-                self.emit(event);
-            }
-        }
+        let returned = program.returns.iter().chain(program.joined.iter().filter(|_| has_joined));
+        self.pass_on(returned.map(|&event| Ev(event)).collect(), Origin::Returned(slot));
         self.bodies.retain(|body| body.slot != slot);
-        self.leave(slot);
+        if self.run.delivery(slot).is_some() {
+            self.leave(slot);
+        }
         self.try_end();
     }
 
@@ -765,7 +851,7 @@ impl Simulation {
     fn check_over(&mut self) {
         assert!(self.is_over && self.run.phase() == Phase::Ended && self.ledger.pending.is_empty());
         assert!(self.run.waiters().len() == 0 && self.run.kept().len() == 0 && !self.run.has_deadline());
-        assert!(self.run.set("late", value(0)).is_err() && self.run.pause().is_err() && self.run.resume().is_empty());
+        assert!(self.run.set("late", value(0)).is_err() && self.run.pause().is_err() && !self.run.is_release_due());
         let event = || Ev(self.workflow.first_event());
         assert!(self.run.deliver_to(StepId(0), event()).is_err() && self.run.keep(event()).is_err());
         assert!(self.run.start_next(|| 0).is_none() && self.run.expire(Time::MAX).is_none());
@@ -777,6 +863,7 @@ impl Simulation {
 
     /// Nothing disturbs the run any more: it does what is left to do.
     fn settle_down(&mut self) {
+        (self.disturbances.snapshots, self.disturbances.pauses) = (false, false);
         if self.is_running() && self.is_draining {
             self.put_down();
         }
@@ -794,7 +881,7 @@ impl Simulation {
                 self.start();
             } else if (0..self.bodies.len()).any(|at| self.is_ready(at)) {
                 self.advance_any();
-            } else if !self.outside.is_empty() {
+            } else if !self.ledger.outside.is_empty() {
                 self.send_answer();
             } else if let Some(next) = self.run.next_deadline() {
                 self.now = self.now.max(next);
@@ -834,16 +921,15 @@ impl Simulation {
     }
 
     fn send_answer(&mut self) {
-        let at = self.random.below(self.outside.len());
-        let event = self.outside.swap_remove(at);
-        self.take_in(event);
+        let at = self.random.below(self.ledger.outside.len());
+        self.take_in(self.ledger.outside[at]);
     }
 
     /// The outcome is known; the steps in flight are stopped, if anybody is left to stop them.
     fn end(&mut self, is_abandoned: bool) {
         self.note(&[18]);
         let Some(remains) = self.call(Run::begin_end) else { return };
-        let in_flight = self.bodies.iter().map(|body| body.slot.seq()).collect();
+        let in_flight: BTreeSet<_> = self.bodies.iter().map(|body| body.slot.seq()).collect();
         let queued = remains.queue.waiting().chain(&remains.retries);
         let given = queued.map(|delivery| (delivery.seq, delivery.event.0.name)).collect();
         let kept = remains.kept.iter().map(|event| event.0.name).collect();
@@ -866,6 +952,10 @@ impl Simulation {
             self.is_over = true;
         }
     }
+}
+
+fn without_takers(events: Vec<Ev>) -> Vec<OnItsWay> {
+    events.into_iter().map(|event| OnItsWay { event, taker: None }).collect()
 }
 
 fn value(byte: u8) -> Value {

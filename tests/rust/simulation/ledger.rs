@@ -22,6 +22,8 @@ pub struct Ledger {
     received: BTreeMap<u64, Vec<u64>>,
     kept: VecDeque<u64>,
     held: Vec<u64>,
+    /// Events that somebody outside will send.
+    pub outside: Vec<Named>,
     groups: BTreeMap<GroupName, Vec<(u8, u64)>>,
     pub state: BTreeMap<String, Vec<u8>>,
     pub published: Vec<u64>,
@@ -30,6 +32,7 @@ pub struct Ledger {
 impl Ledger {
     /// An event is new: none is emitted twice.
     pub fn emit(&mut self, name: u64) {
+        self.outside.retain(|event| event.name != name);
         assert!(self.emitted.insert(name), "event {name} is emitted twice");
     }
 
@@ -76,8 +79,9 @@ impl Ledger {
         self.held.insert(0, name);
     }
 
-    pub fn release(&mut self, names: impl Iterator<Item = u64>) {
-        assert!(names.eq(std::mem::take(&mut self.held)), "what was held comes back in its order");
+    pub fn release(&mut self, name: u64) {
+        let at = self.held.iter().position(|&held| held == name).expect("it is held");
+        self.held.remove(at);
     }
 
     /// An event is collected. Gives the events that the group gives now, in the order of the expected classes.

@@ -1,0 +1,353 @@
+//! Events on their way: to whoever waits for them, to the steps that accept them, or to where they are kept.
+//!
+//! An event leaves where it was in the same step in which it gets where it goes: the lock on the state is held for
+//! both, so that no commit and no image has it at both places, or at none. Whoever waits is asked before that,
+//! since a matcher is Python; what was found out is looked at again under the lock.
+
+use hashbrown::HashSet;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::error;
+use super::plan::Route;
+use super::run::{Given, Run, is_match};
+use super::state::{EventWaiter, Python3, State};
+use super::touch::Touch;
+use super::wake::Waker;
+use crate::{HostDelivery, Phase, Run as CoreRun, Slot, WaitId, WaitOver};
+
+/// Where events come from.
+#[derive(Clone, Copy)]
+pub enum Origin {
+    /// Somebody outside of the run.
+    Outside,
+    /// An entry of the run's inbox, which is consumed with that.
+    Inbox(u64),
+    /// The body of a step in flight, which sends it; with a digest if it can be known again.
+    Sent(Slot, Option<u64>),
+    /// The body of a step in flight, which returns it and is done with that.
+    Returned(Slot),
+    /// It was held, under this number; and whether it came from outside of the run at first.
+    Held(u64, bool),
+    /// A step in flight got it, and went away before it saw it.
+    GivenBack(Slot),
+}
+
+impl Origin {
+    fn is_from_outside(self) -> bool {
+        matches!(self, Self::Outside | Self::Inbox(_) | Self::GivenBack(_) | Self::Held(_, true))
+    }
+
+    /// Whether events are held now instead of going on. One that is given back came before those that are held.
+    fn is_held(self, core: &CoreRun<Python3>) -> bool {
+        core.is_paused() || (core.is_release_due() && !matches!(self, Self::Held(..) | Self::GivenBack(_)))
+    }
+
+    /// An event is no longer where it was. Gives the reference that is left of it.
+    fn leave(self, state: &mut State, event: &Py<PyAny>) -> Option<Py<PyAny>> {
+        match self {
+            Self::Held(number, _) => state.core.release(number).map(|held| held.event),
+            Self::GivenBack(slot) => state.core.take_back(slot, event),
+            Self::Outside | Self::Inbox(_) | Self::Sent(..) | Self::Returned(_) => None,
+        }
+    }
+
+    /// All events are where they go: whoever let them go is told. Gives the delivery that is done with that.
+    fn conclude(self, run: &Run, state: &mut State) -> Option<HostDelivery<Python3>> {
+        match self {
+            Self::Inbox(entry) => {
+                if let Some(durable) = &mut state.durable {
+                    durable.consumed.push(entry);
+                }
+                None
+            }
+            Self::Sent(slot, Some(digest)) => {
+                state.core.note_sent(slot, digest);
+                None
+            }
+            Self::Returned(slot) => {
+                if state.durable.is_some() {
+                    state.core.set_time(run.now());
+                }
+                state.core.finish_step(slot)
+            }
+            Self::Outside | Self::Sent(_, None) | Self::Held(..) | Self::GivenBack(_) => None,
+        }
+    }
+}
+
+/// Events of one origin, which get where they go all at once.
+struct Transit<'a, 'py> {
+    run: &'a Bound<'py, Run>,
+    origin: Origin,
+    events: Vec<OnItsWay<'py>>,
+    // Those who wait and get one of the events.
+    takers: HashSet<WaitId>,
+    // The first event that does not know yet where it goes.
+    at: usize,
+}
+
+struct OnItsWay<'py> {
+    event: Bound<'py, PyAny>,
+    route: Route,
+    // The last one of those who wait that was asked.
+    asked: Option<WaitId>,
+    taker: Option<WaitId>,
+}
+
+/// Somebody who waits, to be asked whether they take an event.
+struct Question {
+    id: WaitId,
+    class: Py<PyAny>,
+    matcher: Option<Py<PyAny>>,
+    waker: Waker,
+}
+
+/// What has become of events.
+#[derive(Default)]
+struct Arrived {
+    is_held: bool,
+    is_queued: bool,
+    given: Vec<(WaitOver<Python3>, Py<PyAny>)>,
+    // What is let go of without the lock.
+    dropped: Vec<Py<PyAny>>,
+    finished: Option<HostDelivery<Python3>>,
+}
+
+impl<'a, 'py> Transit<'a, 'py> {
+    fn new(run: &'a Bound<'py, Run>, origin: Origin, events: Vec<Bound<'py, PyAny>>) -> Self {
+        let plan = run.get().plan.get();
+        let on_its_way = |event| OnItsWay { route: plan.route(&event), event, asked: None, taker: None };
+        Self { run, origin, events: events.into_iter().map(on_its_way).collect(), takers: HashSet::new(), at: 0 }
+    }
+
+    /// The next one to be asked. Once there is none, it holds for each event that its taker still waits, or that
+    /// nobody does who was not asked.
+    fn next_question(&mut self, core: &CoreRun<Python3>) -> Option<Question> {
+        loop {
+            while self.at < self.events.len() {
+                if let Some(question) = self.question(core, self.at) {
+                    return Some(question);
+                }
+                self.at += 1;
+            }
+            let at = (0..self.events.len()).find(|&at| !self.is_settled(core, at))?;
+            if let Some(gone) = self.events[at].taker.take() {
+                self.takers.remove(&gone);
+            }
+            self.at = at;
+        }
+    }
+
+    fn question(&mut self, core: &CoreRun<Python3>, at: usize) -> Option<Question> {
+        let py = self.run.py();
+        let one = &mut self.events[at];
+        while one.taker.is_none() {
+            let (id, waiter, class) = core.next_waiter(one.asked)?;
+            if !self.takers.contains(&id) {
+                let matcher = waiter.matcher.as_ref().map(|matcher| matcher.clone_ref(py));
+                let (class, waker) = (class.0.clone_ref(py).into_any(), waiter.waker.clone_ref(py));
+                return Some(Question { id, class, matcher, waker });
+            }
+            one.asked = Some(id);
+        }
+        None
+    }
+
+    fn is_settled(&self, core: &CoreRun<Python3>, at: usize) -> bool {
+        let one = &self.events[at];
+        match one.taker {
+            Some(taker) => core.is_waiting(taker),
+            None => core.next_waiter(one.asked).is_none(),
+        }
+    }
+
+    fn ask(&mut self, question: Question) -> PyResult<()> {
+        let py = self.run.py();
+        let one = &mut self.events[self.at];
+        one.asked = Some(question.id);
+        match is_match(&one.event, question.class.bind(py), question.matcher.as_ref()) {
+            Ok(is_match) => {
+                if is_match && !question.waker.is_gone(py)? {
+                    one.taker = Some(question.id);
+                    self.takers.insert(question.id);
+                }
+                Ok(())
+            }
+            // A matcher that raises is the fault of whoever waits, not of whoever sends.
+            Err(error) => {
+                let over = self.run.get().state.lock().core.end_wait(question.id);
+                over.map_or(Ok(()), |over| over.waiter.waker.fail(py, error))
+            }
+        }
+    }
+
+    /// An event from a step that nobody can ever take.
+    fn unrouted(&self, core: &CoreRun<Python3>, is_held: bool) -> Option<&Bound<'py, PyAny>> {
+        // It may be for somebody who waited when the run was put down, and will again.
+        if self.origin.is_from_outside() || core.is_settling() || (is_held && core.waiters().len() > 0) {
+            return None;
+        }
+        let is_unrouted = |one: &&OnItsWay<'_>| one.route == Route::Nowhere && one.taker.is_none();
+        self.events.iter().find(is_unrouted).map(|one| &one.event)
+    }
+
+    fn arrive(self, state: &mut State, is_held: bool) -> Arrived {
+        let origin = self.origin;
+        let mut arrived = Arrived { is_held, ..Arrived::default() };
+        for OnItsWay { event, route, taker, .. } in self.events {
+            let event = event.unbind();
+            arrived.dropped.extend(origin.leave(state, &event));
+            let core = &mut state.core;
+            let refused = match (taker, route) {
+                _ if is_held && matches!(origin, Origin::GivenBack(_)) => core.hold_again(event),
+                _ if is_held => core.hold(event, origin.is_from_outside()),
+                (Some(taker), _) => {
+                    arrived.given.extend(core.receive(taker, &event).map(|over| (over, event)));
+                    continue;
+                }
+                (None, Route::Steps(kind)) => {
+                    arrived.is_queued = true;
+                    core.deliver(kind, event)
+                }
+                (None, _) if matches!(origin, Origin::GivenBack(_)) => core.keep_again(event),
+                (None, _) => core.keep(event),
+            };
+            arrived.dropped.extend(refused.err().map(|refused| refused.value));
+        }
+        arrived.finished = origin.conclude(self.run.get(), state);
+        arrived
+    }
+}
+
+impl Run {
+    /// Takes an event from a step, by whatever way: a `StopEvent` ends the run, any other goes to whoever waits
+    /// for it, else to the steps that accept it. `from` says who emitted it.
+    pub fn emit(
+        run: &Bound<'_, Self>,
+        event: &Bound<'_, PyAny>,
+        origin: Origin,
+        from: &dyn Fn() -> String,
+    ) -> PyResult<()> {
+        if run.get().state.lock().core.phase() == Phase::Ended {
+            return Err(error::run_ended(&run.get().id_text(), "send_event"));
+        }
+        if run.get().plan.get().route(event) == Route::Stop {
+            return Self::stop(run, event);
+        }
+        Self::pass_on(run, vec![event.clone()], origin, from)
+    }
+
+    /// Takes all events that a step returned, and with them its end. If they end the run, the step is still in flight.
+    pub fn emit_all<'py>(
+        run: &Bound<'py, Self>,
+        slot: Slot,
+        mut events: Vec<Bound<'py, PyAny>>,
+        from: &dyn Fn() -> String,
+    ) -> PyResult<()> {
+        let plan = run.get().plan.get();
+        let stop = events.iter().position(|event| plan.route(event) == Route::Stop);
+        let Some(stop) = stop else { return Self::pass_on(run, events, Origin::Returned(slot), from) };
+        // Nothing becomes of what a step returns besides the end of the run, unless it was wrong to.
+        let stop_event = events.swap_remove(stop);
+        events.truncate(stop);
+        let transit = Transit::new(run, Origin::Returned(slot), events);
+        let unrouted = transit.unrouted(&run.get().state.lock().core, true).cloned();
+        match unrouted {
+            Some(event) => Err(error::unrouted(plan, &event, &from())),
+            None => Self::stop(run, &stop_event),
+        }
+    }
+
+    /// Takes an event from outside.
+    pub fn take_in(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>, origin: Origin) -> PyResult<()> {
+        if run.get().plan.get().route(event) == Route::Stop {
+            let finished = origin.conclude(run.get(), &mut run.get().state.lock());
+            drop(finished);
+            return Self::stop(run, event);
+        }
+        Self::pass_on(run, vec![event.clone()], origin, &String::new)
+    }
+
+    /// An event comes back from somebody who waited for it and went away: it goes to somebody else who
+    /// waits, else to the steps that accept it, else it is kept.
+    pub fn give_back(run: &Bound<'_, Self>, slot: Slot, event: &Bound<'_, PyAny>) -> PyResult<()> {
+        if run.get().state.lock().core.phase() != Phase::Running {
+            return Ok(());
+        }
+        Self::pass_on(run, vec![event.clone()], Origin::GivenBack(slot), &String::new)
+    }
+
+    /// Has events that do not end the run go their way.
+    pub fn pass_on<'py>(
+        run: &Bound<'py, Self>,
+        events: Vec<Bound<'py, PyAny>>,
+        origin: Origin,
+        from: &dyn Fn() -> String,
+    ) -> PyResult<()> {
+        let mut transit = Transit::new(run, origin, events);
+        let arrived = loop {
+            let mut state = run.get().state.lock();
+            if state.core.phase() != Phase::Running {
+                drop(state);
+                return Err(error::run_ended(&run.get().id_text(), "send_event"));
+            }
+            let is_held = origin.is_held(&state.core);
+            if let Origin::Held(number, _) = origin
+                && (is_held || !state.core.is_holding(number))
+            {
+                return Ok(());
+            }
+            if !is_held && let Some(question) = transit.next_question(&state.core) {
+                drop(state);
+                transit.ask(question)?;
+                continue;
+            }
+            if let Some(event) = transit.unrouted(&state.core, is_held).cloned() {
+                drop(state);
+                return Err(error::unrouted(run.get().plan.get(), &event, &from()));
+            }
+            break transit.arrive(&mut state, is_held);
+        };
+        Self::tell_arrived(run, origin, arrived)
+    }
+
+    fn tell_arrived(run: &Bound<'_, Self>, origin: Origin, arrived: Arrived) -> PyResult<()> {
+        let py = run.py();
+        let Arrived { is_held, is_queued, given, dropped, finished } = arrived;
+        drop((dropped, finished));
+        for (over, event) in given {
+            let slot = over.waiter.slot;
+            if !Self::give(run, event.bind(py), over.waiter)? {
+                Self::give_back(run, slot, event.bind(py))?;
+            }
+        }
+        if is_held {
+            return Self::touch(run, Touch::Held);
+        }
+        match origin {
+            Origin::GivenBack(_) if is_queued => Self::wake_lanes(run),
+            Origin::Outside | Origin::Inbox(_) | Origin::Held(_, true) => Self::touch(run, Touch::Kept),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives an event to somebody who has waited for it. Says whether there was still anybody.
+    fn give(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>, waiter: EventWaiter) -> PyResult<bool> {
+        let py = run.py();
+        if waiter.waker.is_gone(py)? {
+            return Ok(false);
+        }
+        if waiter.waker.is_here() {
+            waiter.waker.wake(py, event.clone().unbind())?;
+            Self::wait_ended(run)?;
+        } else {
+            // By the time that its loop hears of it, the waiter may be gone: then somebody else gets it.
+            let give = run.getattr(intern!(py, "_give"))?;
+            let given = Given::new(waiter.slot);
+            waiter.waker.call_soon(py, (give, &waiter.waker.future, event, Py::new(py, given)?))?;
+        }
+        Self::touch(run, Touch::Received)?;
+        Ok(true)
+    }
+}
