@@ -135,6 +135,8 @@ def _head(story: dict[str, Any]) -> Iterator[str]:
     if story["inbox"]:
         yield f"{story['inbox']} messages wait to be taken"
     yield f"records: {story['seq']}, events published: {story['published']}"
+    if not story["verified"]:
+        yield "not verified: there is no secret to check the signatures with"
     if story["folded"]:
         yield f"the first {story['folded']} records are folded: what they told is not shown"
 

@@ -460,6 +460,7 @@ class Engine:
         failed = outcome is not None and row["status"] == "failed"
         return {
             **row,
+            "verified": journal.verifies,
             "folded": loaded.folded,
             "history": loaded.timeline(journal),
             "now": loaded.inspect(journal),

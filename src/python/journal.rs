@@ -20,6 +20,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use super::clock::{self, now};
 use super::error;
 use super::gate::new_future;
+use super::recover::Trusted;
 use super::run::Run;
 use super::wake;
 use crate::journal::{self, Batch, Filter, JournalError, Message, OwnerId, Phase, Reply, Request, RunRow, Ticket};
@@ -43,6 +44,7 @@ pub struct Journal {
     pub secrets: Secrets,
     /// Whether steps start before what led to them is on disk.
     pub is_pipelined: bool,
+    only_looks: bool,
     // A fork copies neither the journal's thread nor its locks.
     forks: usize,
     process: u32,
@@ -191,6 +193,11 @@ impl Journal {
         self.listener.call_method1(py, intern!(py, "forward"), (id.to_string(), event)).map(|_| ())
     }
 
+    /// How what is only shown is read.
+    pub fn for_showing(&self) -> Trusted<'_> {
+        if self.only_looks && self.secrets.is_empty() { Trusted::Nothing } else { Trusted::Signed(&self.secrets) }
+    }
+
     /// Whether more may be under way.
     pub fn has_room(&self) -> bool {
         self.backend.queued_bytes() < MOST_QUEUED
@@ -248,6 +255,7 @@ impl Journal {
             owner: OwnerId(owner),
             secrets: Secrets::new(secrets)?,
             is_pipelined,
+            only_looks,
             forks: clock::forks(),
             process: std::process::id(),
         })
@@ -305,6 +313,12 @@ impl Journal {
         if !self.is_forked() {
             py.detach(|| self.backend.close());
         }
+    }
+
+    /// Whether signatures are checked of what is shown.
+    #[getter]
+    fn verifies(&self) -> bool {
+        matches!(self.for_showing(), Trusted::Signed(_))
     }
 
     /// This process, as the journal knows it.

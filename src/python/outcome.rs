@@ -8,6 +8,7 @@ use pyo3::types::{PyBytes, PyDict};
 use super::convert;
 use super::error;
 use super::event::class_name;
+use super::recover::Trusted;
 use super::run::Run;
 use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};
@@ -81,10 +82,10 @@ fn store_failure(run: &Bound<'_, Run>, exception: &Bound<'_, PyAny>, secrets: &S
 pub fn failure_texts<'py>(
     run: crate::RunId,
     bytes: &Bound<'py, PyBytes>,
-    secrets: &Secrets,
+    trusted: Trusted<'_>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let py = bytes.py();
-    let decoded: EncodedRecord = record::decode(run, 0, lend(bytes), secrets)?;
+    let decoded = trusted.record(run, 0, lend(bytes))?;
     let Record::Published { event } = decoded else { return Err(error::unreadable_text()) };
     let texts = PyDict::new(py);
     texts.set_item("class", &*event.class)?;

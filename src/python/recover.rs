@@ -1,5 +1,6 @@
 //! A run that was loaded from a journal: what it is, and going on with it.
 
+use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList};
 
@@ -31,8 +32,33 @@ impl LoadedRun {
     }
 }
 
+/// What is trusted of what is read.
+#[derive(Clone, Copy)]
+pub enum Trusted<'a> {
+    /// What is signed with one of the secrets.
+    Signed(&'a Secrets),
+    /// Nothing: names, tags and sizes are shown, and no opaque value is read.
+    Nothing,
+}
+
+impl Trusted<'_> {
+    pub fn record(self, run: RunId, seq: u64, bytes: Bytes) -> Result<EncodedRecord, Error> {
+        match self {
+            Self::Signed(secrets) => record::decode(run, seq, bytes, secrets),
+            Self::Nothing => record::decode_unverified(run, seq, bytes),
+        }
+    }
+
+    fn image(self, bytes: Bytes) -> Result<EncodedImage, Error> {
+        match self {
+            Self::Signed(secrets) => snapshot::open_checkpoint(bytes, secrets),
+            Self::Nothing => Ok(snapshot::read_unverified(bytes)?.image),
+        }
+    }
+}
+
 /// The state of a run: its records folded into its checkpoint, up to the one numbered `until`.
-fn fold(loaded: &Loaded, until: u64, secrets: &Secrets) -> Result<EncodedImage, Error> {
+fn fold(loaded: &Loaded, until: u64, trusted: Trusted<'_>) -> Result<EncodedImage, Error> {
     let id = loaded.run.id;
     let Some((folded, checkpoint)) = &loaded.checkpoint else {
         return Err(Error::InvalidRecord("a run in a journal begins with a checkpoint"));
@@ -40,23 +66,23 @@ fn fold(loaded: &Loaded, until: u64, secrets: &Secrets) -> Result<EncodedImage, 
     if until < *folded {
         return Err(Error::Folded { first: *folded });
     }
-    let mut image = snapshot::open_checkpoint(checkpoint.clone().into(), secrets)?;
+    let mut image = trusted.image(checkpoint.clone().into())?;
     if image.id != id {
         return Err(Error::InvalidImage("the checkpoint is of another run"));
     }
     let records = (folded + 1..).zip(&loaded.records).take_while(|(seq, _)| *seq <= until);
     for (seq, bytes) in records {
-        image.apply(record::decode(id, seq, bytes.clone().into(), secrets)?)?;
+        image.apply(trusted.record(id, seq, bytes.clone().into())?)?;
     }
     image.check()?;
     Ok(image)
 }
 
 /// The number of the last record before the run's end; all, if it has not ended.
-fn before_end(loaded: &Loaded, secrets: &Secrets) -> Result<u64, Error> {
+fn before_end(loaded: &Loaded, trusted: Trusted<'_>) -> Result<u64, Error> {
     let Some((folded, _)) = &loaded.checkpoint else { return Ok(0) };
     for (seq, bytes) in (folded + 1..).zip(&loaded.records) {
-        if matches!(record::decode(loaded.run.id, seq, bytes.clone().into(), secrets)?, Record::Ended) {
+        if matches!(trusted.record(loaded.run.id, seq, bytes.clone().into())?, Record::Ended) {
             return Ok(seq - 1);
         }
     }
@@ -80,22 +106,22 @@ impl LoadedRun {
     /// Everything because of which a workflow could not go on with the run.
     fn problems(&self, journal: &Journal, plan: &Plan, classes: &Bound<'_, PyDict>) -> PyResult<Vec<String>> {
         let loaded = &self.0;
-        problems(plan, fold(loaded, u64::MAX, &journal.secrets)?, classes)
+        problems(plan, fold(loaded, u64::MAX, journal.for_showing())?, classes)
     }
 
     /// The run as plain objects: names, tags and sizes, no contents.
     fn inspect<'py>(&self, py: Python<'py>, journal: &Journal) -> PyResult<Bound<'py, PyDict>> {
         let loaded = &self.0;
         // That of a run that is over has nothing pending: what it was like before says more.
-        let last = before_end(loaded, &journal.secrets)?;
-        super::inspect::image(py, &fold(loaded, last, &journal.secrets)?)
+        let last = before_end(loaded, journal.for_showing())?;
+        super::inspect::image(py, &fold(loaded, last, journal.for_showing())?)
     }
 
     /// The run as a snapshot, as it is after the record numbered `at`.
     #[pyo3(signature = (journal, at = None))]
     fn snapshot<'py>(&self, py: Python<'py>, journal: &Journal, at: Option<u64>) -> PyResult<Bound<'py, PyBytes>> {
         let loaded = &self.0;
-        let image = fold(loaded, at.unwrap_or(u64::MAX), &journal.secrets)?;
+        let image = fold(loaded, at.unwrap_or(u64::MAX), Trusted::Signed(&journal.secrets))?;
         Ok(PyBytes::new(py, &snapshot::seal(&image, &journal.secrets)?))
     }
 
@@ -109,7 +135,7 @@ impl LoadedRun {
     ) -> PyResult<Bound<'py, PyAny>> {
         let loaded = &self.0;
         let secrets = &journal.get().secrets;
-        let mut image = fold(loaded, u64::MAX, secrets)?;
+        let mut image = fold(loaded, u64::MAX, Trusted::Signed(secrets))?;
         let problems = fit(plan, &mut image, classes)?;
         if !problems.is_empty() {
             return Err(error::incompatible(problems));
@@ -130,7 +156,7 @@ impl LoadedRun {
     ) -> PyResult<Option<Py<Run>>> {
         failpoint!("run.going_on");
         let loaded = &self.0;
-        let image = fold(loaded, u64::MAX, &journal.get().secrets)?;
+        let image = fold(loaded, u64::MAX, Trusted::Signed(&journal.get().secrets))?;
         if !image.steps.iter().eq(plan.get().core.steps.iter().map(|step| &step.name)) {
             return Ok(None);
         }
@@ -159,7 +185,7 @@ impl LoadedRun {
             JournalPhase::Failed | JournalPhase::Cancelled => {}
             phase => return Err(error::not_to_be_retried(&loaded.run.id, phase)),
         }
-        let mut image = fold(loaded, before_end(loaded, secrets)?, secrets)?;
+        let mut image = fold(loaded, before_end(loaded, Trusted::Signed(secrets))?, Trusted::Signed(secrets))?;
         begin_again(&mut image);
         // A step that was being stopped may have published more.
         image.published = image.published.max(loaded.run.published);
@@ -177,7 +203,7 @@ impl LoadedRun {
     ) -> PyResult<(String, Bound<'py, PyAny>)> {
         let loaded = &self.0;
         let secrets = &journal.get().secrets;
-        let last = before_end(loaded, secrets)?.min(loaded.run.seq);
+        let last = before_end(loaded, Trusted::Signed(secrets))?.min(loaded.run.seq);
         let first = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded).max(1);
         let at = match at {
             None => last,
@@ -186,7 +212,7 @@ impl LoadedRun {
                 number.ok_or_else(|| error::no_such_record(&loaded.run.id, at, first, last))?
             }
         };
-        let mut image = fold(loaded, at, secrets)?;
+        let mut image = fold(loaded, at, Trusted::Signed(secrets))?;
         let id = super::clock::new_run_id()?;
         image.id = id;
         image.published = 0;
@@ -208,7 +234,8 @@ impl LoadedRun {
         let loaded = &self.0;
         let folded = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded);
         let Some((_, checkpoint)) = &loaded.checkpoint else { return Ok(PyList::empty(py)) };
-        let image = snapshot::open_checkpoint(checkpoint.clone().into(), &journal.secrets)?;
+        let trusted = journal.for_showing();
+        let image = trusted.image(checkpoint.clone().into())?;
         let steps = &image.steps;
         let lines = PyList::empty(py);
         for (delivery, pending) in &image.pending {
@@ -220,7 +247,7 @@ impl LoadedRun {
             lines.append(line)?;
         }
         for (seq, bytes) in (folded + 1..).zip(&loaded.records) {
-            let decoded = record::decode(loaded.run.id, seq, bytes.clone().into(), &journal.secrets)?;
+            let decoded = trusted.record(loaded.run.id, seq, bytes.clone().into())?;
             if let Some(line) = line(py, seq, &decoded, steps)? {
                 lines.append(line)?;
             }
@@ -449,12 +476,12 @@ impl Journal {
 
     /// What is known of a failure without unpickling it: the name of its class, its text and its notes.
     fn failure<'py>(&self, run: &str, bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyDict>> {
-        super::outcome::failure_texts(super::journal::id(run)?, bytes, &self.secrets)
+        super::outcome::failure_texts(super::journal::id(run)?, bytes, self.for_showing())
     }
 
     /// An event of a stream, or a run's end, as plain objects: names, tags and sizes, no contents.
     fn peek<'py>(&self, run: &str, bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyDict>> {
-        let decoded = record::decode(super::journal::id(run)?, 0, lend(bytes), &self.secrets)?;
+        let decoded = self.for_showing().record(super::journal::id(run)?, 0, lend(bytes))?;
         let Record::Published { event } = decoded else { return Err(error::unreadable_text()) };
         super::inspect::event(bytes.py(), &event)
     }

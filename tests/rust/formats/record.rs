@@ -1,9 +1,10 @@
 //! Records: what comes out is what went in, at its place and in its run only.
 
 use proptest::prelude::*;
-use treadle::journal::record::{decode, encode};
-use treadle::{Error, FormatError, Record, RunId, Tag, Value};
+use treadle::journal::record::{decode, decode_unverified, encode};
+use treadle::{EncodedRecord, Error, Failure, FormatError, Record, RunId, Tag, Value};
 
+use super::signing::with_record_checksum;
 use super::{arbitrary, no_secrets, secrets};
 
 fn run(number: u8) -> RunId {
@@ -16,8 +17,10 @@ proptest! {
         let bytes = encode(run(1), seq, &record, &secrets()).unwrap();
         prop_assert_eq!(decode(run(1), seq, bytes.clone(), &secrets()), Ok(record.clone()));
         prop_assert_eq!(encode(run(1), seq, &record, &secrets()), Ok(bytes.clone()));
+        prop_assert_eq!(decode_unverified(run(1), seq, bytes.clone()), Ok(record.clone()), "for looking only");
         let damaged = Err(Error::Format(FormatError::Damaged));
         prop_assert_eq!(decode(run(2), seq, bytes.clone(), &secrets()), damaged.clone());
+        prop_assert_eq!(decode_unverified(run(2), seq, bytes.clone()), damaged.clone());
         prop_assert_eq!(decode(run(1), seq ^ 1, bytes, &secrets()), damaged);
     }
 
@@ -45,6 +48,23 @@ fn a_small_record_takes_few_bytes() {
     assert_eq!(length(Record::Set { key: "n".into(), value: Value::new(Tag::Json, "1") }), 2 + 6 + 8);
     let megabyte = Value::new(Tag::Binary, vec![7; 1_000_000]);
     assert_eq!(length(Record::Set { key: "page".into(), value: megabyte }), 1_000_022);
+}
+
+#[test]
+fn a_time_that_nobody_knows_has_no_bytes() {
+    let failed = |at| -> EncodedRecord {
+        Record::Retried { seq: 1, failure: Failure { attempt: 1, text: "no".into() }, at, due: 9 }
+    };
+    let bytes = |at| encode(run(1), 1, &failed(at), &no_secrets()).unwrap().to_vec();
+    assert_eq!(bytes(1).len(), bytes(0).len() + 1);
+    for at in [0, 1, u64::MAX] {
+        assert_eq!(decode(run(1), 1, bytes(at).into(), &no_secrets()), Ok(failed(at)));
+    }
+    let mut zero = bytes(1);
+    let time = zero.len() - 9;
+    zero[time] = 0;
+    let refused = decode(run(1), 1, with_record_checksum(run(1), 1, zero), &no_secrets());
+    assert!(matches!(refused, Err(Error::Format(FormatError::Malformed { .. }))), "{refused:?}");
 }
 
 #[test]
