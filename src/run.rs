@@ -6,12 +6,14 @@
 //!
 //! - this file: deliveries, from the queue through a step to its end, and the keys and values;
 //! - `collect`, `wait`: what a step can do in its middle; `pause`: holding a run; `end`: its end;
-//! - `restore`: a run from an [`Image`](crate::Image) and back.
+//! - `restore`: a run from an [`Image`](crate::Image) and back; `settle`: bodies that run again, and have yet to come
+//!   to where they waited.
 
 mod collect;
 mod end;
 mod pause;
 mod restore;
+mod settle;
 mod wait;
 
 use std::collections::VecDeque;
@@ -21,7 +23,6 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::event::{Delivery, Routes, StepId};
-use crate::image::Waiting;
 use crate::queue::Queue;
 use crate::rare::Rare;
 use crate::record::Record;
@@ -145,6 +146,8 @@ pub enum Deadline {
     Wait(WaitId),
     /// A delivery, by its number, is to be tried again; it is queued by now.
     Retry(u64),
+    /// Events were held long enough for those who waited and have not come to that point again.
+    Settling,
 }
 
 struct Flight<E, C> {
@@ -184,9 +187,7 @@ pub struct Run<H: Host> {
     starts: u32,
     // How many of those in flight have a wait that is not over.
     waiting: u32,
-    // The waits, by number, of deliveries that waited when the run was put down and have not come to that
-    // point again.
-    settling: Vec<(u64, Waiting<H::Class>)>,
+    settling: settle::Settling<H>,
     // The waits, by number, that nobody comes to again: they are over, which is not recorded yet.
     left_behind: Vec<u64>,
     delivered: u64,
@@ -198,7 +199,9 @@ pub struct Run<H: Host> {
     kept_ever: u64,
     kept_again: u64,
     held: Rare<pause::HeldEvents<H::Event>>,
+    // Whether the held events are being looked at, and up to which one they were.
     is_release_due: bool,
+    released_up_to: Option<u64>,
     timers: Timers<Deadline>,
     created: Time,
     deadline: Option<Time>,
@@ -235,7 +238,7 @@ impl<H: Host> Run<H> {
             in_flight: 0,
             starts: 0,
             waiting: 0,
-            settling: Vec::new(),
+            settling: settle::Settling::default(),
             left_behind: Vec::new(),
             delivered: 0,
             retries: Rare::default(),
@@ -246,6 +249,7 @@ impl<H: Host> Run<H> {
             kept_again: 0,
             held: Rare::default(),
             is_release_due: false,
+            released_up_to: None,
             timers,
             created: now,
             deadline,
@@ -590,29 +594,6 @@ impl<H: Host> Run<H> {
         Some(flight.delivery)
     }
 
-    /// A delivery has come again to where it waited when the run was put down, or past it.
-    #[inline]
-    fn settle(&mut self, delivery: &mut HostDelivery<H>) {
-        if std::mem::take(&mut delivery.is_settling) {
-            self.forget_settling(delivery.seq);
-        }
-    }
-
-    #[cold]
-    fn forget_settling(&mut self, seq: u64) {
-        let settled: Vec<_> = self.settling.extract_if(.., |(_, waiting)| waiting.seq == seq).collect();
-        for (wait, _) in settled {
-            self.record(|| Record::WaitOver { wait });
-        }
-    }
-
-    /// Whether somebody waited when the run was put down, and has not come to that point again: an event that
-    /// nobody takes may be for them.
-    #[inline]
-    pub fn is_settling(&self) -> bool {
-        !self.settling.is_empty()
-    }
-
     /// The body of a step in flight sends an event. Says whether an earlier body has sent it already: then it is
     /// not to be delivered.
     pub fn sends_again(&mut self, slot: Slot, digest: u64) -> bool {
@@ -668,6 +649,9 @@ impl<H: Host> Run<H> {
             return None;
         }
         let passed = self.timers.expire(now)?;
+        if passed == Deadline::Settling {
+            self.delay_no_longer();
+        }
         if let Deadline::Retry(seq) = passed
             && let Some(delivery) = self.retries.make().remove(&seq)
         {

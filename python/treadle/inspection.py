@@ -29,7 +29,7 @@ class Inspection:
         waits: who waits for which class of events, or sleeps, and until when.
         groups: events that steps collect: how many are expected, how many are there.
         kept: events from outside that nobody has asked for.
-        held: events that came while the run was paused.
+        held: events that came while the run was paused, or before a step waited again.
     """
 
     run: str

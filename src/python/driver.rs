@@ -388,13 +388,17 @@ impl Lane {
     fn next(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, mut entry: Entry) -> PyResult<Next> {
         let py = lane.py();
         loop {
-            let (phase, has_deadline) = {
+            let (phase, has_deadline, is_release_due) = {
                 let mut state = run.get().state.lock();
                 let is_due = state.core.has_deadline() && state.core.next_deadline() <= Some(run.get().now());
-                (state.core.phase(), is_due)
+                (state.core.phase(), is_due, state.core.is_release_due())
             };
             if phase != Phase::Running {
                 return Self::at_end(lane, run, None);
+            }
+            if is_release_due {
+                Run::release_held(run)?;
+                continue;
             }
             if has_deadline {
                 Run::expire(run)?;
@@ -511,11 +515,10 @@ impl Lane {
         } else {
             Some(run.get().plan.get().route(&value))
         };
-        // The usual case under one lock: one event for the steps, and nobody who waits for events. In a paused
-        // run it goes behind those that are held.
+        // The usual case under one lock: one event for the steps, and nothing that could keep it from them.
         if let Some(Route::Steps(kind)) = route {
             let mut state = run.get().state.lock();
-            if state.core.phase() == Phase::Running && !state.core.is_paused() && state.core.waiters().len() == 0 {
+            if state.core.is_direct() {
                 if state.durable.is_some() {
                     state.core.set_time(run.get().now());
                 }

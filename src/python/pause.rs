@@ -148,22 +148,35 @@ impl Run {
     /// Has the held events go their way, oldest first. What comes meanwhile is held behind them.
     pub fn release_held(run: &Bound<'_, Self>) -> PyResult<()> {
         let py = run.py();
-        let mut after = None;
         loop {
             let (number, event, is_from_outside) = {
                 let mut state = run.get().state.lock();
                 if !state.core.is_release_due() {
                     return Ok(());
                 }
-                let Some((number, held)) = state.core.next_held(after) else { return Ok(()) };
+                let Some((number, held)) = state.core.next_release() else { return Ok(()) };
                 (number, held.event.clone_ref(py), held.is_from_outside)
             };
-            after = Some(number);
             let origin = Origin::Held(number, is_from_outside);
             let from = || "a step emitted".to_owned();
             if let Err(error) = Self::pass_on(run, vec![event.into_bound(py)], origin, &from) {
                 Self::fail(run, error)?;
             }
+        }
+    }
+
+    /// A step may have come again to where it waited: in the next pass of the loop what was held for it goes its
+    /// way. By then its other tasks wait as well.
+    pub fn release_soon(run: &Bound<'_, Self>) -> PyResult<()> {
+        let py = run.py();
+        if !run.get().state.lock().core.is_release_due() {
+            return Ok(());
+        }
+        let release = run.getattr(intern!(py, "_release_held"))?;
+        if run.get().is_on_its_thread() {
+            run.get().event_loop.bind(py).call_method1(intern!(py, "call_soon"), (release,)).map(|_| ())
+        } else {
+            run.get().call_soon(py, (release,))
         }
     }
 
@@ -247,6 +260,13 @@ impl Run {
     #[pyo3(name = "_go_on_here")]
     fn go_on_from_elsewhere(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::go_on_here(slf)
+    }
+
+    /// Called by the event loop.
+    fn _release_held(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::release_held(slf)?;
+        Self::wake_lanes(slf)?;
+        Self::check_stalled(slf)
     }
 
     #[pyo3(name = "_stop_steps")]

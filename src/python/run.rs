@@ -500,6 +500,10 @@ impl Run {
                     }
                     Self::wait_ended(run)?;
                 }
+                Some(Deadline::Settling) => {
+                    Self::release_held(run)?;
+                    Self::wake_lanes(run)?;
+                }
                 Some(Deadline::Retry(_)) => {
                     Self::touch(run, Touch::Due)?;
                     Self::wake_lanes(run)?;

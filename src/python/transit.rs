@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use super::error;
 use super::plan::Route;
 use super::run::{Given, Run, is_match};
-use super::state::{EventWaiter, Python3, State};
+use super::state::{Class, EventWaiter, Python3, State};
 use super::touch::Touch;
 use super::wake::Waker;
 use crate::{HostDelivery, Phase, Run as CoreRun, Slot, WaitId, WaitOver};
@@ -34,6 +34,14 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// The delivery whose body sends them: it does not wait for what it sends itself.
+    fn sender(self) -> Option<u64> {
+        match self {
+            Self::Sent(slot, _) | Self::Returned(slot) => Some(slot.seq()),
+            Self::Outside | Self::Inbox(_) | Self::Held(..) | Self::GivenBack(_) => None,
+        }
+    }
+
     fn is_from_outside(self) -> bool {
         matches!(self, Self::Outside | Self::Inbox(_) | Self::GivenBack(_) | Self::Held(_, true))
     }
@@ -93,20 +101,25 @@ struct OnItsWay<'py> {
     // The last one of those who wait that was asked.
     asked: Option<WaitId>,
     taker: Option<WaitId>,
+    // The same for those who have yet to come to where they waited, with the class that was not the event's.
+    looked_at: Option<u64>,
+    other: Option<Class>,
+    delayed_by: Option<u64>,
 }
 
-/// Somebody who waits, to be asked whether they take an event.
-struct Question {
-    id: WaitId,
-    class: Py<PyAny>,
-    matcher: Option<Py<PyAny>>,
-    waker: Waker,
+/// What is to be found out of an event, without the lock.
+enum Question {
+    /// Whether somebody who waits takes it.
+    Takes { id: WaitId, class: Class, matcher: Option<Py<PyAny>>, waker: Waker },
+    /// Whether it is one that somebody may be about to wait for.
+    Delays { wait: u64, class: Class },
 }
 
 /// What has become of events.
 #[derive(Default)]
 struct Arrived {
     is_held: bool,
+    is_delayed: bool,
     is_queued: bool,
     given: Vec<(WaitOver<Python3>, Py<PyAny>)>,
     // What is let go of without the lock.
@@ -117,7 +130,15 @@ struct Arrived {
 impl<'a, 'py> Transit<'a, 'py> {
     fn new(run: &'a Bound<'py, Run>, origin: Origin, events: Vec<Bound<'py, PyAny>>) -> Self {
         let plan = run.get().plan.get();
-        let on_its_way = |event| OnItsWay { route: plan.route(&event), event, asked: None, taker: None };
+        let on_its_way = |event| OnItsWay {
+            route: plan.route(&event),
+            event,
+            asked: None,
+            taker: None,
+            looked_at: None,
+            other: None,
+            delayed_by: None,
+        };
         Self { run, origin, events: events.into_iter().map(on_its_way).collect(), takers: HashSet::new(), at: 0 }
     }
 
@@ -132,7 +153,9 @@ impl<'a, 'py> Transit<'a, 'py> {
                 self.at += 1;
             }
             let at = (0..self.events.len()).find(|&at| !self.is_settled(core, at))?;
-            if let Some(gone) = self.events[at].taker.take() {
+            let one = &mut self.events[at];
+            (one.looked_at, one.delayed_by) = (None, None);
+            if let Some(gone) = one.taker.take() {
                 self.takers.remove(&gone);
             }
             self.at = at;
@@ -142,41 +165,63 @@ impl<'a, 'py> Transit<'a, 'py> {
     fn question(&mut self, core: &CoreRun<Python3>, at: usize) -> Option<Question> {
         let py = self.run.py();
         let one = &mut self.events[at];
-        while one.taker.is_none() {
-            let (id, waiter, class) = core.next_waiter(one.asked)?;
+        if one.taker.is_some() || one.delayed_by.is_some() {
+            return None;
+        }
+        while let Some((id, waiter, class)) = core.next_waiter(one.asked) {
             if !self.takers.contains(&id) {
                 let matcher = waiter.matcher.as_ref().map(|matcher| matcher.clone_ref(py));
-                let (class, waker) = (class.0.clone_ref(py).into_any(), waiter.waker.clone_ref(py));
-                return Some(Question { id, class, matcher, waker });
+                return Some(Question::Takes { id, class: class.clone(), matcher, waker: waiter.waker.clone_ref(py) });
             }
             one.asked = Some(id);
         }
-        None
+        let (wait, class) = self.next_delaying(core, at)?;
+        Some(Question::Delays { wait, class: class.clone() })
     }
 
+    /// The next one that an event may have to be held for. What a step emits for nobody else is kept for them at once.
+    fn next_delaying<'c>(&self, core: &'c CoreRun<Python3>, at: usize) -> Option<(u64, &'c Class)> {
+        let one = &self.events[at];
+        let has_takers = one.route != Route::Nowhere || self.origin.is_from_outside();
+        has_takers.then(|| core.next_delaying(one.looked_at, self.origin.sender(), one.other.as_ref()))?
+    }
+
+    /// Whether what was found out of an event still holds.
     fn is_settled(&self, core: &CoreRun<Python3>, at: usize) -> bool {
         let one = &self.events[at];
-        match one.taker {
-            Some(taker) => core.is_waiting(taker),
-            None => core.next_waiter(one.asked).is_none(),
+        match (one.taker, one.delayed_by) {
+            (Some(taker), _) => core.is_waiting(taker),
+            (None, Some(wait)) => core.is_delaying(wait) && core.next_waiter(one.asked).is_none(),
+            (None, None) => core.next_waiter(one.asked).is_none() && self.next_delaying(core, at).is_none(),
         }
     }
 
-    fn ask(&mut self, question: Question) -> PyResult<()> {
+    fn answer(&mut self, question: Question) -> PyResult<()> {
         let py = self.run.py();
         let one = &mut self.events[self.at];
-        one.asked = Some(question.id);
-        match is_match(&one.event, question.class.bind(py), question.matcher.as_ref()) {
+        let (id, class, matcher, waker) = match question {
+            Question::Takes { id, class, matcher, waker } => (id, class, matcher, waker),
+            Question::Delays { wait, class } => {
+                one.looked_at = Some(wait);
+                if one.event.is_instance(class.0.bind(py).as_any())? {
+                    one.delayed_by = Some(wait);
+                }
+                one.other = Some(class);
+                return Ok(());
+            }
+        };
+        one.asked = Some(id);
+        match is_match(&one.event, class.0.bind(py).as_any(), matcher.as_ref()) {
             Ok(is_match) => {
-                if is_match && !question.waker.is_gone(py)? {
-                    one.taker = Some(question.id);
-                    self.takers.insert(question.id);
+                if is_match && !waker.is_gone(py)? {
+                    one.taker = Some(id);
+                    self.takers.insert(id);
                 }
                 Ok(())
             }
             // A matcher that raises is the fault of whoever waits, not of whoever sends.
             Err(error) => {
-                let over = self.run.get().state.lock().core.end_wait(question.id);
+                let over = self.run.get().state.lock().core.end_wait(id);
                 over.map_or(Ok(()), |over| over.waiter.waker.fail(py, error))
             }
         }
@@ -184,7 +229,7 @@ impl<'a, 'py> Transit<'a, 'py> {
 
     /// An event from a step that nobody can ever take.
     fn unrouted(&self, core: &CoreRun<Python3>, is_held: bool) -> Option<&Bound<'py, PyAny>> {
-        // It may be for somebody who waited when the run was put down, and will again.
+        // It may be for somebody who waited before, and will again.
         if self.origin.is_from_outside() || core.is_settling() || (is_held && core.waiters().len() > 0) {
             return None;
         }
@@ -195,13 +240,22 @@ impl<'a, 'py> Transit<'a, 'py> {
     fn arrive(self, state: &mut State, is_held: bool) -> Arrived {
         let origin = self.origin;
         let mut arrived = Arrived { is_held, ..Arrived::default() };
-        for OnItsWay { event, route, taker, .. } in self.events {
+        for OnItsWay { event, route, taker, delayed_by, .. } in self.events {
             let event = event.unbind();
+            let is_delayed = !is_held && taker.is_none() && delayed_by.is_some();
+            if is_delayed {
+                state.core.delay(|| self.run.get().now());
+                arrived.is_delayed = true;
+                if matches!(origin, Origin::Held(..)) {
+                    arrived.dropped.push(event);
+                    continue;
+                }
+            }
             arrived.dropped.extend(origin.leave(state, &event));
             let core = &mut state.core;
             let refused = match (taker, route) {
-                _ if is_held && matches!(origin, Origin::GivenBack(_)) => core.hold_again(event),
-                _ if is_held => core.hold(event, origin.is_from_outside()),
+                _ if (is_held || is_delayed) && matches!(origin, Origin::GivenBack(_)) => core.hold_again(event),
+                _ if is_held || is_delayed => core.hold(event, origin.is_from_outside()),
                 (Some(taker), _) => {
                     arrived.given.extend(core.receive(taker, &event).map(|over| (over, event)));
                     continue;
@@ -272,8 +326,13 @@ impl Run {
     /// An event comes back from somebody who waited for it and went away: it goes to somebody else who
     /// waits, else to the steps that accept it, else it is kept.
     pub fn give_back(run: &Bound<'_, Self>, slot: Slot, event: &Bound<'_, PyAny>) -> PyResult<()> {
-        if run.get().state.lock().core.phase() != Phase::Running {
-            return Ok(());
+        let class = Class(event.get_type().unbind());
+        {
+            let mut state = run.get().state.lock();
+            if state.core.phase() != Phase::Running {
+                return Ok(());
+            }
+            state.core.wait_again(slot, class.clone());
         }
         Self::pass_on(run, vec![event.clone()], Origin::GivenBack(slot), &String::new)
     }
@@ -300,7 +359,7 @@ impl Run {
             }
             if !is_held && let Some(question) = transit.next_question(&state.core) {
                 drop(state);
-                transit.ask(question)?;
+                transit.answer(question)?;
                 continue;
             }
             if let Some(event) = transit.unrouted(&state.core, is_held).cloned() {
@@ -314,7 +373,7 @@ impl Run {
 
     fn tell_arrived(run: &Bound<'_, Self>, origin: Origin, arrived: Arrived) -> PyResult<()> {
         let py = run.py();
-        let Arrived { is_held, is_queued, given, dropped, finished } = arrived;
+        let Arrived { is_held, is_delayed, is_queued, given, dropped, finished } = arrived;
         drop((dropped, finished));
         for (over, event) in given {
             let slot = over.waiter.slot;
@@ -322,12 +381,15 @@ impl Run {
                 Self::give_back(run, slot, event.bind(py))?;
             }
         }
-        if is_held {
-            return Self::touch(run, Touch::Held);
+        if is_delayed {
+            Self::arm_timer(run)?;
+        }
+        if is_held || is_delayed {
+            Self::touch(run, Touch::Held)?;
         }
         match origin {
             Origin::GivenBack(_) if is_queued => Self::wake_lanes(run),
-            Origin::Outside | Origin::Inbox(_) | Origin::Held(_, true) => Self::touch(run, Touch::Kept),
+            Origin::Outside | Origin::Inbox(_) | Origin::Held(_, true) if !is_held => Self::touch(run, Touch::Kept),
             _ => Ok(()),
         }
     }

@@ -82,6 +82,7 @@ impl EventWait {
             }
         };
         Run::touch(run, Touch::Waiting)?;
+        Run::release_soon(run)?;
         Self::new(context, WAIT, at)
     }
 
@@ -105,6 +106,7 @@ impl EventWait {
         Run::arm_timer(run)?;
         Run::check_quiet(run)?;
         Run::touch(run, Touch::Waiting)?;
+        Run::release_soon(run)?;
         Self::new(context, SLEEP, At::Sleeping(id, future))
     }
 
@@ -172,11 +174,11 @@ impl EventWait {
             At::Finished | At::Slept | At::Yielding => return Ok(()),
             At::Ready(event) => event,
             At::Sleeping(id, _) => {
-                let over = run.get().state.lock().core.end_wait(id);
+                let over = run.get().state.lock().core.give_up(id);
                 return if over.is_some() { Run::wait_ended(run) } else { Ok(()) };
             }
             At::Waiting(id, future) => {
-                let over = run.get().state.lock().core.end_wait(id);
+                let over = run.get().state.lock().core.give_up(id);
                 if over.is_some() {
                     return Run::wait_ended(run);
                 }
@@ -201,7 +203,7 @@ fn running_loop<'py>(context: &Bound<'py, Context>, call: &str) -> PyResult<Boun
     })
 }
 
-/// An event that an earlier body of the delivery got, else one that is kept.
+/// An event that an earlier body of the delivery got, else one that is kept, else one that is held for this one.
 fn take(
     context: &Bound<'_, Context>,
     class: &Bound<'_, PyType>,
@@ -222,7 +224,10 @@ fn take(
         }
         from = place + 1;
     }
-    take_kept(run, slot, class, matcher)
+    match take_kept(run, slot, class, matcher)? {
+        Some(event) => Ok(Some(event)),
+        None => take_held(run, slot, class, matcher),
+    }
 }
 
 #[pymethods]
@@ -313,6 +318,34 @@ fn take_kept(
             }
         }
         asked = number;
+    }
+}
+
+fn take_held(
+    run: &Bound<'_, Run>,
+    slot: Slot,
+    class: &Bound<'_, PyType>,
+    matcher: Option<&Py<PyAny>>,
+) -> PyResult<Option<Py<PyAny>>> {
+    let py = run.py();
+    let mut asked = None;
+    loop {
+        let held = {
+            let state = run.get().state.lock();
+            // In a paused run all that comes is held, for whoever waits first when it goes on.
+            if state.core.is_paused() {
+                return Ok(None);
+            }
+            state.core.next_held(asked).map(|(number, held)| (number, held.event.clone_ref(py)))
+        };
+        let Some((number, event)) = held else { return Ok(None) };
+        if is_match(event.bind(py), class, matcher)? {
+            let taken = run.get().state.lock().core.take_held(slot, number);
+            if taken.is_some() {
+                return Ok(taken);
+            }
+        }
+        asked = Some(number);
     }
 }
 

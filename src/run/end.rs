@@ -36,7 +36,7 @@ impl<H: Host> Run<H> {
         let held = self.held.take().into_events();
         let kept = std::mem::take(&mut self.kept).into_iter().map(|(_, event)| event);
         let (waiters, mut classes) = self.waits.take();
-        classes.extend(std::mem::take(&mut self.settling).into_iter().filter_map(|(_, waiting)| waiting.class));
+        classes.extend(self.settling.take_classes());
         Some(Remains {
             queue: std::mem::replace(&mut self.queue, Queue::new(none.into_iter())),
             retries: self.retries.take().into_values().collect(),

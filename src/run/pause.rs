@@ -44,7 +44,7 @@ impl<H: Host> Run<H> {
     pub fn resume(&mut self) {
         if self.phase == Phase::Running && std::mem::take(&mut self.is_paused) {
             self.record(|| Record::Resumed);
-            self.is_release_due = self.has_held();
+            self.release_all();
         }
     }
 
@@ -79,6 +79,16 @@ impl<H: Host> Run<H> {
         Ok(())
     }
 
+    /// Whether events go to the steps that accept them: nobody waits for one, and none is held.
+    #[inline]
+    pub fn is_direct(&self) -> bool {
+        self.phase == Phase::Running
+            && !self.is_paused
+            && !self.is_release_due
+            && self.waits.is_empty()
+            && !self.is_settling()
+    }
+
     /// Whether any event is held.
     #[inline]
     pub fn has_held(&self) -> bool {
@@ -92,12 +102,24 @@ impl<H: Host> Run<H> {
         self.is_release_due && !self.is_paused && self.phase == Phase::Running
     }
 
-    /// The next held event behind the one numbered `after`, with its number; the first for `None`. Once there is
-    /// none, what comes need not be held behind them any more.
-    pub fn next_held(&mut self, after: Option<u64>) -> Option<(u64, &Held<H::Event>)> {
-        let next = self.held.get().and_then(|held| held.next(after).map(|(number, _)| number));
-        self.is_release_due &= next.is_some();
+    /// The next held event behind the one numbered `after`, with its number; the first for `None`.
+    pub fn next_held(&self, after: Option<u64>) -> Option<(u64, &Held<H::Event>)> {
         self.held.get()?.next(after)
+    }
+
+    /// The next held event to be looked at, each once. Once there is none, what comes need not be held behind them.
+    pub fn next_release(&mut self) -> Option<(u64, &Held<H::Event>)> {
+        let after = self.released_up_to;
+        let next = self.held.get().and_then(|held| held.next(after)).map(|(number, _)| number);
+        self.released_up_to = next;
+        self.is_release_due &= next.is_some();
+        next.and_then(|_| self.held.get()?.next(after))
+    }
+
+    /// All held events are to be looked at, from the first one on.
+    pub(super) fn release_all(&mut self) {
+        self.released_up_to = None;
+        self.is_release_due = self.has_held();
     }
 
     /// Whether the event of this number is still held.

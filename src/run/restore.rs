@@ -8,6 +8,7 @@ use hashbrown::HashSet;
 
 use super::collect::Group;
 use super::pause::HeldEvents;
+use super::settle::Settling;
 use super::wait::KEPT_FROM;
 use super::{Deadline, Host, HostDelivery, Phase, Plan, Run};
 use crate::event::Delivery;
@@ -53,7 +54,7 @@ impl<H: Host> Run<H> {
             let waiting = Waiting { seq: wait.slot.seq, class: wait.class.clone(), due: wait.due };
             image.waits.insert(wait.id.0, waiting);
         }
-        image.waits.extend(self.settling.iter().cloned());
+        image.waits.extend(self.settling.iter().map(|(wait, waiting)| (wait, waiting.clone())));
         for (key, group) in self.groups.iter_named() {
             let collected = copied::<H>(&group.collected);
             image.groups.insert(group.number, Grouped { step: group.step, key: key.map(Into::into), collected });
@@ -84,7 +85,7 @@ impl<H: Host> Run<H> {
         run.kept = image.kept.into_iter().collect();
         if !image.held.is_empty() {
             *run.held.make() = image.held.into_iter().collect();
-            run.is_release_due = true;
+            run.release_all();
         }
         for (number, Grouped { step, key, collected }) in image.groups {
             run.groups.add(key, Group { number, step, collected });
@@ -94,7 +95,7 @@ impl<H: Host> Run<H> {
             |waiting: &Waiting<H::Class>| image.pending.get(&waiting.seq).is_some_and(|it| it.due.is_none());
         let (settling, left_behind): (Vec<_>, Vec<_>) =
             image.waits.into_iter().partition(|(_, waiting)| is_pending(waiting));
-        run.settling = settling;
+        run.settling = Settling::new(settling);
         run.left_behind = left_behind.into_iter().map(|(wait, _)| wait).collect();
         run.requeue(image.pending);
         if image.status == Status::Ended {
@@ -117,7 +118,12 @@ impl<H: Host> Run<H> {
                 }
                 None if waited.contains(&seq) => {
                     delivery.is_settling = true;
+                    let ready = self.queue.ready();
                     self.queue.push(delivery);
+                    // One for which its step has no place may have to wait for what is held.
+                    if self.queue.ready() > ready {
+                        self.settling.delay_for(seq);
+                    }
                 }
                 None => others.push(delivery),
             }

@@ -78,7 +78,7 @@ impl<H: Host> Run<H> {
         self.waits.begun += 1;
         let id = WaitId(self.waits.begun);
         let timer = deadline.map(|at| self.timers.add(at, Deadline::Wait(id)));
-        self.settle_flight(slot);
+        self.settle_flight(slot, class.is_none());
         let is_first = self.flight_mut(slot).is_some_and(|flight| {
             flight.waits += 1;
             flight.waits == 1
@@ -95,14 +95,6 @@ impl<H: Host> Run<H> {
         Ok(id)
     }
 
-    /// The step in flight has come to a point where it waits.
-    fn settle_flight(&mut self, slot: Slot) {
-        let flight = self.flight_mut(slot);
-        if flight.is_some_and(|flight| std::mem::take(&mut flight.delivery.is_settling)) {
-            self.forget_settling(slot.seq);
-        }
-    }
-
     /// Those who wait for an event or sleep, in the order in which they came.
     pub fn waiters(&self) -> impl ExactSizeIterator<Item = (WaitId, &H::Waiter)> {
         self.waits.open.iter().map(|wait| (wait.id, &wait.waiter))
@@ -110,7 +102,7 @@ impl<H: Host> Run<H> {
 
     /// The classes that are waited for, for a host that has to visit them.
     pub fn waited_classes(&self) -> impl Iterator<Item = &H::Class> {
-        self.waits.open.iter().filter_map(|wait| wait.class.as_ref())
+        self.waits.open.iter().filter_map(|wait| wait.class.as_ref()).chain(self.settling.classes())
     }
 
     /// The next one who waits for an event behind `after`; the first for `None`. Nobody who sleeps is meant.
@@ -126,23 +118,39 @@ impl<H: Host> Run<H> {
 
     /// Ends a wait: its time is over, or it was given up.
     pub fn end_wait(&mut self, id: WaitId) -> Option<WaitOver<H>> {
-        let (over, _) = self.close_wait(id)?;
-        Some(over)
+        let wait = self.close_wait(id)?;
+        self.record(|| Record::WaitOver { wait: id.0 });
+        Some(WaitOver { waiter: wait.waiter, class: wait.class })
+    }
+
+    /// Ends a wait that its body gave up. If the run is held, the body was stopped, and is to wait again.
+    pub fn give_up(&mut self, id: WaitId) -> Option<WaitOver<H>> {
+        let at = self.waits.open.binary_search_by_key(&id, |wait| wait.id).ok()?;
+        let slot = self.waits.open[at].slot;
+        if !self.is_held() || self.delivery(slot).is_none() {
+            return self.end_wait(id);
+        }
+        let wait = self.close_wait(id)?;
+        let waiting = Waiting { seq: slot.seq, class: wait.class.clone(), due: wait.due };
+        self.settle_later(slot, id.0, waiting);
+        Some(WaitOver { waiter: wait.waiter, class: wait.class })
     }
 
     /// Ends a wait because its event is there: the step in flight has received it, and receives it again if its
     /// body runs again. Gives nothing if nobody waits by that name any more.
     pub fn receive(&mut self, id: WaitId, event: &H::Event) -> Option<WaitOver<H>> {
-        let (over, slot) = self.close_wait(id)?;
+        let wait = self.close_wait(id)?;
+        self.record(|| Record::WaitOver { wait: id.0 });
+        let slot = wait.slot;
         // A task that a step left behind may have waited: nothing of it runs again.
         if let Some(flight) = self.flight_mut(slot) {
             flight.delivery.replay_mut().receive(H::copy_event(event));
             self.record(|| Record::Received { seq: slot.seq, event: H::copy_event(event) });
         }
-        Some(over)
+        Some(WaitOver { waiter: wait.waiter, class: wait.class })
     }
 
-    fn close_wait(&mut self, id: WaitId) -> Option<(WaitOver<H>, Slot)> {
+    fn close_wait(&mut self, id: WaitId) -> Option<Wait<H>> {
         let at = self.waits.open.binary_search_by_key(&id, |wait| wait.id).ok()?;
         let wait = self.waits.open.remove(at)?;
         if let Some(timer) = wait.timer {
@@ -153,8 +161,7 @@ impl<H: Host> Run<H> {
             let is_last = flight.waits == 0;
             self.waiting -= u32::from(is_last);
         }
-        self.record(|| Record::WaitOver { wait: id.0 });
-        Some((WaitOver { waiter: wait.waiter, class: wait.class }, wait.slot))
+        Some(wait)
     }
 
     /// The events that an earlier body of a delivery received, and the running one has not asked for again.
@@ -170,7 +177,6 @@ impl<H: Host> Run<H> {
 
     /// The running body gets an event that an earlier one received. Says whether it had not yet.
     pub fn receive_again(&mut self, slot: Slot, place: usize) -> bool {
-        self.settle_flight(slot);
         let replay = self.flight_mut(slot).and_then(|flight| flight.delivery.replay.as_mut());
         replay.is_some_and(|replay| replay.claim(place))
     }
@@ -243,13 +249,24 @@ impl<H: Host> Run<H> {
     pub fn take_kept(&mut self, slot: Slot, number: u64) -> Option<H::Event> {
         let at = self.kept.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         let (_, event) = self.kept.remove(at)?;
-        self.settle_flight(slot);
+        self.settle_flight(slot, false);
         match self.flight_mut(slot) {
             Some(flight) => {
                 flight.delivery.replay_mut().receive(H::copy_event(&event));
                 self.record(|| Record::ReceivedKept { seq: slot.seq, number });
             }
             None => self.record(|| Record::KeptTaken { number }),
+        }
+        Some(event)
+    }
+
+    /// A step in flight receives a held event.
+    pub fn take_held(&mut self, slot: Slot, number: u64) -> Option<H::Event> {
+        let event = self.release(number)?.event;
+        self.settle_flight(slot, false);
+        if let Some(flight) = self.flight_mut(slot) {
+            flight.delivery.replay_mut().receive(H::copy_event(&event));
+            self.record(|| Record::Received { seq: slot.seq, event: H::copy_event(&event) });
         }
         Some(event)
     }

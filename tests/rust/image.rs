@@ -100,7 +100,7 @@ fn eventful_run() -> TestRun {
 /// What is held is let go, oldest first.
 fn release_all(run: &mut TestRun) -> Vec<u64> {
     let mut released = Vec::new();
-    while let Some((number, _)) = run.next_held(None) {
+    while let Some((number, _)) = run.next_release() {
         released.extend(run.release(number).map(|held| held.event));
     }
     released

@@ -11,6 +11,7 @@ mod replay;
 mod retry;
 mod run;
 mod run_id;
+mod settle;
 mod simulation;
 mod store;
 mod stream;

@@ -95,15 +95,15 @@ fn what_came_during_a_pause_is_released_one_by_one_oldest_first() {
     assert!(!run.is_release_due(), "the run is paused");
     run.resume();
     assert!(run.is_release_due());
-    let (first, held) = run.next_held(None).unwrap();
+    let (first, held) = run.next_release().unwrap();
     assert_eq!(held, &Held { is_from_outside: true, event: 1 });
     assert_eq!(run.release(first), Some(Held { is_from_outside: true, event: 1 }));
     assert_eq!(run.release(first), None);
-    let (second, held) = run.next_held(Some(first)).unwrap();
+    let (second, held) = run.next_release().unwrap();
     assert_eq!(held, &Held { is_from_outside: false, event: 2 });
     run.release(second).unwrap();
     assert!(run.is_release_due(), "what comes now is held behind them");
-    assert_eq!(run.next_held(Some(second)), None);
+    assert_eq!(run.next_release(), None);
     assert!(!run.is_release_due() && !run.has_held());
 }
 

@@ -699,11 +699,11 @@ impl Model {
 
     fn release(&mut self) {
         for (name, is_from_outside) in std::mem::take(&mut self.held) {
-            let (number, _) = self.run.next_held(None).expect("it is held");
+            let (number, _) = self.run.next_release().expect("it is held");
             let held = keeping(|| self.run.release(number)).expect("it is held");
             assert_eq!((held.event.0, held.is_from_outside), (name, is_from_outside));
         }
-        assert!(self.run.next_held(None).is_none());
+        assert!(self.run.next_release().is_none());
     }
 
     fn keep_again(&mut self, at: usize) {
@@ -736,6 +736,7 @@ impl Model {
             match expected {
                 None => return,
                 Some(Deadline::Run) => {}
+                Some(Deadline::Settling) => unreachable!("nobody waited when the run was put down"),
                 Some(Deadline::Retry(seq)) => {
                     let job = self.retries.remove(&seq).expect("only of a delivery that is to be tried again");
                     self.waiting.push(job);

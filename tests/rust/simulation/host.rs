@@ -61,6 +61,8 @@ enum Origin {
 struct OnItsWay {
     event: Ev,
     taker: Option<WaitId>,
+    /// Whether somebody may be about to wait for it again.
+    is_delayed: bool,
 }
 
 /// What is written of a run, and what is known of it besides.
@@ -107,6 +109,9 @@ pub struct Simulation {
 }
 
 const START: Time = 1000;
+
+// No time that a workflow has to do with is longer.
+const SOON: Time = 1_000_000;
 
 impl Simulation {
     pub fn new(workflow: Rc<Workflow>, schedule: u64, disturbances: Disturbances) -> Self {
@@ -238,6 +243,10 @@ impl Simulation {
         if !self.is_running() {
             return self.stop_any();
         }
+        // Lanes look for it before they start anything, and the loop in its next pass.
+        if self.run.is_release_due() && self.random.one_in(2) {
+            return self.release_held();
+        }
         match self.random.below(100) {
             0..25 => self.start(),
             25..65 => self.advance_any(),
@@ -285,6 +294,7 @@ impl Simulation {
     }
 
     fn start(&mut self) {
+        self.release_held();
         let now = self.now;
         let Some(started) = self.call(|run| run.start_next(|| now)) else { return };
         self.note(&[1, started.seq, u64::from(started.attempt)]);
@@ -338,7 +348,9 @@ impl Simulation {
         let next = self.run.next_deadline();
         self.now = match self.random.below(8) {
             0 => self.now.saturating_sub(self.random.between(0, 50)),
-            1..=4 => next.unwrap_or(self.now).max(self.now),
+            1..=4 => {
+                next.filter(|at| !self.workflow.is_orderless || *at < self.now + SOON).unwrap_or(self.now).max(self.now)
+            }
             5 => self.now + self.random.between(0, 500),
             _ => self.now + self.random.between(0, 20),
         };
@@ -362,6 +374,7 @@ impl Simulation {
                 }
                 Deadline::Wait(id) => self.time_out(id),
                 Deadline::Retry(seq) => self.note(&[4, seq]),
+                Deadline::Settling => self.release_held(),
             }
             if !self.is_running() {
                 return;
@@ -416,13 +429,11 @@ impl Simulation {
 
     /// What is held goes its way, one by one. Other threads may do something meanwhile.
     fn release_held(&mut self) {
-        let mut after = None;
         while self.run.is_release_due() {
             let next = self.call(|run| {
-                run.next_held(after).map(|(number, held)| (number, held.event.clone(), held.is_from_outside))
+                run.next_release().map(|(number, held)| (number, held.event.clone(), held.is_from_outside))
             });
             let Some((number, event, is_from_outside)) = next else { return };
-            after = Some(number);
             self.pass_on(vec![event], Origin::Held(number, is_from_outside));
             if self.disturbances.pauses && self.random.one_in(30) && self.is_running() {
                 let _ = self.call(Run::pause);
@@ -481,7 +492,7 @@ impl Simulation {
         let is_early = matches!(origin, Origin::Held(..) | Origin::GivenBack(_));
         let is_held = self.run.is_paused() || (self.run.is_release_due() && !is_early);
         let sent = events.first().map_or(0, |event| event.0.name);
-        let events = if is_held { without_takers(events) } else { self.with_takers(events) };
+        let events = if is_held { without_takers(events) } else { self.with_takers(events, origin) };
         let given = self.in_one_step(|simulation| {
             let mut given = Vec::new();
             for one in events {
@@ -497,8 +508,12 @@ impl Simulation {
         given.into_iter().for_each(|(event, waiter, id)| self.give(event, waiter, id));
     }
 
-    /// Asks those who wait, each about one event at most that they take.
-    fn with_takers(&self, events: Vec<Ev>) -> Vec<OnItsWay> {
+    /// Asks those who wait, each about one event at most that they take, and then those who will wait again.
+    fn with_takers(&self, events: Vec<Ev>, origin: Origin) -> Vec<OnItsWay> {
+        let sender = match origin {
+            Origin::Sent(slot) | Origin::Returned(slot) => Some(slot.seq()),
+            Origin::Outside | Origin::Held(..) | Origin::GivenBack(_) => None,
+        };
         let mut takers = Vec::new();
         let mut with_taker = |event: Ev| {
             let mut asked = None;
@@ -506,19 +521,35 @@ impl Simulation {
                 asked = Some(id);
                 if class == event.0.class && waiter.filter.takes(event.0.name) && !takers.contains(&id) {
                     takers.push(id);
-                    return OnItsWay { event, taker: Some(id) };
+                    return OnItsWay { event, taker: Some(id), is_delayed: false };
                 }
             }
-            OnItsWay { event, taker: None }
+            let (mut looked_at, mut other) = (None, None);
+            while let Some((wait, &class)) = self.run.next_delaying(looked_at, sender, other.as_ref()) {
+                assert!(self.run.is_delaying(wait));
+                if class == event.0.class {
+                    return OnItsWay { event, taker: None, is_delayed: true };
+                }
+                (looked_at, other) = (Some(wait), Some(class));
+            }
+            OnItsWay { event, taker: None, is_delayed: false }
         };
         events.into_iter().map(&mut with_taker).collect()
     }
 
     /// An event gets where it goes. Gives it, with whom, if that is somebody who waits.
     fn arrive(&mut self, one: OnItsWay, origin: Origin, is_held: bool) -> Option<(Ev, Waiter, WaitId)> {
-        let OnItsWay { event, taker } = one;
+        let OnItsWay { event, taker, is_delayed } = one;
         let name = event.0.name;
         self.note(&[11, name]);
+        if is_delayed {
+            let now = self.now;
+            self.call(|run| run.delay(|| now));
+            if matches!(origin, Origin::Held(..)) {
+                return None;
+            }
+        }
+        let is_held = is_held || is_delayed;
         match origin {
             Origin::Outside | Origin::Sent(_) | Origin::Returned(_) => self.ledger.emit(name),
             Origin::Held(number, _) => {
@@ -601,10 +632,13 @@ impl Simulation {
         let slot = body.slot;
         match std::mem::replace(&mut body.at, At::Ready) {
             At::Waiting(id) | At::Sleeping(id) => {
-                let over = self.call(|run| run.end_wait(id));
+                let over = self.call(|run| run.give_up(id));
                 assert_eq!(over.is_some(), self.is_running(), "it waited");
             }
-            At::Got(event) => self.pass_on(vec![Ev(event)], Origin::GivenBack(slot)),
+            At::Got(event) => {
+                self.call(|run| run.wait_again(slot, event.class));
+                self.pass_on(vec![Ev(event)], Origin::GivenBack(slot));
+            }
             At::Ready | At::TimedOut => {}
         }
     }
@@ -708,11 +742,34 @@ impl Simulation {
             self.bodies[at].at = At::Got(event.0);
             return;
         }
+        if let Some(number) = self.held_for(matches) {
+            let event = self.call(|run| run.take_held(slot, number)).expect("it is held");
+            self.ledger.release(event.0.name);
+            self.ledger.receive(slot.seq(), event.0.name);
+            self.bodies[at].at = At::Got(event.0);
+            return;
+        }
         let waiter = Waiter { slot, filter, is_task: false };
         match self.call(|run| run.wait(slot, waiter, Some(class), deadline)) {
-            Ok(id) => self.bodies[at].at = At::Waiting(id),
+            Ok(id) => {
+                self.bodies[at].at = At::Waiting(id);
+                if let (Match::Name(name), Some(_)) = (filter, self.workflow.kind_of(class)) {
+                    self.ledger.ask(Named { name, ..Workflow::answer(class) });
+                }
+            }
             Err(_) => assert!(!self.is_running()),
         }
+    }
+
+    fn held_for(&self, matches: impl Fn(&Ev) -> bool) -> Option<u64> {
+        let mut after = None;
+        while let Some((number, held)) = self.run.next_held(after).filter(|_| !self.run.is_paused()) {
+            if matches(&held.event) {
+                return Some(number);
+            }
+            after = Some(number);
+        }
+        None
     }
 
     fn sleep(&mut self, at: usize, micros: Time) {
@@ -822,6 +879,11 @@ impl Simulation {
         assert_eq!(run.is_quiet(), self.bodies.iter().all(is_waiting));
         let has_retries = self.fold.pending.values().any(|pending| pending.due.is_some());
         let is_dead = could_start == 0 && self.bodies.is_empty() && !has_retries && run.waiters().len() == 0;
+        assert!(
+            !is_dead || !run.has_held() || run.is_held() || run.is_release_due(),
+            "what is held is held for somebody"
+        );
+        let is_dead = is_dead && !run.has_held();
         let has_external = self.workflow.plan.steps.iter().any(|step| step.external);
         assert_eq!(run.is_stalled(), is_dead && !run.is_held() && !has_external, "it stalls, and says so");
         let is_queued = |seq: &u64| self.fold.pending[seq].due.is_none() && !self.is_in_flight(*seq);
@@ -877,7 +939,9 @@ impl Simulation {
             }
             let recorded = self.run.recorded();
             self.acknowledge_up_to(recorded);
-            if self.run.ready() > 0 {
+            if self.run.is_release_due() {
+                self.release_held();
+            } else if self.run.ready() > 0 {
                 self.start();
             } else if (0..self.bodies.len()).any(|at| self.is_ready(at)) {
                 self.advance_any();
@@ -955,7 +1019,7 @@ impl Simulation {
 }
 
 fn without_takers(events: Vec<Ev>) -> Vec<OnItsWay> {
-    events.into_iter().map(|event| OnItsWay { event, taker: None }).collect()
+    events.into_iter().map(|event| OnItsWay { event, taker: None, is_delayed: false }).collect()
 }
 
 fn value(byte: u8) -> Value {

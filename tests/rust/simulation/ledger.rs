@@ -24,6 +24,7 @@ pub struct Ledger {
     held: Vec<u64>,
     /// Events that somebody outside will send.
     pub outside: Vec<Named>,
+    asked: BTreeSet<u64>,
     groups: BTreeMap<GroupName, Vec<(u8, u64)>>,
     pub state: BTreeMap<String, Vec<u8>>,
     pub published: Vec<u64>,
@@ -34,6 +35,13 @@ impl Ledger {
     pub fn emit(&mut self, name: u64) {
         self.outside.retain(|event| event.name != name);
         assert!(self.emitted.insert(name), "event {name} is emitted twice");
+    }
+
+    /// Somebody waits for an answer from outside, which is sent once.
+    pub fn ask(&mut self, answer: Named) {
+        if self.asked.insert(answer.name) {
+            self.outside.push(answer);
+        }
     }
 
     pub fn deliver(&mut self, event: Named, step: StepId) -> u64 {

@@ -199,13 +199,18 @@ impl Workflow {
         Program { actions, returns, joined }
     }
 
-    /// Events from outside that the bodies of a delivery wait for.
+    /// Events from outside that the bodies of a delivery wait for and no step takes: they may come before that.
     pub fn answers(&self, step: StepId, event: Named) -> Vec<Named> {
         let waits = self.program(step, event).actions.into_iter().filter_map(|action| match action {
-            Action::Wait { filter: Match::Name(name), .. } => Some(name),
+            Action::Wait { class: WAITED, filter: Match::Name(name), .. } => Some(name),
             _ => None,
         });
-        waits.map(|name| Named { name, class: WAITED, depth: DEEPEST, group: None }).collect()
+        waits.map(|name| Named { name, ..Self::answer(WAITED) }).collect()
+    }
+
+    /// An answer from outside, but for its name.
+    pub fn answer(class: u8) -> Named {
+        Named { name: 0, class, depth: DEEPEST, group: None }
     }
 
     fn action(&self, random: &mut Random, own: u64, sent: Option<Named>) -> Action {
@@ -224,7 +229,7 @@ impl Workflow {
             0 | 1 => Action::SetOwn,
             2 => Action::Publish,
             3 => Action::Sleep(random.between(0, 40)),
-            4 => Action::Wait { class: WAITED, filter: Match::Name(answer), timeout: None, raises: false },
+            4 => Action::Wait { class, filter: Match::Name(answer), timeout: None, raises: false },
             5 => Action::Set(key),
             6 => Action::Delete(key),
             7 => Action::CompareAndSet(key),
