@@ -20,6 +20,7 @@ from durable import by_hand, dbos_engine, langgraph_engine, treadle_engine
 
 ROUNDS = 5
 AT_ONCE = 1000
+WAITING, FINISHED = 100_000, 1_000_000
 Measure = Callable[[Path, int], Awaitable[float]]
 
 ONE_AFTER_ANOTHER: dict[str, tuple[Measure, int]] = {
@@ -79,6 +80,8 @@ def page(rounds: int) -> str:
     latency = asyncio.run(treadle_engine.commit_latency())
     lag = asyncio.run(treadle_engine.loop_lag())
     loop = asyncio.run(treadle_engine.long_loop())
+    waiting = asyncio.run(treadle_engine.opening(treadle_engine.waiting, WAITING))
+    finished = asyncio.run(treadle_engine.opening(treadle_engine.chain, FINISHED))
     head = "| | runs / s | × by hand | rounds |\n| --- | --- | --- | --- |"
     return "\n".join(
         [
@@ -111,6 +114,10 @@ def page(rounds: int) -> str:
             f"| {loop[0]:.1f} / {loop[1]:.1f} µs |",
             f"| loop lag with 1,000 durable runs in flight, p99.9 / most "
             f"| {lag[0]:.1f} / {lag[1]:.1f} ms |",
+            f"| opening a journal with {WAITING:,} runs that wait "
+            f"| {waiting[0] * 1e3:.0f} ms, {waiting[1]:.0f} MB |",
+            f"| opening a journal with {FINISHED:,} finished runs "
+            f"| {finished[0] * 1e3:.0f} ms, {finished[1]:.0f} MB |",
             "",
         ]
     )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from comparison.memory import resident
 
 from treadle import Context, Engine, Event, StartEvent, StopEvent, Workflow, step
 
@@ -21,6 +25,10 @@ class B(Event):
 
 
 class Next(Event):
+    n: int
+
+
+class Answer(Event):
     n: int
 
 
@@ -51,8 +59,17 @@ async def go_round(ctx: Context, ev: Next) -> Next | StopEvent:
     return Next(n=ev.n - 1) if ev.n else StopEvent()
 
 
+@step
+async def ask(ctx: Context, ev: StartEvent) -> StopEvent:
+    answer = await ctx.wait_for_event(Answer)
+    return StopEvent(result=answer.n)
+
+
+HERE = Path(__file__).parents[1]
 chain = Workflow("chain", [first, second, third])
 loop = Workflow("loop", [begin, go_round])
+waiting = Workflow("waiting", [ask])
+WORKFLOWS = [chain, loop, waiting]
 times: list[float] = []
 
 
@@ -60,7 +77,7 @@ times: list[float] = []
 async def engine(path: Path, durability: str) -> AsyncIterator[Engine]:
     """An engine on a new file, that has done something already."""
     url = f"sqlite:///{path / 'runs.db'}"
-    async with Engine(url, workflows=[chain, loop], durability=durability) as opened:
+    async with Engine(url, workflows=WORKFLOWS, durability=durability) as opened:
         await opened.run(chain, n=0)
         yield opened
 
@@ -143,10 +160,48 @@ async def loop_lag(runs: int = 1000, seconds: float = 5) -> tuple[float, float]:
     return late[len(late) * 999 // 1000], late[-1]
 
 
-async def long_loop(steps: int = 20_000) -> tuple[float, float, int]:
+async def long_loop(steps: int = 100_000) -> tuple[float, float, int]:
     """Microseconds of a step: of the first and the last thousand, and how many there were."""
     times.clear()
     with tempfile.TemporaryDirectory() as directory:
         async with engine(Path(directory), "pipelined") as opened:
             await opened.run(loop, n=steps)
     return (times[1] - times[0]) * 1e3, (times[-1] - times[-2]) * 1e3, steps
+
+
+async def opening(workflow: Workflow, runs: int, at_once: int = 5_000) -> tuple[float, float]:
+    """Make a journal with so many runs, and open it in a new process: seconds and MB of that."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with engine(Path(directory), "step") as opened:
+            for begin in range(0, runs, at_once):
+                count = min(at_once, runs - begin)
+                if workflow is waiting:
+                    await asyncio.gather(*[opened.submit(waiting, n=0) for _ in range(count)])
+                else:
+                    await asyncio.gather(*[opened.run(workflow, n=0) for _ in range(count)])
+            while await opened.runs(status="ready", limit=1):
+                await asyncio.sleep(0.05)
+        ask = "from durable.treadle_engine import open_it; open_it()"
+        command = [sys.executable, "-c", ask, f"{directory}/runs.db"]
+        said = await asyncio.to_thread(
+            subprocess.run, command, cwd=HERE, capture_output=True, text=True, check=True
+        )
+    seconds, megabytes = said.stdout.split()
+    return float(seconds), float(megabytes)
+
+
+def open_it() -> None:
+    """Open the journal that the command line names; print the seconds and the MB that it takes."""
+
+    async def main() -> None:
+        before = resident()
+        begin = time.perf_counter()
+        async with Engine(f"sqlite:///{sys.argv[1]}", workflows=WORKFLOWS) as opened:
+            await opened.runs(limit=1)
+            seconds = time.perf_counter() - begin
+            # What goes on by itself has begun to by then.
+            await asyncio.sleep(1)
+        after = resident()
+        print(seconds, (after - before) / 1e6)
+
+    asyncio.run(main())
