@@ -27,7 +27,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from treadle import Context, Engine, Event, Lagged, StartEvent, StopEvent, Workflow, step
+from treadle import (
+    Context,
+    Engine,
+    Event,
+    JournalError,
+    Lagged,
+    StartEvent,
+    StopEvent,
+    Workflow,
+    step,
+)
 
 MOST_LISTED = 20
 NOT_ENTERED = ("site-packages", "__pycache__")
@@ -332,8 +342,13 @@ def main(path: str, concurrency: int, journal: str | None = None) -> int:
         warnings.simplefilter("ignore")
         if journal is None:
             asyncio.run(run_and_show(path, concurrency))
-        else:
-            asyncio.run(run_durably(path, concurrency, journal))
+            return 0
+        try:
+            # Whoever goes on with the run may stand in another folder.
+            asyncio.run(run_durably(os.path.abspath(path), concurrency, journal))
+        except JournalError as error:
+            print(error, file=sys.stderr)
+            return 1
     return 0
 
 

@@ -59,6 +59,21 @@ impl Trusted<'_> {
 
 /// The state of a run: its records folded into its checkpoint, up to the one numbered `until`.
 fn fold(loaded: &Loaded, until: u64, trusted: Trusted<'_>) -> Result<EncodedImage, Error> {
+    fold_those(loaded, until, trusted, |_| true)
+}
+
+/// The state of a run as if it had not ended: what its steps were to do they still are, and what they set while they
+/// were being stopped is set.
+fn fold_without_end(loaded: &Loaded, trusted: Trusted<'_>) -> Result<EncodedImage, Error> {
+    fold_those(loaded, u64::MAX, trusted, |record| !matches!(record, Record::Ended))
+}
+
+fn fold_those(
+    loaded: &Loaded,
+    until: u64,
+    trusted: Trusted<'_>,
+    counts: impl Fn(&EncodedRecord) -> bool,
+) -> Result<EncodedImage, Error> {
     let id = loaded.run.id;
     let Some((folded, checkpoint)) = &loaded.checkpoint else {
         return Err(Error::InvalidRecord("a run in a journal begins with a checkpoint"));
@@ -72,7 +87,10 @@ fn fold(loaded: &Loaded, until: u64, trusted: Trusted<'_>) -> Result<EncodedImag
     }
     let records = (folded + 1..).zip(&loaded.records).take_while(|(seq, _)| *seq <= until);
     for (seq, bytes) in records {
-        image.apply(trusted.record(id, seq, bytes.clone().into())?)?;
+        let record = trusted.record(id, seq, bytes.clone().into())?;
+        if counts(&record) {
+            image.apply(record)?;
+        }
     }
     image.check()?;
     Ok(image)
@@ -113,8 +131,7 @@ impl LoadedRun {
     fn inspect<'py>(&self, py: Python<'py>, journal: &Journal) -> PyResult<Bound<'py, PyDict>> {
         let loaded = &self.0;
         // That of a run that is over has nothing pending: what it was like before says more.
-        let last = before_end(loaded, journal.for_showing())?;
-        super::inspect::image(py, &fold(loaded, last, journal.for_showing())?)
+        super::inspect::image(py, &fold_without_end(loaded, journal.for_showing())?)
     }
 
     /// The run as a snapshot, as it is after the record numbered `at`.
@@ -185,9 +202,9 @@ impl LoadedRun {
             JournalPhase::Failed | JournalPhase::Cancelled => {}
             phase => return Err(error::not_to_be_retried(&loaded.run.id, phase)),
         }
-        let mut image = fold(loaded, before_end(loaded, Trusted::Signed(secrets))?, Trusted::Signed(secrets))?;
+        let mut image = fold_without_end(loaded, Trusted::Signed(secrets))?;
         begin_again(&mut image);
-        // A step that was being stopped may have published more.
+        // No number of its stream is used twice.
         image.published = image.published.max(loaded.run.published);
         let commit = ready(&image, secrets)?;
         let request = Request::Reopen { run: loaded.run.id, after: loaded.run.seq, owner: None, commit };
@@ -205,14 +222,14 @@ impl LoadedRun {
         let secrets = &journal.get().secrets;
         let last = before_end(loaded, Trusted::Signed(secrets))?.min(loaded.run.seq);
         let first = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded).max(1);
-        let at = match at {
-            None => last,
+        let mut image = match at {
+            None => fold_without_end(loaded, Trusted::Signed(secrets))?,
             Some(at) => {
                 let number = at.extract().ok().filter(|number| (first..=last).contains(number));
-                number.ok_or_else(|| error::no_such_record(&loaded.run.id, at, first, last))?
+                let number = number.ok_or_else(|| error::no_such_record(&loaded.run.id, at, first, last))?;
+                fold(loaded, number, Trusted::Signed(secrets))?
             }
         };
-        let mut image = fold(loaded, at, Trusted::Signed(secrets))?;
         let id = super::clock::new_run_id()?;
         image.id = id;
         image.published = 0;

@@ -325,7 +325,15 @@ def test_a_run_that_is_over_is_not_cancelled_and_a_completed_one_not_retried(fol
 def test_a_worker_executes_what_others_ask_for(folder: Path):
     found = runs(folder)
     treadle(folder, "cancel", "sqlite:///runs.db", found["waiting"])
-    forked = treadle(folder, "fork", "sqlite:///runs.db", found["completed"]).strip()
+    completed = found["completed"]
+    forked = treadle(folder, "fork", "sqlite:///runs.db", completed, "--at", "1").strip()
+    # It looks while nobody has the journal open, and goes on when somebody has.
+    tail = subprocess.Popen(
+        [sys.executable, "-m", "treadle", "tail", "sqlite:///runs.db", forked],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     worker = subprocess.Popen(
         [sys.executable, "-m", "treadle", "worker", "story:engine", "--grace", "1"],
         cwd=folder,
@@ -343,9 +351,15 @@ def test_a_worker_executes_what_others_ask_for(folder: Path):
                 break
         else:
             raise AssertionError(status)
+        assert tail.communicate(timeout=20)[0] == "1: story:Page(number: json, 1 B)\n"
+        assert tail.returncode == 0
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == 0
+        assert worker.stdout.readline() == "stopping: steps that run have 1 s\n"
     finally:
+        if tail.poll() is None:
+            tail.kill()
+            tail.communicate()
         if worker.poll() is None:
             worker.kill()
             worker.wait()

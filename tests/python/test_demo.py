@@ -30,9 +30,9 @@ async def test_a_body_that_runs_again_counts_no_file_twice(tmp_path: Path):
     report.check()
 
 
-def start(root: Path, journal: Path) -> "subprocess.Popen[str]":
+def start(root: Path, journal: Path, cwd: Path | None = None) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "treadle", "demo", "--path", root, "--journal", journal]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=cwd)
 
 
 def report(said: str) -> list[str]:
@@ -55,4 +55,24 @@ def test_killed_at_any_moment_it_gives_the_same_report(tmp_path: Path, seed: int
             process.kill()
             process.communicate()
     again = start(root, tmp_path / "killed.db").communicate(timeout=30)[0]
+    assert report(again) == report(whole)
+
+
+def test_a_journal_that_cannot_be_is_told_in_a_line(tmp_path: Path):
+    (tmp_path / "no.db").write_text("no database")
+    for journal, text in (("no.db", "not an SQLite database"), ("no/x.db", "does not exist")):
+        command = ["-m", "treadle", "demo", "--path", tmp_path, "--journal", tmp_path / journal]
+        done = subprocess.run(
+            [sys.executable, *command], capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.returncode == 1
+        assert text in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_another_folder_is_no_other_tree(tmp_path: Path):
+    root = tree(tmp_path / "tree", 10)
+    whole = start(Path("tree"), tmp_path / "demo.db", cwd=tmp_path).communicate(timeout=30)[0]
+    again = start(Path("."), tmp_path / "demo.db", cwd=root).communicate(timeout=30)[0]
+    assert "Going on: 10 files need not be read again" in again
     assert report(again) == report(whole)

@@ -40,6 +40,9 @@ class Lost(Event): ...
 class Go(Event): ...
 
 
+class Other(Event): ...
+
+
 @step
 async def begin(ctx: Context, ev: StartEvent) -> Page:
     ctx.increment("begun")
@@ -153,9 +156,6 @@ async def nap_and_fail(ctx: Context, ev: StartEvent) -> StopEvent:
 napping = Workflow("napping", [nap_and_fail])
 
 
-class Other(Event): ...
-
-
 @step
 async def split(ev: StartEvent) -> list[Page | Other]:
     return [Page(), Other()]
@@ -188,7 +188,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def engine(url: str) -> AsyncIterator[Engine]:
-    async with Engine(url, workflows=[*FLOWS.values(), *OTHERS]) as engine:
+    async with Engine(url, workflows=[*FLOWS.values(), *OTHERS, cleaning]) as engine:
         yield engine
 
 
@@ -314,6 +314,42 @@ async def awaited(run: Any) -> Any:
 async def test_a_step_that_returned_what_nobody_takes_runs_again(engine: Engine):
     run = await ended(engine, losing, UnroutedEvent)
     assert await result(await engine.retry(run.id)) == (2, 2)
+
+
+@step
+async def split_in_two(ev: StartEvent) -> list[Page | Other]:
+    return [Page(), Other()]
+
+
+@step
+async def set_at_last(ctx: Context, ev: Page) -> None:
+    if ctx.get("cleaned") is None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ctx.set("cleaned", True)
+            ctx.write_event_to_stream(Go())
+
+
+@step
+async def fail_beside(ctx: Context, ev: Other) -> StopEvent:
+    if ctx.get("cleaned") is None:
+        await asyncio.sleep(0.05)
+        raise ConnectionError("not yet")
+    return StopEvent(result=ctx.get("cleaned"))
+
+
+cleaning = Workflow("cleaning", [split_in_two, set_at_last, fail_beside])
+
+
+async def test_what_a_step_set_while_it_was_stopped_is_found_by_the_retry(engine: Engine):
+    run = await ended(engine, cleaning, ConnectionError)
+    image, _ = await engine._inspect(run.id)
+    assert [value["key"] for value in image["state"]] == ["cleaned"]
+    fork = await engine.fork(run.id)
+    assert await result(await engine.retry(run.id)) is True
+    assert await result(fork) is True
+    assert len([event async for event in engine.stream_events(run.id)]) == 1
 
 
 # How much time and how many attempts it has.
