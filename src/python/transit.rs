@@ -14,7 +14,7 @@ use super::run::{Given, Run, is_match};
 use super::state::{Class, EventWaiter, Python3, State};
 use super::touch::Touch;
 use super::wake::Waker;
-use crate::{HostDelivery, Phase, Run as CoreRun, Slot, WaitId, WaitOver};
+use crate::{EventKind, HostDelivery, Phase, Run as CoreRun, Slot, WaitId, WaitOver};
 
 /// Where events come from.
 #[derive(Clone, Copy)]
@@ -283,13 +283,28 @@ impl Run {
         origin: Origin,
         from: &dyn Fn() -> String,
     ) -> PyResult<()> {
-        if run.get().state.lock().core.phase() == Phase::Ended {
-            return Err(error::run_ended(&run.get().id_text(), "send_event"));
+        match run.get().plan.get().route(event) {
+            Route::Steps(kind) if Self::deliver(run, kind, event, origin) => Ok(()),
+            _ if run.get().state.lock().core.phase() == Phase::Ended => {
+                Err(error::run_ended(&run.get().id_text(), "send_event"))
+            }
+            Route::Stop => Self::stop(run, event),
+            _ => Self::pass_on(run, vec![event.clone()], origin, from),
         }
-        if run.get().plan.get().route(event) == Route::Stop {
-            return Self::stop(run, event);
+    }
+
+    /// The usual case: an event for the steps, and nothing that could keep it from them. Says whether it was that.
+    #[inline]
+    fn deliver(run: &Bound<'_, Self>, kind: EventKind, event: &Bound<'_, PyAny>, origin: Origin) -> bool {
+        let mut state = run.get().state.lock();
+        if !state.core.is_direct() {
+            return false;
         }
-        Self::pass_on(run, vec![event.clone()], origin, from)
+        let refused = state.core.deliver(kind, event.clone().unbind());
+        let finished = origin.conclude(run.get(), &mut state);
+        drop(state);
+        drop((refused, finished));
+        true
     }
 
     /// Takes all events that a step returned, and with them its end. If they end the run, the step is still in flight.
@@ -315,12 +330,15 @@ impl Run {
 
     /// Takes an event from outside.
     pub fn take_in(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>, origin: Origin) -> PyResult<()> {
-        if run.get().plan.get().route(event) == Route::Stop {
-            let finished = origin.conclude(run.get(), &mut run.get().state.lock());
-            drop(finished);
-            return Self::stop(run, event);
+        match run.get().plan.get().route(event) {
+            Route::Steps(kind) if Self::deliver(run, kind, event, origin) => Self::touch(run, Touch::Kept),
+            Route::Stop => {
+                let finished = origin.conclude(run.get(), &mut run.get().state.lock());
+                drop(finished);
+                Self::stop(run, event)
+            }
+            _ => Self::pass_on(run, vec![event.clone()], origin, &String::new),
         }
-        Self::pass_on(run, vec![event.clone()], origin, &String::new)
     }
 
     /// An event comes back from somebody who waited for it and went away: it goes to somebody else who
