@@ -156,6 +156,8 @@ struct Flight<E, C> {
     timer: Option<u64>,
     // How many waits it has begun that are not over.
     waits: u32,
+    // Whether its body was stopped, to run again.
+    is_stopping: bool,
 }
 
 impl<E, C> Flight<E, C> {
@@ -476,7 +478,7 @@ impl<H: Host> Run<H> {
         let timeout = plan.timeout;
         let is_timed = timeout.is_some() || plan.retry.as_ref().is_some_and(|retry| retry.total.is_some());
         self.starts = self.starts.wrapping_add(1);
-        let slot = self.occupy(Flight { delivery, start: self.starts, timer: None, waits: 0 });
+        let slot = self.occupy(Flight { delivery, start: self.starts, timer: None, waits: 0, is_stopping: false });
         if is_timed || self.log.is_some() {
             self.note_start(slot, timeout, now());
         }
@@ -520,8 +522,13 @@ impl<H: Host> Run<H> {
     /// The delivery of a step in flight.
     #[inline]
     pub fn delivery(&self, slot: Slot) -> Option<&HostDelivery<H>> {
+        self.flight(slot).map(|flight| &flight.delivery)
+    }
+
+    #[inline]
+    fn flight(&self, slot: Slot) -> Option<&Flight<H::Event, H::Class>> {
         match self.flights.get(slot.place as usize) {
-            Some(Place::Taken(flight)) if flight.is_at(slot) => Some(&flight.delivery),
+            Some(Place::Taken(flight)) if flight.is_at(slot) => Some(flight),
             _ => None,
         }
     }

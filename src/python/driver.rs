@@ -142,14 +142,16 @@ impl Lane {
     /// As [`Lane::stop`], even if the step was cancelled for the same reason before.
     pub fn stop_again(lane: &Bound<'_, Self>, why: Stop) -> PyResult<()> {
         let py = lane.py();
-        let task = {
+        let (slot, task) = {
             let mut state = lane.get().state.lock();
-            if !matches!(state.at, At::InStep(_)) {
-                return Ok(());
-            }
+            let At::InStep(active) = &state.at else { return Ok(()) };
+            let slot = active.started.slot;
             state.stop = Some(why);
-            state.task.as_ref().map(|task| task.clone_ref(py))
+            (slot, state.task.as_ref().map(|task| task.clone_ref(py)))
         };
+        if why == Stop::Pausing {
+            lane.get().run.get().state.lock().core.stop(slot);
+        }
         if let Some(task) = task.filter(|task| !task.is_none(py)) {
             lane.get().state.lock().own_requests += 1;
             task.call_method0(py, intern!(py, "cancel"))?;

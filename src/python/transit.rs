@@ -216,6 +216,8 @@ impl<'a, 'py> Transit<'a, 'py> {
                 if is_match && !waker.is_gone(py)? {
                     one.taker = Some(id);
                     self.takers.insert(id);
+                } else if is_match {
+                    one.delayed_by = self.run.get().state.lock().core.delaying(id);
                 }
                 Ok(())
             }

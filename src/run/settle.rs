@@ -6,7 +6,7 @@
 //! not delay what it sends itself, nor anything before it has a place in its step, nor anything longer than
 //! [`MOST_DELAY`]: it may be waiting, in a way of its own, for what comes of the very event that is held.
 
-use super::{Deadline, Host, HostDelivery, Phase, Run, Slot};
+use super::{Deadline, Host, HostDelivery, Phase, Run, Slot, WaitId};
 use crate::image::Waiting;
 use crate::record::Record;
 use crate::timers::Time;
@@ -89,7 +89,27 @@ impl<H: Host> Run<H> {
 
     /// Whether events are held for this wait.
     pub fn is_delaying(&self, wait: u64) -> bool {
-        self.settling.waits.get(self.settling.place(wait)).is_some_and(|one| one.wait == wait && one.delays)
+        let is_settling =
+            self.settling.waits.get(self.settling.place(wait)).is_some_and(|one| one.wait == wait && one.delays);
+        is_settling || self.delaying(WaitId(wait)).is_some()
+    }
+
+    /// The number of an open wait if its body was stopped and has not noticed yet.
+    pub fn delaying(&self, id: WaitId) -> Option<u64> {
+        let at = self.waits.open.binary_search_by_key(&id, |wait| wait.id).ok()?;
+        self.flight(self.waits.open[at].slot).filter(|flight| flight.is_stopping).map(|_| id.0)
+    }
+
+    /// The body of a step in flight is stopped, to run again.
+    pub fn stop(&mut self, slot: Slot) {
+        if let Some(flight) = self.flight_mut(slot) {
+            flight.is_stopping = true;
+        }
+    }
+
+    /// Whether the body of a step in flight is stopped, as far as is known.
+    pub(super) fn is_to_run_again(&self, slot: Slot) -> bool {
+        self.flight(slot).is_some_and(|flight| flight.is_stopping || self.is_held())
     }
 
     /// An event is held for a body that has to come to its wait again.
@@ -117,7 +137,7 @@ impl<H: Host> Run<H> {
 
     /// A body in flight that is stopped gives back an event of a class: it is to wait for it again.
     pub fn wait_again(&mut self, slot: Slot, class: H::Class) {
-        if self.phase != Phase::Running || !self.is_held() || self.delivery(slot).is_none() {
+        if self.phase != Phase::Running || !self.is_to_run_again(slot) {
             return;
         }
         self.waits.begun += 1;

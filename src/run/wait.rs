@@ -81,6 +81,7 @@ impl<H: Host> Run<H> {
         self.settle_flight(slot, class.is_none());
         let is_first = self.flight_mut(slot).is_some_and(|flight| {
             flight.waits += 1;
+            flight.is_stopping = false;
             flight.waits == 1
         });
         self.waiting += u32::from(is_first);
@@ -123,11 +124,11 @@ impl<H: Host> Run<H> {
         Some(WaitOver { waiter: wait.waiter, class: wait.class })
     }
 
-    /// Ends a wait that its body gave up. If the run is held, the body was stopped, and is to wait again.
+    /// Ends a wait that its body gave up. One that was stopped is to wait again.
     pub fn give_up(&mut self, id: WaitId) -> Option<WaitOver<H>> {
         let at = self.waits.open.binary_search_by_key(&id, |wait| wait.id).ok()?;
         let slot = self.waits.open[at].slot;
-        if !self.is_held() || self.delivery(slot).is_none() {
+        if !self.is_to_run_again(slot) {
             return self.end_wait(id);
         }
         let wait = self.close_wait(id)?;

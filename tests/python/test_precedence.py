@@ -82,6 +82,16 @@ async def test_so_it_does_after_a_pause_that_stopped_the_waiter():
     assert await run == (1, [2])
 
 
+async def test_so_it_does_if_the_run_goes_on_before_the_waiter_has_stopped():
+    run = asking().run()
+    await passes()
+    run.pause(wait=False)
+    run.send_event(Note(n=1))
+    run.resume()
+    run.send_event(Note(n=2))
+    assert await run == (1, [2])
+
+
 async def test_an_event_that_was_received_and_not_seen_before_the_pause_is_received_again():
     run = asking().run()
     await passes()

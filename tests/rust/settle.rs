@@ -142,6 +142,23 @@ fn a_body_that_is_stopped_by_a_pause_will_wait_again_and_its_records_say_so() {
 }
 
 #[test]
+fn a_body_that_is_stopped_holds_what_it_waits_for_even_if_the_run_goes_on_before_it_notices() {
+    let (mut run, slots) = run_and_bodies();
+    let waits: Vec<_> = run.waiters().map(|(id, _)| id).collect();
+    assert_eq!(run.delaying(waits[0]), None);
+    run.stop(slots[0]);
+    let number = run.delaying(waits[0]).unwrap();
+    assert!(run.is_delaying(number) && run.delaying(waits[1]).is_none());
+    run.give_up(waits[0]).unwrap();
+    assert!(run.is_delaying(number) && run.delaying(waits[0]).is_none());
+    run.put_back(slots[0]).unwrap();
+    assert_eq!(delayed(&run, None), [1]);
+    let again = run.start_next(|| 0).unwrap().slot;
+    let wait = run.wait(again, (), Some(1), None).unwrap();
+    assert!(run.give_up(wait).is_some() && !run.is_settling(), "nothing stops the body that runs now");
+}
+
+#[test]
 fn a_body_that_gives_an_event_back_when_it_is_stopped_will_wait_for_its_class_again() {
     let (mut run, slots) = run_and_bodies();
     let slot = slots[0];

@@ -406,8 +406,16 @@ impl Simulation {
         if self.random.one_in(2) {
             return;
         }
-        // The steps in flight are stopped, in whatever order their loop stops them.
-        while !self.bodies.is_empty() {
+        // The steps in flight are stopped, in whatever order their loop stops them. The run may go on before that.
+        for at in 0..self.bodies.len() {
+            let slot = self.bodies[at].slot;
+            self.call(|run| run.stop(slot));
+        }
+        if self.random.one_in(3) {
+            self.resume();
+            self.send_from_outside();
+        }
+        while self.is_running() && !self.bodies.is_empty() {
             let at = self.random.below(self.bodies.len());
             self.give_up(at);
             let body = self.bodies.swap_remove(at);
@@ -415,7 +423,7 @@ impl Simulation {
             assert!(put_back.is_ok());
             assert!(matches!(self.run.put_back(body.slot), Err(None)));
         }
-        assert!(self.run.is_quiet() && self.run.in_flight() == 0);
+        assert!(!self.is_running() || self.run.is_quiet() && self.run.in_flight() == 0);
     }
 
     fn resume(&mut self) {
@@ -520,6 +528,9 @@ impl Simulation {
             while let Some((id, waiter, &class)) = self.run.next_waiter(asked) {
                 asked = Some(id);
                 if class == event.0.class && waiter.filter.takes(event.0.name) && !takers.contains(&id) {
+                    if !waiter.is_task && self.run.delaying(id).is_some() {
+                        return OnItsWay { event, taker: None, is_delayed: true };
+                    }
                     takers.push(id);
                     return OnItsWay { event, taker: Some(id), is_delayed: false };
                 }
