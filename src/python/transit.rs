@@ -179,10 +179,12 @@ impl<'a, 'py> Transit<'a, 'py> {
         Some(Question::Delays { wait, class: class.clone() })
     }
 
-    /// The next one that an event may have to be held for. What a step emits for nobody else is kept for them at once.
+    /// The next one that an event may have to be held for. What a step emits for nobody else is kept for them at once,
+    /// and so is what is given back: it came before all that is held.
     fn next_delaying<'c>(&self, core: &'c CoreRun<Python3>, at: usize) -> Option<(u64, &'c Class)> {
         let one = &self.events[at];
-        let has_takers = one.route != Route::Nowhere || self.origin.is_from_outside();
+        let is_new = matches!(self.origin, Origin::Outside | Origin::Inbox(_) | Origin::Held(_, true));
+        let has_takers = one.route != Route::Nowhere || is_new;
         has_takers.then(|| core.next_delaying(one.looked_at, self.origin.sender(), one.other.as_ref()))?
     }
 
@@ -244,7 +246,8 @@ impl<'a, 'py> Transit<'a, 'py> {
         let mut arrived = Arrived { is_held, ..Arrived::default() };
         for OnItsWay { event, route, taker, delayed_by, .. } in self.events {
             let event = event.unbind();
-            let is_delayed = !is_held && taker.is_none() && delayed_by.is_some();
+            let is_kept_again = matches!(origin, Origin::GivenBack(_)) && route == Route::Nowhere && taker.is_none();
+            let is_delayed = !is_held && !is_kept_again && taker.is_none() && delayed_by.is_some();
             if is_delayed {
                 state.core.delay(|| self.run.get().now());
                 arrived.is_delayed = true;
@@ -256,6 +259,7 @@ impl<'a, 'py> Transit<'a, 'py> {
             arrived.dropped.extend(origin.leave(state, &event));
             let core = &mut state.core;
             let refused = match (taker, route) {
+                _ if is_kept_again => core.keep_again(event),
                 _ if (is_held || is_delayed) && matches!(origin, Origin::GivenBack(_)) => core.hold_again(event),
                 _ if is_held || is_delayed => core.hold(event, origin.is_from_outside()),
                 (Some(taker), _) => {
@@ -266,7 +270,6 @@ impl<'a, 'py> Transit<'a, 'py> {
                     arrived.is_queued = true;
                     core.deliver(kind, event)
                 }
-                (None, _) if matches!(origin, Origin::GivenBack(_)) => core.keep_again(event),
                 (None, _) => core.keep(event),
             };
             arrived.dropped.extend(refused.err().map(|refused| refused.value));
@@ -377,7 +380,9 @@ impl Run {
             {
                 return Ok(());
             }
-            if !is_held && let Some(question) = transit.next_question(&state.core) {
+            // What is given back in a paused run is held only for somebody who waits for it.
+            let asks = !is_held || matches!(origin, Origin::GivenBack(_));
+            if asks && let Some(question) = transit.next_question(&state.core) {
                 drop(state);
                 transit.answer(question)?;
                 continue;

@@ -103,6 +103,23 @@ async def test_an_event_that_was_received_and_not_seen_before_the_pause_is_recei
     assert await run == (1, [2])
 
 
+@pytest.mark.parametrize("turns", [0, 20])
+async def test_what_is_given_back_comes_before_what_is_kept(turns: int):
+    @step
+    async def ask(ctx: Context, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=[(await ctx.wait_for_event(Other)).n for _ in range(3)])
+
+    run = Workflow("kept", [ask]).run()
+    await passes()
+    run.send_event(Other(n=1))
+    run.send_event(Other(n=2))
+    run.pause(wait=False)
+    await passes(turns)
+    run.send_event(Other(n=3))
+    run.resume()
+    assert await run == [1, 2, 3]
+
+
 async def test_a_wait_for_a_base_class_delays_events_of_its_subclasses():
     workflow = asking()
     run = workflow.resume(await put_down(workflow))

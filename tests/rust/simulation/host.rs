@@ -500,7 +500,8 @@ impl Simulation {
         let is_early = matches!(origin, Origin::Held(..) | Origin::GivenBack(_));
         let is_held = self.run.is_paused() || (self.run.is_release_due() && !is_early);
         let sent = events.first().map_or(0, |event| event.0.name);
-        let events = if is_held { without_takers(events) } else { self.with_takers(events, origin) };
+        let asks = !is_held || matches!(origin, Origin::GivenBack(_));
+        let events = if !asks { without_takers(events) } else { self.with_takers(events, origin) };
         let given = self.in_one_step(|simulation| {
             let mut given = Vec::new();
             for one in events {
@@ -553,6 +554,10 @@ impl Simulation {
         let OnItsWay { event, taker, is_delayed } = one;
         let name = event.0.name;
         self.note(&[11, name]);
+        let is_given_back = matches!(origin, Origin::GivenBack(_));
+        // It came before all that is held.
+        let is_kept_again = is_given_back && taker.is_none() && self.workflow.kind_of(event.0.class).is_none();
+        let is_delayed = is_delayed && !is_held && !is_kept_again;
         if is_delayed {
             let now = self.now;
             self.call(|run| run.delay(|| now));
@@ -577,9 +582,11 @@ impl Simulation {
                 }
             }
         }
-        let is_given_back = matches!(origin, Origin::GivenBack(_));
         let is_from_outside = matches!(origin, Origin::Outside | Origin::Held(_, true));
-        if is_held && is_given_back {
+        if is_kept_again {
+            self.ledger.keep_again(name);
+            assert!(self.call(|run| run.keep_again(event)).is_ok());
+        } else if is_held && is_given_back {
             self.ledger.hold_again(name);
             assert!(self.call(|run| run.hold_again(event)).is_ok());
         } else if is_held {
@@ -593,9 +600,6 @@ impl Simulation {
             return Some((event, over.waiter, taker));
         } else if self.workflow.kind_of(event.0.class).is_some() {
             self.deliver(event);
-        } else if is_given_back {
-            self.ledger.keep_again(name);
-            assert!(self.call(|run| run.keep_again(event)).is_ok());
         } else {
             self.ledger.keep(name);
             assert!(self.call(|run| run.keep(event)).is_ok());
