@@ -19,8 +19,8 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::clock::{self, now};
 use super::error;
+use super::fold::Trusted;
 use super::gate::new_future;
-use super::recover::Trusted;
 use super::run::Run;
 use super::wake;
 use crate::journal::{self, Batch, Filter, JournalError, Message, OwnerId, Phase, Reply, Request, RunRow, Ticket};

@@ -18,7 +18,9 @@ mod event;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod failure;
+mod fold;
 mod gate;
+mod inbox;
 mod inspect;
 mod journal;
 mod outcome;
@@ -31,6 +33,7 @@ mod run;
 mod snapshot;
 mod state;
 mod stored;
+mod timeline;
 mod touch;
 mod transit;
 mod wait;

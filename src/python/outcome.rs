@@ -8,7 +8,7 @@ use pyo3::types::{PyBytes, PyDict};
 use super::convert;
 use super::error;
 use super::event::class_name;
-use super::recover::Trusted;
+use super::fold::Trusted;
 use super::run::Run;
 use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};

@@ -1,110 +1,30 @@
 //! A run that was loaded from a journal: what it is, and going on with it.
 
-use bytes::Bytes;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyList};
+use pyo3::types::{PyBytes, PyDict, PyInt};
 
 use super::durable::{self, Durable};
 use super::error;
+use super::fold::{Trusted, before_end, end_of_operation, fold, fold_without_end};
+use super::inbox::take_entry;
 use super::journal::Journal;
 use super::plan::Plan;
 use super::run::Run;
 use super::snapshot::{fit, problems, restore};
 use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};
-use super::transit::Origin;
 use crate::Status as ImageStatus;
 use crate::journal::{Commit, Entry, Loaded, NewRun, Phase as JournalPhase, Request, Status, record};
-use crate::{EncodedImage, EncodedRecord, Error, Phase, Record, RunId, Secrets, Translate, snapshot};
-
-// What an entry of an inbox is; an event is 0.
-const CANCEL: u8 = 1;
-const PAUSE: u8 = 2;
-const RESUME: u8 = 3;
+use crate::{EncodedImage, Record, RunId, Secrets, Translate, snapshot};
 
 /// A run as a journal holds it.
 #[pyclass(frozen, module = "treadle._treadle")]
-pub struct LoadedRun(Loaded);
+pub struct LoadedRun(pub Loaded);
 
 impl LoadedRun {
     pub fn new(loaded: Loaded) -> Self {
         Self(loaded)
     }
-}
-
-/// What is trusted of what is read.
-#[derive(Clone, Copy)]
-pub enum Trusted<'a> {
-    /// What is signed with one of the secrets.
-    Signed(&'a Secrets),
-    /// Nothing: names, tags and sizes are shown, and no opaque value is read.
-    Nothing,
-}
-
-impl Trusted<'_> {
-    pub fn record(self, run: RunId, seq: u64, bytes: Bytes) -> Result<EncodedRecord, Error> {
-        match self {
-            Self::Signed(secrets) => record::decode(run, seq, bytes, secrets),
-            Self::Nothing => record::decode_unverified(run, seq, bytes),
-        }
-    }
-
-    fn image(self, bytes: Bytes) -> Result<EncodedImage, Error> {
-        match self {
-            Self::Signed(secrets) => snapshot::open_checkpoint(bytes, secrets),
-            Self::Nothing => Ok(snapshot::read_unverified(bytes)?.image),
-        }
-    }
-}
-
-/// The state of a run: its records folded into its checkpoint, up to the one numbered `until`.
-fn fold(loaded: &Loaded, until: u64, trusted: Trusted<'_>) -> Result<EncodedImage, Error> {
-    fold_those(loaded, until, trusted, |_| true)
-}
-
-/// The state of a run as if it had not ended: what its steps were to do they still are, and what they set while they
-/// were being stopped is set.
-fn fold_without_end(loaded: &Loaded, trusted: Trusted<'_>) -> Result<EncodedImage, Error> {
-    fold_those(loaded, u64::MAX, trusted, |record| !matches!(record, Record::Ended))
-}
-
-fn fold_those(
-    loaded: &Loaded,
-    until: u64,
-    trusted: Trusted<'_>,
-    counts: impl Fn(&EncodedRecord) -> bool,
-) -> Result<EncodedImage, Error> {
-    let id = loaded.run.id;
-    let Some((folded, checkpoint)) = &loaded.checkpoint else {
-        return Err(Error::InvalidRecord("a run in a journal begins with a checkpoint"));
-    };
-    if until < *folded {
-        return Err(Error::Folded { first: *folded });
-    }
-    let mut image = trusted.image(checkpoint.clone().into())?;
-    if image.id != id {
-        return Err(Error::InvalidImage("the checkpoint is of another run"));
-    }
-    let records = (folded + 1..).zip(&loaded.records).take_while(|(seq, _)| *seq <= until);
-    for (seq, bytes) in records {
-        let record = trusted.record(id, seq, bytes.clone().into())?;
-        if counts(&record) {
-            image.apply(record)?;
-        }
-    }
-    image.check()?;
-    Ok(image)
-}
-
-/// The number of the last record before the run's end; all, if it has not ended.
-fn before_end(loaded: &Loaded, trusted: Trusted<'_>) -> Result<u64, Error> {
-    let Some((folded, _)) = &loaded.checkpoint else { return Ok(0) };
-    for (seq, bytes) in (folded + 1..).zip(&loaded.records) {
-        if matches!(trusted.record(loaded.run.id, seq, bytes.clone().into())?, Record::Ended) {
-            return Ok(seq - 1);
-        }
-    }
-    Ok(u64::MAX)
 }
 
 #[pymethods]
@@ -227,7 +147,8 @@ impl LoadedRun {
             Some(at) => {
                 let number = at.extract().ok().filter(|number| (first..=last).contains(number));
                 let number = number.ok_or_else(|| error::no_such_record(&loaded.run.id, at, first, last))?;
-                fold(loaded, number, Trusted::Signed(secrets))?
+                let end = end_of_operation(loaded, number, Trusted::Signed(secrets))?;
+                fold(loaded, end, Trusted::Signed(secrets))?
             }
         };
         let id = super::clock::new_run_id()?;
@@ -244,32 +165,6 @@ impl LoadedRun {
         };
         let request = Request::Create { run, owner: None, commit: ready(&image, secrets)? };
         Ok((id.to_string(), Journal::ask(journal, request)?))
-    }
-
-    /// What happened: a word and some facts for each record that no checkpoint has replaced.
-    fn timeline<'py>(&self, py: Python<'py>, journal: &Journal) -> PyResult<Bound<'py, PyList>> {
-        let loaded = &self.0;
-        let folded = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded);
-        let Some((_, checkpoint)) = &loaded.checkpoint else { return Ok(PyList::empty(py)) };
-        let trusted = journal.for_showing();
-        let image = trusted.image(checkpoint.clone().into())?;
-        let steps = &image.steps;
-        let lines = PyList::empty(py);
-        for (delivery, pending) in &image.pending {
-            let queued = Record::Queued { seq: *delivery, step: pending.step, event: pending.event.clone() };
-            let Some(line) = line(py, folded, &queued, steps)? else { continue };
-            line.set_item("attempt", pending.attempt)?;
-            line.set_item("since", pending.since.map(|since| since as f64 / 1e6))?;
-            line.set_item("failures", pending.replay.failures.iter().map(|it| &*it.text).collect::<Vec<_>>())?;
-            lines.append(line)?;
-        }
-        for (seq, bytes) in (folded + 1..).zip(&loaded.records) {
-            let decoded = trusted.record(loaded.run.id, seq, bytes.clone().into())?;
-            if let Some(line) = line(py, seq, &decoded, steps)? {
-                lines.append(line)?;
-            }
-        }
-        Ok(lines)
     }
 }
 
@@ -295,93 +190,6 @@ fn ready(image: &EncodedImage, secrets: &Secrets) -> PyResult<Commit> {
     let checkpoint = Some(snapshot::seal_checkpoint(image, secrets)?);
     let status = Status { phase: JournalPhase::Ready, due: None };
     Ok(Commit { at: super::clock::now(), checkpoint, status, ..Commit::default() })
-}
-
-fn line<'py>(
-    py: Python<'py>,
-    seq: u64,
-    record: &EncodedRecord,
-    steps: &[Box<str>],
-) -> PyResult<Option<Bound<'py, PyDict>>> {
-    let line = PyDict::new(py);
-    line.set_item("seq", seq)?;
-    let what = match record {
-        Record::Queued { seq, step, event } => {
-            line.set_item("delivery", seq)?;
-            line.set_item("step", steps.get(step.0 as usize).map(|name| &**name))?;
-            line.set_item("event", &*event.class)?;
-            "queued"
-        }
-        Record::Started { seq, at } => {
-            line.set_item("delivery", seq)?;
-            line.set_item("at", *at as f64 / 1e6)?;
-            "started"
-        }
-        Record::Finished { seq, at } => {
-            line.set_item("delivery", seq)?;
-            line.set_item("at", *at as f64 / 1e6)?;
-            "finished"
-        }
-        Record::Retried { seq, failure, at, due } => {
-            line.set_item("delivery", seq)?;
-            line.set_item("at", *at as f64 / 1e6)?;
-            line.set_item("failure", &*failure.text)?;
-            line.set_item("due", *due as f64 / 1e6)?;
-            "retried"
-        }
-        Record::Received { seq, event } => {
-            line.set_item("delivery", seq)?;
-            line.set_item("event", &*event.class)?;
-            "received"
-        }
-        Record::Paused => "paused",
-        Record::Resumed => "resumed",
-        Record::Ended => "ended",
-        // The rest is what steps did with their state and their events, and not about their course.
-        _ => return Ok(None),
-    };
-    line.set_item("what", what)?;
-    Ok(Some(line))
-}
-
-/// Takes an entry of the inbox, once.
-fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDict>) -> PyResult<()> {
-    let journal = {
-        let mut state = run.get().state.lock();
-        let is_running = state.core.phase() == Phase::Running;
-        match &mut state.durable {
-            Some(durable) if entry.number > durable.last_entry && is_running => {
-                durable.last_entry = entry.number;
-                durable.journal.clone_ref(run.py())
-            }
-            _ => return Ok(()),
-        }
-    };
-    let event = match entry.kind {
-        CANCEL | PAUSE | RESUME => None,
-        _ => Some(event_of(entry, &journal.get().secrets, classes)?),
-    };
-    // Only what was understood is consumed, by the commit that writes what became of it.
-    if event.is_none()
-        && let Some(durable) = &mut run.get().state.lock().durable
-    {
-        durable.consumed.push(entry.number);
-    }
-    failpoint!("run.entry_taken");
-    match (event, entry.kind) {
-        (Some(event), _) => Run::take_in(run, event.bind(run.py()), Origin::Inbox(entry.number))?,
-        (None, CANCEL) => return Run::cancel_here(run),
-        (None, PAUSE) => Run::pause_here(run)?,
-        (None, _) => Run::go_on_here(run)?,
-    }
-    Run::mark(run, super::touch::Touch::Received)?;
-    Run::wake_lanes(run)
-}
-
-fn event_of(entry: &Entry, secrets: &Secrets, classes: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {
-    let decoded = record::decode(entry.run, 0, entry.body.clone().into(), secrets)?;
-    let Record::Published { event } = decoded else { return Err(error::unreadable_text()) };
-    Translate::event(&mut ToObjects::new(classes), event)
 }
 
 #[pymethods]

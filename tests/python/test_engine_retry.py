@@ -34,6 +34,10 @@ class Page(Event):
     number: int = 0
 
 
+class Turned(Event):
+    number: int
+
+
 class Lost(Event): ...
 
 
@@ -47,6 +51,31 @@ class Other(Event): ...
 async def begin(ctx: Context, ev: StartEvent) -> Page:
     ctx.increment("begun")
     return Page()
+
+
+@step
+async def spread(ev: StartEvent) -> list[Page]:
+    return [Page(number=number) for number in range(3)]
+
+
+@step
+async def turn(ctx: Context, ev: Page) -> Turned:
+    ctx.state.setdefault(f"turned {ev.number}", True)
+    return Turned(number=ev.number)
+
+
+@step
+async def count(ctx: Context, ev: Turned) -> StopEvent | None:
+    ctx.set("seen", [*ctx.get("seen", []), ev.number])
+    if ctx.collect_events(ev, [Turned] * 3) is None:
+        return None
+    # Any that is there twice comes by then.
+    await asyncio.sleep(0.02)
+    seen = ctx.get("seen")
+    return StopEvent(result=(len(seen), len(set(seen))))
+
+
+counting = Workflow("counting", [spread, turn, count])
 
 
 def failing_first(name: str, **options: Any) -> Workflow:
@@ -188,7 +217,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def engine(url: str) -> AsyncIterator[Engine]:
-    async with Engine(url, workflows=[*FLOWS.values(), *OTHERS, cleaning]) as engine:
+    async with Engine(url, workflows=[*FLOWS.values(), *OTHERS, cleaning, counting]) as engine:
         yield engine
 
 
@@ -414,6 +443,17 @@ async def test_a_fork_of_a_record_that_is_not_there_is_refused(engine: Engine):
     assert await result(latest) == (1, 2)
     with pytest.raises(ConnectionError):
         await first
+
+
+async def test_a_fork_never_begins_between_what_a_step_emits_and_its_end(engine: Engine):
+    run = engine.run(counting)
+    assert await run == (3, 3)
+    history = await engine.get(run.id).history()
+    numbers = [record["seq"] for record in history if record["what"] == "queued"]
+    assert len(numbers) > 3
+    for number in numbers:
+        if number > 0:
+            assert await result(await engine.fork(run.id, at=number)) == (3, 3)
 
 
 async def test_a_fork_of_what_was_folded_is_refused(engine: Engine):
