@@ -108,7 +108,9 @@ def judge(
             verdict.stuck.append(f"{run_id} is {end.status}")
         else:
             _judge_end(verdict, promises, run_id, end)
-    _judge_keys(verdict, promises)
+    # Once the run of a key is forgotten, the key makes another one.
+    known = {run_id for run_id, end in found.items() if end is not None or not forgets}
+    _judge_keys(verdict, promises, known)
     _judge_bodies(verdict, lines, waits_for_disk)
     words = ("submitted", "sent", "ended", "read", "retried", "cancelled", "deleted")
     verdict.promises = sum(len(it) for word in words for it in promises.of(word).values())
@@ -150,10 +152,10 @@ def _judge_events(verdict: Verdict, run_id: str, count: int, end: Found) -> None
         verdict.missing += [f"{run_id} did not get {what}" for what in source - seen]
 
 
-def _judge_keys(verdict: Verdict, promises: Promises) -> None:
+def _judge_keys(verdict: Verdict, promises: Promises, known: set[str]) -> None:
     runs_of = defaultdict(set)
     for run_id, keys in promises.of("shared").items():
-        for (key,) in keys:
+        for (key,) in keys if run_id in known else ():
             runs_of[key].add(run_id)
     verdict.doubled += [f"key {key}: {runs}" for key, runs in runs_of.items() if len(runs) > 1]
 
