@@ -29,6 +29,8 @@ class Log:
     def __init__(self, path: Path, name: str) -> None:
         self.name = name
         self._path = path
+        self._lines: list[Line] = []
+        self._read = 0
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def __call__(self, word: str, *rest: object) -> None:
@@ -38,19 +40,26 @@ class Log:
 
     def lines(self) -> list[Line]:
         """Read what everybody has written, in order."""
-        text = self._path.read_text()
-        whole = text[: text.rfind("\n") + 1]
-        return [
-            Line(at, by, word, tuple(rest))
-            for at, by, word, *rest in map(json.loads, whole.splitlines())
-        ]
+        # Each line is read once: while a process is waited for, it must not have run for long.
+        with open(self._path, "rb") as file:
+            file.seek(self._read)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._read += len(whole) + len(newline)
+        for at, by, word, *rest in map(json.loads, whole.splitlines()):
+            self._lines.append(Line(at, by, word, tuple(rest)))
+        return list(self._lines)
 
     def wait_for(self, by: str, word: str, count: int = 1, seconds: float = 30) -> list[Line]:
         """Wait until somebody has written so many lines with this word; return them."""
         until = time.monotonic() + seconds
-        while len(found := [it for it in self.lines() if (it.by, it.word) == (by, word)]) < count:
+        found: list[Line] = []
+        seen = 0
+        while len(found) < count:
+            lines = self.lines()
+            found += [it for it in lines[seen:] if (it.by, it.word) == (by, word)]
+            seen = len(lines)
             assert time.monotonic() < until, f"{by} wrote {word!r} {len(found)} times, not {count}"
-            time.sleep(0.005)
+            time.sleep(0.002)
         return found
 
     def close(self) -> None:
