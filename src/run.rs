@@ -189,15 +189,15 @@ pub struct Run<H: Host> {
     starts: u32,
     // How many of those in flight have a wait that is not over.
     waiting: u32,
-    settling: settle::Settling<H>,
+    settling: Rare<settle::Settling<H>>,
     // The waits, by number, that nobody comes to again: they are over, which is not recorded yet.
-    left_behind: Vec<u64>,
+    left_behind: Rare<Vec<u64>>,
     delivered: u64,
     // Deliveries that failed and are to be tried again. They hold no place in their step.
     retries: Rare<HashMap<u64, HostDelivery<H>>>,
     groups: collect::Groups<H>,
     waits: wait::Waits<H>,
-    kept: VecDeque<(u64, H::Event)>,
+    kept: Rare<VecDeque<(u64, H::Event)>>,
     kept_ever: u64,
     kept_again: u64,
     held: Rare<pause::HeldEvents<H::Event>>,
@@ -240,13 +240,13 @@ impl<H: Host> Run<H> {
             in_flight: 0,
             starts: 0,
             waiting: 0,
-            settling: settle::Settling::default(),
-            left_behind: Vec::new(),
+            settling: Rare::default(),
+            left_behind: Rare::default(),
             delivered: 0,
             retries: Rare::default(),
             groups: collect::Groups::default(),
             waits: wait::Waits::default(),
-            kept: VecDeque::new(),
+            kept: Rare::default(),
             kept_ever: wait::KEPT_FROM,
             kept_again: 0,
             held: Rare::default(),
@@ -282,7 +282,7 @@ impl<H: Host> Run<H> {
     /// from.
     pub fn start_log(&mut self) {
         self.log.get_or_insert_default();
-        for wait in std::mem::take(&mut self.left_behind) {
+        for wait in self.left_behind.take() {
             self.record(|| Record::WaitOver { wait });
         }
     }
@@ -499,7 +499,7 @@ impl<H: Host> Run<H> {
     pub fn events(&self) -> impl Iterator<Item = &H::Event> {
         let collected = self.groups.iter().flat_map(|group| group.collected.pending());
         let held = self.held.get().into_iter().flat_map(pause::HeldEvents::iter).map(|held| &held.event);
-        let kept = self.kept.iter().map(|(_, event)| event);
+        let kept = self.kept.get().into_iter().flatten().map(|(_, event)| event);
         let recorded = self.log.iter().flatten().filter_map(Record::event);
         self.deliveries().flat_map(events_of).chain(collected).chain(kept).chain(held).chain(recorded)
     }

@@ -34,9 +34,9 @@ impl<H: Host> Run<H> {
         self.timers.clear();
         let none: [Option<NonZeroU32>; 0] = [];
         let held = self.held.take().into_events();
-        let kept = std::mem::take(&mut self.kept).into_iter().map(|(_, event)| event);
+        let kept = self.kept.take().into_iter().map(|(_, event)| event);
         let (waiters, mut classes) = self.waits.take();
-        classes.extend(self.settling.take_classes());
+        classes.extend(self.settling.take().take_classes());
         Some(Remains {
             queue: std::mem::replace(&mut self.queue, Queue::new(none.into_iter())),
             retries: self.retries.take().into_values().collect(),

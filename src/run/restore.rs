@@ -54,12 +54,14 @@ impl<H: Host> Run<H> {
             let waiting = Waiting { seq: wait.slot.seq, class: wait.class.clone(), due: wait.due };
             image.waits.insert(wait.id.0, waiting);
         }
-        image.waits.extend(self.settling.iter().map(|(wait, waiting)| (wait, waiting.clone())));
+        let settling = self.settling.get().into_iter().flat_map(Settling::iter);
+        image.waits.extend(settling.map(|(wait, waiting)| (wait, waiting.clone())));
         for (key, group) in self.groups.iter_named() {
             let collected = copied::<H>(&group.collected);
             image.groups.insert(group.number, Grouped { step: group.step, key: key.map(Into::into), collected });
         }
-        image.kept = self.kept.iter().map(|(number, event)| (*number, H::copy_event(event))).collect();
+        image.kept =
+            self.kept.get().into_iter().flatten().map(|(number, event)| (*number, H::copy_event(event))).collect();
         let held = self.held.get().into_iter().flat_map(HeldEvents::iter);
         image.held = held.map(|held| crate::image::Held { event: H::copy_event(&held.event), ..*held }).collect();
     }
@@ -82,7 +84,9 @@ impl<H: Host> Run<H> {
         run.is_paused = image.status == Status::Paused;
         run.kept_ever = image.kept.keys().copied().max().unwrap_or(KEPT_FROM).max(KEPT_FROM);
         run.kept_again = KEPT_FROM.saturating_sub(image.kept.keys().copied().min().unwrap_or(KEPT_FROM));
-        run.kept = image.kept.into_iter().collect();
+        if !image.kept.is_empty() {
+            *run.kept.make() = image.kept.into_iter().collect();
+        }
         if !image.held.is_empty() {
             *run.held.make() = image.held.into_iter().collect();
             run.release_all();
@@ -95,8 +99,12 @@ impl<H: Host> Run<H> {
             |waiting: &Waiting<H::Class>| image.pending.get(&waiting.seq).is_some_and(|it| it.due.is_none());
         let (settling, left_behind): (Vec<_>, Vec<_>) =
             image.waits.into_iter().partition(|(_, waiting)| is_pending(waiting));
-        run.settling = Settling::new(settling);
-        run.left_behind = left_behind.into_iter().map(|(wait, _)| wait).collect();
+        if !settling.is_empty() {
+            *run.settling.make() = Settling::new(settling);
+        }
+        if !left_behind.is_empty() {
+            *run.left_behind.make() = left_behind.into_iter().map(|(wait, _)| wait).collect();
+        }
         run.requeue(image.pending);
         if image.status == Status::Ended {
             run.timers.clear();
@@ -106,7 +114,8 @@ impl<H: Host> Run<H> {
     }
 
     fn requeue(&mut self, pending: BTreeMap<u64, Pending<H::Event, H::Class>>) {
-        let waited: HashSet<u64> = self.settling.iter().map(|(_, waiting)| waiting.seq).collect();
+        let waited: HashSet<u64> =
+            self.settling.get().into_iter().flat_map(Settling::iter).map(|(_, it)| it.seq).collect();
         let mut others = Vec::new();
         for (seq, pending) in pending {
             let due = pending.due;
@@ -122,7 +131,7 @@ impl<H: Host> Run<H> {
                     self.queue.push(delivery);
                     // One for which its step has no place may have to wait for what is held.
                     if self.queue.ready() > ready {
-                        self.settling.delay_for(seq);
+                        self.settling.make().delay_for(seq);
                     }
                 }
                 None => others.push(delivery),

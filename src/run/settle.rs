@@ -69,7 +69,7 @@ impl<H: Host> Run<H> {
     /// again: an event that nobody takes may be for them.
     #[inline]
     pub fn is_settling(&self) -> bool {
-        !self.settling.waits.is_empty()
+        self.settling.get().is_some_and(|settling| !settling.waits.is_empty())
     }
 
     /// The next wait behind the one numbered `after` for which events are held, with the class. No wait of the
@@ -80,8 +80,9 @@ impl<H: Host> Run<H> {
         sender: Option<u64>,
         other: Option<&H::Class>,
     ) -> Option<(u64, &H::Class)> {
-        let from = after.map_or(0, |after| self.settling.place(after + 1));
-        let delaying = self.settling.waits[from..].iter().filter(|one| one.delays && Some(one.waiting.seq) != sender);
+        let settling = self.settling.get()?;
+        let from = after.map_or(0, |after| settling.place(after + 1));
+        let delaying = settling.waits[from..].iter().filter(|one| one.delays && Some(one.waiting.seq) != sender);
         delaying
             .filter_map(|one| Some((one.wait, one.waiting.class.as_ref()?)))
             .find(|(_, class)| Some(*class) != other)
@@ -89,8 +90,8 @@ impl<H: Host> Run<H> {
 
     /// Whether events are held for this wait.
     pub fn is_delaying(&self, wait: u64) -> bool {
-        let is_settling =
-            self.settling.waits.get(self.settling.place(wait)).is_some_and(|one| one.wait == wait && one.delays);
+        let settling = self.settling.get().and_then(|settling| settling.waits.get(settling.place(wait)));
+        let is_settling = settling.is_some_and(|one| one.wait == wait && one.delays);
         is_settling || self.delaying(WaitId(wait)).is_some()
     }
 
@@ -114,15 +115,17 @@ impl<H: Host> Run<H> {
 
     /// An event is held for a body that has to come to its wait again.
     pub fn delay(&mut self, now: impl FnOnce() -> Time) {
-        if self.settling.timer.is_none() {
-            self.settling.timer = Some(self.timers.add(now().saturating_add(MOST_DELAY), Deadline::Settling));
+        let settling = self.settling.make();
+        if settling.timer.is_none() {
+            settling.timer = Some(self.timers.add(now().saturating_add(MOST_DELAY), Deadline::Settling));
         }
     }
 
     /// Those who have not waited again by now have no precedence any more.
     pub(super) fn delay_no_longer(&mut self) {
-        self.settling.timer = None;
-        self.settling.waits.iter_mut().for_each(|one| one.delays = false);
+        let settling = self.settling.make();
+        settling.timer = None;
+        settling.waits.iter_mut().for_each(|one| one.delays = false);
         self.release_all();
     }
 
@@ -131,8 +134,9 @@ impl<H: Host> Run<H> {
         if let Some(flight) = self.flight_mut(slot) {
             flight.delivery.is_settling = true;
         }
-        let at = self.settling.place(wait);
-        self.settling.waits.insert(at, One { wait, waiting, delays: true });
+        let settling = self.settling.make();
+        let at = settling.place(wait);
+        settling.waits.insert(at, One { wait, waiting, delays: true });
     }
 
     /// A body in flight that is stopped gives back an event of a class: it is to wait for it again.
@@ -149,11 +153,11 @@ impl<H: Host> Run<H> {
 
     /// A step in flight has come to a point where it waits, or at least sleeps: that may be on its way to there.
     pub(super) fn settle_flight(&mut self, slot: Slot, is_sleep: bool) {
-        if self.settling.waits.is_empty() || !self.delivery(slot).is_some_and(|delivery| delivery.is_settling) {
+        if !self.is_settling() || !self.delivery(slot).is_some_and(|delivery| delivery.is_settling) {
             return;
         }
         self.forget_settling(slot.seq, is_sleep);
-        let is_settling = self.settling.waits.iter().any(|one| one.waiting.seq == slot.seq);
+        let is_settling = self.settling.get().is_some_and(|it| it.waits.iter().any(|one| one.waiting.seq == slot.seq));
         if let Some(flight) = self.flight_mut(slot) {
             flight.delivery.is_settling = is_settling;
         }
@@ -171,12 +175,12 @@ impl<H: Host> Run<H> {
     fn forget_settling(&mut self, seq: u64, sleeps_alone: bool) {
         let is_settled =
             |one: &mut One<H::Class>| one.waiting.seq == seq && !(sleeps_alone && one.waiting.class.is_some());
-        let settled: Vec<_> = self.settling.waits.extract_if(.., is_settled).collect();
+        let settled: Vec<_> = self.settling.make().waits.extract_if(.., is_settled).collect();
         for one in settled {
             self.record(|| Record::WaitOver { wait: one.wait });
         }
-        if self.settling.waits.is_empty()
-            && let Some(timer) = self.settling.timer.take()
+        if !self.is_settling()
+            && let Some(timer) = self.settling.make().timer.take()
         {
             self.timers.cancel(timer);
         }

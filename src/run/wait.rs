@@ -103,7 +103,11 @@ impl<H: Host> Run<H> {
 
     /// The classes that are waited for, for a host that has to visit them.
     pub fn waited_classes(&self) -> impl Iterator<Item = &H::Class> {
-        self.waits.open.iter().filter_map(|wait| wait.class.as_ref()).chain(self.settling.classes())
+        self.waits
+            .open
+            .iter()
+            .filter_map(|wait| wait.class.as_ref())
+            .chain(self.settling.get().into_iter().flat_map(super::settle::Settling::classes))
     }
 
     /// The next one who waits for an event behind `after`; the first for `None`. Nobody who sleeps is meant.
@@ -216,7 +220,7 @@ impl<H: Host> Run<H> {
         self.kept_ever += 1;
         let number = self.kept_ever;
         self.record(|| Record::Kept { number, event: H::copy_event(&event) });
-        self.kept.push_back((number, event));
+        self.kept.make().push_back((number, event));
         Ok(())
     }
 
@@ -231,25 +235,27 @@ impl<H: Host> Run<H> {
         self.kept_again += 1;
         let number = KEPT_FROM - self.kept_again;
         self.record(|| Record::Kept { number, event: H::copy_event(&event) });
-        self.kept.push_front((number, event));
+        self.kept.make().push_front((number, event));
         Ok(())
     }
 
     /// The events kept for somebody who will ask for them, oldest first, each with its number.
-    pub fn kept(&self) -> impl ExactSizeIterator<Item = (u64, &H::Event)> {
-        self.kept.iter().map(|(number, event)| (*number, event))
+    pub fn kept(&self) -> impl Iterator<Item = (u64, &H::Event)> {
+        self.kept.get().into_iter().flatten().map(|(number, event)| (*number, event))
     }
 
     /// The next of them behind a number.
     pub fn next_kept(&self, after: u64) -> Option<(u64, &H::Event)> {
-        let at = self.kept.partition_point(|(number, _)| *number <= after);
-        self.kept.get(at).map(|(number, event)| (*number, event))
+        let kept = self.kept.get()?;
+        let at = kept.partition_point(|(number, _)| *number <= after);
+        kept.get(at).map(|(number, event)| (*number, event))
     }
 
     /// A step in flight receives a kept event.
     pub fn take_kept(&mut self, slot: Slot, number: u64) -> Option<H::Event> {
-        let at = self.kept.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-        let (_, event) = self.kept.remove(at)?;
+        let kept = self.kept.get_mut()?;
+        let at = kept.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        let (_, event) = kept.remove(at)?;
         self.settle_flight(slot, false);
         match self.flight_mut(slot) {
             Some(flight) => {
