@@ -927,7 +927,7 @@ impl Simulation {
     /// A run that is over takes nothing any more.
     fn check_over(&mut self) {
         assert!(self.is_over && self.run.phase() == Phase::Ended && self.ledger.pending.is_empty());
-        assert!(self.run.waiters().len() == 0 && self.run.kept().len() == 0 && !self.run.has_deadline());
+        assert!(self.run.waiters().len() == 0 && self.run.kept().next().is_none() && !self.run.has_deadline());
         assert!(self.run.set("late", value(0)).is_err() && self.run.pause().is_err() && !self.run.is_release_due());
         let event = || Ev(self.workflow.first_event());
         assert!(self.run.deliver_to(StepId(0), event()).is_err() && self.run.keep(event()).is_err());
