@@ -446,12 +446,6 @@ class Engine:
         journal = self._journal_with(run_id)
         return list((await journal.load(run_id)).timeline(journal))
 
-    async def _inspect(self, run_id: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        journal = self._journal_with(run_id)
-        image = (await journal.load(run_id)).inspect(journal)
-        _, outcome = await journal.get(run_id)
-        return image, None if outcome is None else journal.peek(run_id, outcome)
-
     async def _story(self, run_id: str) -> dict[str, Any]:
         """Return all that the journal knows of a run, as names, tags and sizes."""
         journal = self._journal_with(run_id)

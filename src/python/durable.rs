@@ -311,11 +311,7 @@ impl Run {
             return Ok(());
         }
         let flush = run.getattr(intern!(py, "_flush"))?;
-        if run.get().is_on_its_thread() {
-            run.get().event_loop.bind(py).call_method1(intern!(py, "call_soon"), (flush,)).map(|_| ())
-        } else {
-            run.get().call_soon(py, (flush,))
-        }
+        run.get().call_in_next_pass(flush)
     }
 
     /// Writes what has happened, unless nothing has: a run that waits for its first step is made with its first

@@ -30,6 +30,16 @@ impl Trusted<'_> {
     }
 }
 
+/// The records that no checkpoint has replaced, with their numbers.
+pub fn records<'a>(
+    loaded: &'a Loaded,
+    trusted: Trusted<'a>,
+) -> impl Iterator<Item = Result<(u64, EncodedRecord), Error>> + 'a {
+    let folded = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded);
+    let numbered = (folded + 1..).zip(&loaded.records);
+    numbered.map(move |(seq, bytes)| Ok((seq, trusted.record(loaded.run.id, seq, bytes.clone().into())?)))
+}
+
 /// The state of a run: its records folded into its checkpoint, up to the one numbered `until`.
 pub fn fold(loaded: &Loaded, until: u64, trusted: Trusted<'_>) -> Result<EncodedImage, Error> {
     fold_those(loaded, until, trusted, |_| true)
@@ -47,7 +57,6 @@ fn fold_those(
     trusted: Trusted<'_>,
     counts: impl Fn(&EncodedRecord) -> bool,
 ) -> Result<EncodedImage, Error> {
-    let id = loaded.run.id;
     let Some((folded, checkpoint)) = &loaded.checkpoint else {
         return Err(Error::InvalidRecord("a run in a journal begins with a checkpoint"));
     };
@@ -55,12 +64,11 @@ fn fold_those(
         return Err(Error::Folded { first: *folded });
     }
     let mut image = trusted.image(checkpoint.clone().into())?;
-    if image.id != id {
+    if image.id != loaded.run.id {
         return Err(Error::InvalidImage("the checkpoint is of another run"));
     }
-    let records = (folded + 1..).zip(&loaded.records).take_while(|(seq, _)| *seq <= until);
-    for (seq, bytes) in records {
-        let record = trusted.record(id, seq, bytes.clone().into())?;
+    for record in records(loaded, trusted).take(usize::try_from(until - folded).unwrap_or(usize::MAX)) {
+        let (_, record) = record?;
         if counts(&record) {
             image.apply(record)?;
         }
@@ -71,9 +79,8 @@ fn fold_those(
 
 /// The number of the last record before the run's end; all, if it has not ended.
 pub fn before_end(loaded: &Loaded, trusted: Trusted<'_>) -> Result<u64, Error> {
-    let Some((folded, _)) = &loaded.checkpoint else { return Ok(0) };
-    for (seq, bytes) in (folded + 1..).zip(&loaded.records) {
-        if matches!(trusted.record(loaded.run.id, seq, bytes.clone().into())?, Record::Ended) {
+    for record in records(loaded, trusted) {
+        if let (seq, Record::Ended) = record? {
             return Ok(seq - 1);
         }
     }
@@ -83,10 +90,12 @@ pub fn before_end(loaded: &Loaded, trusted: Trusted<'_>) -> Result<u64, Error> {
 /// The number of the last record of what happened in one go with the one of this number: an event is not where it goes
 /// without being gone from where it was, and a step is not at its end without what it emitted.
 pub fn end_of_operation(loaded: &Loaded, number: u64, trusted: Trusted<'_>) -> Result<u64, Error> {
-    let folded = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded);
     let mut end = number;
-    for (seq, bytes) in (folded + 1..).zip(&loaded.records).skip_while(|(seq, _)| *seq < number) {
-        let record = trusted.record(loaded.run.id, seq, bytes.clone().into())?;
+    for record in records(loaded, trusted) {
+        let (seq, record) = record?;
+        if seq < number {
+            continue;
+        }
         if is_move(&record) {
             end = seq;
             continue;

@@ -173,11 +173,7 @@ impl Run {
             return Ok(());
         }
         let release = run.getattr(intern!(py, "_release_held"))?;
-        if run.get().is_on_its_thread() {
-            run.get().event_loop.bind(py).call_method1(intern!(py, "call_soon"), (release,)).map(|_| ())
-        } else {
-            run.get().call_soon(py, (release,))
-        }
+        run.get().call_in_next_pass(release)
     }
 
     /// As [`Run::resume_now`], and has somebody take up what is ready and due.

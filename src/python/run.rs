@@ -247,6 +247,15 @@ impl Run {
         call_soon_threadsafe(event_loop, call)
     }
 
+    /// Has the run's event loop call something in its next pass, from whatever thread.
+    pub fn call_in_next_pass(&self, call: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = call.py();
+        if !self.is_on_its_thread() {
+            return self.call_soon(py, (call,));
+        }
+        self.event_loop.bind(py).call_method1(intern!(py, "call_soon"), (call,)).map(|_| ())
+    }
+
     /// Ends the run with a failure.
     pub fn fail(run: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
         let py = run.py();

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use super::fold::records;
 use super::journal::Journal;
 use super::recover::LoadedRun;
 use crate::{EncodedRecord, Record};
@@ -12,23 +13,22 @@ impl LoadedRun {
     /// What happened: a word and some facts for each record that no checkpoint has replaced.
     fn timeline<'py>(&self, py: Python<'py>, journal: &Journal) -> PyResult<Bound<'py, PyList>> {
         let loaded = &self.0;
-        let folded = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded);
-        let Some((_, checkpoint)) = &loaded.checkpoint else { return Ok(PyList::empty(py)) };
+        let Some((folded, checkpoint)) = &loaded.checkpoint else { return Ok(PyList::empty(py)) };
         let trusted = journal.for_showing();
         let image = trusted.image(checkpoint.clone().into())?;
         let steps = &image.steps;
         let lines = PyList::empty(py);
         for (delivery, pending) in &image.pending {
             let queued = Record::Queued { seq: *delivery, step: pending.step, event: pending.event.clone() };
-            let Some(line) = line(py, folded, &queued, steps)? else { continue };
+            let Some(line) = line(py, *folded, &queued, steps)? else { continue };
             line.set_item("attempt", pending.attempt)?;
             line.set_item("since", pending.since.map(|since| since as f64 / 1e6))?;
             line.set_item("failures", pending.replay.failures.iter().map(|it| &*it.text).collect::<Vec<_>>())?;
             lines.append(line)?;
         }
-        for (seq, bytes) in (folded + 1..).zip(&loaded.records) {
-            let decoded = trusted.record(loaded.run.id, seq, bytes.clone().into())?;
-            if let Some(line) = line(py, seq, &decoded, steps)? {
+        for record in records(loaded, trusted) {
+            let (seq, record) = record?;
+            if let Some(line) = line(py, seq, &record, steps)? {
                 lines.append(line)?;
             }
         }

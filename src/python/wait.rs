@@ -15,10 +15,10 @@ use super::error;
 use super::gate::yielded;
 use super::plan::micros;
 use super::run::{Run, is_match};
-use super::state::{Class, EventWaiter};
+use super::state::{Class, EventWaiter, Python3};
 use super::touch::Touch;
 use super::wake;
-use crate::{Collecting, Error, Gathered, Slot, Time, WaitId, Wanted};
+use crate::{Collecting, Error, Gathered, Run as CoreRun, Slot, Time, WaitId, Wanted};
 
 /// What `Context.wait_for_event` and `Context.sleep` give: awaitable once, for the event or for nothing.
 #[pyclass(frozen, module = "treadle._treadle")]
@@ -304,21 +304,10 @@ fn take_kept(
     matcher: Option<&Py<PyAny>>,
 ) -> PyResult<Option<Py<PyAny>>> {
     let py = run.py();
-    let mut asked = 0;
-    loop {
-        let kept = {
-            let state = run.get().state.lock();
-            state.core.next_kept(asked).map(|(number, event)| (number, event.clone_ref(py)))
-        };
-        let Some((number, event)) = kept else { return Ok(None) };
-        if is_match(event.bind(py), class, matcher)? {
-            let taken = run.get().state.lock().core.take_kept(slot, number);
-            if taken.is_some() {
-                return Ok(taken);
-            }
-        }
-        asked = number;
-    }
+    let next = |core: &CoreRun<Python3>, asked: Option<u64>| {
+        core.next_kept(asked.unwrap_or(0)).map(|(number, event)| (number, event.clone_ref(py)))
+    };
+    take_first(run, class, matcher, next, |core, number| core.take_kept(slot, number))
 }
 
 fn take_held(
@@ -328,19 +317,29 @@ fn take_held(
     matcher: Option<&Py<PyAny>>,
 ) -> PyResult<Option<Py<PyAny>>> {
     let py = run.py();
+    let next = |core: &CoreRun<Python3>, asked: Option<u64>| {
+        // In a paused run all that comes is held, for whoever waits first when it goes on.
+        let held = if core.is_paused() { None } else { core.next_held(asked) };
+        held.map(|(number, held)| (number, held.event.clone_ref(py)))
+    };
+    take_first(run, class, matcher, next, |core, number| core.take_held(slot, number))
+}
+
+/// Takes the first event that matches. `next` gives the one behind a number; a matcher is asked without the lock, so
+/// that `take` may find the event gone.
+fn take_first(
+    run: &Bound<'_, Run>,
+    class: &Bound<'_, PyType>,
+    matcher: Option<&Py<PyAny>>,
+    next: impl Fn(&CoreRun<Python3>, Option<u64>) -> Option<(u64, Py<PyAny>)>,
+    take: impl Fn(&mut CoreRun<Python3>, u64) -> Option<Py<PyAny>>,
+) -> PyResult<Option<Py<PyAny>>> {
     let mut asked = None;
     loop {
-        let held = {
-            let state = run.get().state.lock();
-            // In a paused run all that comes is held, for whoever waits first when it goes on.
-            if state.core.is_paused() {
-                return Ok(None);
-            }
-            state.core.next_held(asked).map(|(number, held)| (number, held.event.clone_ref(py)))
-        };
-        let Some((number, event)) = held else { return Ok(None) };
-        if is_match(event.bind(py), class, matcher)? {
-            let taken = run.get().state.lock().core.take_held(slot, number);
+        let found = next(&run.get().state.lock().core, asked);
+        let Some((number, event)) = found else { return Ok(None) };
+        if is_match(event.bind(run.py()), class, matcher)? {
+            let taken = take(&mut run.get().state.lock().core, number);
             if taken.is_some() {
                 return Ok(taken);
             }

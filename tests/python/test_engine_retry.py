@@ -231,7 +231,7 @@ async def ended(engine: Engine, workflow: Workflow, error: type[BaseException], 
 
 async def all_of(engine: Engine, run_id: str) -> tuple[Any, ...]:
     handle = engine.get(run_id)
-    return await handle.info(), await handle.history(), await engine._inspect(run_id)
+    return await handle.info(), await handle.history(), await engine._story(run_id)
 
 
 async def result(handle: Any) -> Any:
@@ -373,7 +373,7 @@ cleaning = Workflow("cleaning", [split_in_two, set_at_last, fail_beside])
 
 async def test_what_a_step_set_while_it_was_stopped_is_found_by_the_retry(engine: Engine):
     run = await ended(engine, cleaning, ConnectionError)
-    image, _ = await engine._inspect(run.id)
+    image = (await engine._story(run.id))["now"]
     assert [value["key"] for value in image["state"]] == ["cleaned"]
     fork = await engine.fork(run.id)
     assert await result(await engine.retry(run.id)) is True

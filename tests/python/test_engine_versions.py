@@ -77,7 +77,7 @@ def flow(*steps) -> Workflow:
 
 async def pending(engine: Engine, run_id: str) -> dict[str, int]:
     """Count what is to be done by each step."""
-    image, _ = await engine._inspect(run_id)
+    image = (await engine._story(run_id))["now"]
     counts: dict[str, int] = {}
     for delivery in image["pending"]:
         counts[delivery["step"]] = counts.get(delivery["step"], 0) + 1

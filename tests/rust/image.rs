@@ -4,30 +4,11 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use treadle::{
-    Collecting, Deadline, Error, EventKind, Failure, Host, HostImage, HostRecord, Image, Phase, Plan, Record, Routes,
-    Run, RunId, Slot, Status, StepId, StepPlan, Tag, Value, Waiting, Wanted,
+    Collecting, Deadline, Error, EventKind, Failure, HostImage, HostRecord, Image, Phase, Plan, Record, Routes, Run,
+    RunId, Slot, Status, StepId, StepPlan, Tag, Value, Waiting, Wanted,
 };
 
-struct Guest;
-
-impl Host for Guest {
-    type Event = u64;
-    type Value = Value;
-    type Class = u8;
-    type Waiter = ();
-
-    fn copy_event(event: &u64) -> u64 {
-        *event
-    }
-
-    fn copy_value(value: &Value) -> Value {
-        value.clone()
-    }
-
-    fn is_same_event(one: &u64, other: &u64) -> bool {
-        one == other
-    }
-}
+use super::guest::Guest;
 
 type TestRun = Run<Guest>;
 type TestImage = HostImage<Guest>;

@@ -3,6 +3,7 @@
 mod collected;
 mod event;
 mod formats;
+mod guest;
 mod image;
 mod journal;
 mod pause;

@@ -2,30 +2,11 @@
 
 use std::sync::Arc;
 
-use treadle::{Deadline, Error, EventKind, Held, Host, Phase, Plan, Routes, Run, RunId, StepId, StepPlan, Time, Value};
+use treadle::{Deadline, Error, EventKind, Held, Phase, Plan, Routes, Run, RunId, StepId, StepPlan, Time};
 
-struct Guest;
+use super::guest::Guest;
 
-impl Host for Guest {
-    type Event = u64;
-    type Value = Value;
-    type Class = u8;
-    type Waiter = &'static str;
-
-    fn copy_event(event: &u64) -> u64 {
-        *event
-    }
-
-    fn copy_value(value: &Value) -> Value {
-        value.clone()
-    }
-
-    fn is_same_event(one: &u64, other: &u64) -> bool {
-        one == other
-    }
-}
-
-type TestRun = Run<Guest>;
+type TestRun = Run<Guest<&'static str>>;
 
 fn run_with(timeout: Option<Time>) -> TestRun {
     let mut routes = Routes::default();

@@ -3,28 +3,9 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use treadle::{Deadline, EventKind, Host, Plan, Routes, Run, RunId, Slot, StepId, StepPlan, Value};
+use treadle::{Deadline, EventKind, Plan, Routes, Run, RunId, Slot, StepId, StepPlan};
 
-struct Guest;
-
-impl Host for Guest {
-    type Event = u64;
-    type Value = Value;
-    type Class = u8;
-    type Waiter = ();
-
-    fn copy_event(event: &u64) -> u64 {
-        *event
-    }
-
-    fn copy_value(value: &Value) -> Value {
-        value.clone()
-    }
-
-    fn is_same_event(one: &u64, other: &u64) -> bool {
-        one == other
-    }
-}
+use super::guest::Guest;
 
 type TestRun = Run<Guest>;
 
