@@ -26,6 +26,11 @@ help:  ## list the verbs
 .PHONY: setup
 setup: $(VENV)/built  ## make .venv: pinned requirements, and treadle in a release build
 
+.PHONY: dev
+dev: $(VENV)/installed | cargo  ## build treadle into .venv within seconds, slower to run than a release
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --profile quick
+	@rm -f $(VENV)/built
+
 .PHONY: demo
 demo: setup  ## measure Python's standard library, in one run
 	@$(BIN)/python -m treadle demo
