@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from .course import HEAD, attempts, others
-from .engine import Engine
+from .engine import Engine, looking
 from .exceptions import TreadleError
 from .inspection import brief, inspect, lines_of, moment, shown
 from .runs import RunInfo
@@ -70,7 +70,7 @@ async def _check_runs(engine: Engine) -> dict[str, list[str]]:
             while page := await engine.runs(status=status, after=after):
                 after = page[-1].id
                 for info in page:
-                    problems[info.id] = await engine._problems(info)
+                    problems[info.id] = await looking.problems(engine._session(), info)
     return problems
 
 
@@ -103,7 +103,7 @@ def show(url: str, run_id: str, as_json: bool) -> int:
     """Show one run: its course, its state, what is pending, how it ended."""
 
     async def work(engine: Engine) -> int:
-        story = await engine._story(run_id)
+        story = await looking.story(engine._session(), run_id)
         if as_json:
             print_json(story)
             return DONE
@@ -159,7 +159,7 @@ def tail(url: str, run_id: str, after: int, as_json: bool) -> int:
     """Follow what a run publishes, until it is over."""
 
     async def work(engine: Engine) -> int:
-        async for event in engine._peek_stream(run_id, after):
+        async for event in looking.peek_stream(engine._session(), run_id, after):
             if as_json:
                 print(json.dumps(event), flush=True)
             elif "missed" in event:
@@ -211,9 +211,9 @@ def worker(target: str, grace: float) -> int:
     engine = _load(target)
     if not isinstance(engine, Engine):
         raise WrongUse(f"{target} is not an Engine, but {engine!r}")
-    if engine._path is None:
+    if engine._settings.path is None:
         raise WrongUse(f"{target} is an Engine in memory: nobody else can ask it for anything")
-    if not engine._workflows:
+    if not engine._settings.workflows:
         raise WrongUse(f"{target} has no workflows: it would execute nothing")
 
     async def work() -> int:
@@ -265,10 +265,10 @@ def _engine(url: str) -> Engine:
 
 
 def _check_journal(engine: Engine) -> None:
-    if engine._path is None:
+    if engine._settings.path is None:
         raise WrongUse('"memory:" is the journal of one process: nobody else can look into it')
-    if not os.path.exists(engine._path):
-        raise WrongUse(f"there is no journal {engine._path}")
+    if not os.path.exists(engine._settings.path):
+        raise WrongUse(f"there is no journal {engine._settings.path}")
 
 
 def _load(target: str) -> Any:

@@ -8,11 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .engine import Engine
 
-# Seconds.
-_SOONEST = 0.005
-_LATEST = 0.2
-_LOOK_AGAIN = 0.5
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
@@ -45,22 +40,7 @@ class RunHandle:
         self.id = run_id
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._result().__await__()
-
-    async def _result(self) -> Any:
-        engine = self._engine
-        delay = _SOONEST
-        while True:
-            # The run is not awaited itself: whoever asks for a result by its id may go away.
-            await engine._end_of(self.id)
-            seen = engine._pulse.count
-            outcome = await engine._outcome(self.id)
-            if outcome is not None:
-                return _result_of(self.id, *outcome)
-            # Many may wait, and much may happen to others: each of them looks only now and then.
-            await asyncio.sleep(delay)
-            delay = min(delay * 1.5, _LATEST)
-            await engine._pulse.after(seen, _LOOK_AGAIN)
+        return self._engine._session().result_of(self.id).__await__()
 
     async def info(self) -> RunInfo:
         """Return what the journal knows of the run.
@@ -105,7 +85,8 @@ class RunHandle:
         return f"<RunHandle {self.id}>"
 
 
-def _result_of(run_id: str, status: str, value: Any) -> Any:
+def result_of(run_id: str, status: str, value: Any) -> Any:
+    """Return the result of a run that is over, or raise its error."""
     if status == "failed":
         raise value
     if status == "cancelled":

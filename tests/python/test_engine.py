@@ -303,7 +303,7 @@ async def test_runs_go_on_after_a_restart(file: str):
     async with Engine(file, workflows=ALL) as engine:
         # It waits in the journal until something comes for it.
         await asyncio.sleep(0.1)
-        assert engine._live == {}
+        assert engine._session().executing.live == {}
         await engine.send_event(run.id, Go(number=3))
         assert await engine.get(run.id) == (3, 2)
 
@@ -419,13 +419,13 @@ async def test_a_workflow_that_has_changed_leaves_the_run_alone(
 
 
 async def test_finished_runs_are_kept_for_a_time(file: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("treadle.engine._PRUNE_EVERY", -1.0)
+    monkeypatch.setattr("treadle.engine.takeover._PRUNE_EVERY", -1.0)
     async with Engine(file, workflows=ALL, keep=timedelta(0)) as engine:
         run = engine.run(chain, number=1)
         await run
 
         async def is_gone() -> bool:
-            engine._pulse.beat()
+            engine._session().pulse.beat()
             return not await engine.runs()
 
         await until(is_gone)

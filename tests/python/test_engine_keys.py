@@ -172,7 +172,8 @@ async def test_ten_thousand_keys_end_in_good_time(url: str):
         async with asyncio.timeout(30):
             results = await asyncio.gather(*runs)
         assert [number for number, _ in results] == list(range(10_000))
-        assert (engine._keyed, engine._given, engine._live) == ({}, {}, {})
+        executing = engine._session().executing
+        assert (executing._keyed, executing._given, executing.live) == ({}, {}, {})
 
 
 async def test_a_key_that_is_no_text_is_refused(url: str):

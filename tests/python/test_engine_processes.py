@@ -11,7 +11,7 @@ import pytest
 from durable_work import ALL, Go, asking, limited, long, napping, pages, stumbling, twice
 from processes import Process
 
-import treadle.engine
+import treadle.engine.takeover
 from treadle import Engine, RunHandle, WorkflowTimeout
 
 WORKER = """
@@ -72,18 +72,18 @@ async def test_an_event_for_a_run_that_nobody_executes_is_kept(path: Path):
 async def test_an_event_reaches_a_run_that_is_being_taken_over(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    loaded = treadle.engine._answers
+    loaded = treadle.engine.takeover._answers
 
     async def loaded_late(loading: Any) -> Any:
         answers = await loaded(loading)
         await asyncio.sleep(0.2)
         return answers
 
-    monkeypatch.setattr(treadle.engine, "_answers", loaded_late)
+    monkeypatch.setattr(treadle.engine.takeover, "_answers", loaded_late)
     async with engine_on(path, workflows=[]) as sender:
         run_id = await sender.submit(asking)
         async with engine_on(path, workflows=[asking]) as engine:
-            while run_id not in engine._loading:
+            while run_id not in engine._session().takeover._loading:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.05)
             await sender.send_event(run_id, Go(number=6))
@@ -148,7 +148,7 @@ async def test_an_engine_that_is_closed_hands_over_within_a_second(path: Path):
                 assert await working == (2, os.getpid())
                 assert time.monotonic() - closed < 1
                 # One that only waits stays in the journal.
-                assert list(other._live) == []
+                assert list(other._session().executing.live) == []
                 assert (await waiting.info()).status == "waiting"
                 await waiting.send_event(Go(number=1))
                 assert (await waiting)[:2] == (1, 2)
@@ -238,7 +238,7 @@ async def test_what_is_due_after_a_restart_is_done_in_time(path: Path):
         await is_(engine.get(run_id), "waiting")
     async with engine_on(path) as engine:
         await asyncio.sleep(0.3)
-        assert engine._live == {}
+        assert engine._session().executing.live == {}
         assert await engine.get(run_id) == "awake"
         assert 1 <= time.monotonic() - begin < 1.8
 

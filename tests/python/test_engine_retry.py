@@ -26,6 +26,7 @@ from treadle import (
     WorkflowTimeout,
     step,
 )
+from treadle.engine import looking
 
 NOWHERE = "0198c0de-0000-7000-8000-000000000000"
 
@@ -231,11 +232,15 @@ async def ended(engine: Engine, workflow: Workflow, error: type[BaseException], 
 
 async def all_of(engine: Engine, run_id: str) -> tuple[Any, ...]:
     handle = engine.get(run_id)
-    return await handle.info(), await handle.history(), await engine._story(run_id)
+    return (
+        await handle.info(),
+        await handle.history(),
+        await looking.story(engine._session(), run_id),
+    )
 
 
 async def result(handle: Any) -> Any:
-    return await asyncio.wait_for(handle._result(), 10)
+    return await asyncio.wait_for(handle, 10)
 
 
 # What may be retried.
@@ -373,7 +378,7 @@ cleaning = Workflow("cleaning", [split_in_two, set_at_last, fail_beside])
 
 async def test_what_a_step_set_while_it_was_stopped_is_found_by_the_retry(engine: Engine):
     run = await ended(engine, cleaning, ConnectionError)
-    image = (await engine._story(run.id))["now"]
+    image = (await looking.story(engine._session(), run.id))["now"]
     assert [value["key"] for value in image["state"]] == ["cleaned"]
     fork = await engine.fork(run.id)
     assert await result(await engine.retry(run.id)) is True

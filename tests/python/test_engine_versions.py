@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from treadle import Context, Engine, Event, StartEvent, StopEvent, Workflow, step
+from treadle.engine import looking
 
 
 class Page(Event):
@@ -77,7 +78,7 @@ def flow(*steps) -> Workflow:
 
 async def pending(engine: Engine, run_id: str) -> dict[str, int]:
     """Count what is to be done by each step."""
-    image = (await engine._story(run_id))["now"]
+    image = (await looking.story(engine._session(), run_id))["now"]
     counts: dict[str, int] = {}
     for delivery in image["pending"]:
         counts[delivery["step"]] = counts.get(delivery["step"], 0) + 1
@@ -118,7 +119,7 @@ async def test_events_reach_their_steps_in_the_third_version(
         await engine.close(grace=0)
     async with Engine(url, workflows=[flow(*ORDERS[second])]) as engine:
         await engine.send_event(begun, Go(to="join"))
-        assert await asyncio.wait_for(engine.get(begun)._result(), 10) == RESULT
+        assert await asyncio.wait_for(engine.get(begun), 10) == RESULT
 
 
 async def test_a_version_with_fewer_steps_goes_on(url: str):
@@ -135,7 +136,7 @@ async def test_a_version_with_fewer_steps_goes_on(url: str):
                 await has_pending(engine, run.id, **left_over)
                 await engine.close(grace=0)
             else:
-                assert await asyncio.wait_for(engine.get(run.id)._result(), 10) == RESULT
+                assert await asyncio.wait_for(engine.get(run.id), 10) == RESULT
 
 
 async def test_the_history_names_the_steps_of_the_version_that_ran(url: str, begun: str):
@@ -143,7 +144,7 @@ async def test_the_history_names_the_steps_of_the_version_that_ran(url: str, beg
         await engine.send_event(begun, Go(to="left"))
         await engine.send_event(begun, Go(to="right"))
         await engine.send_event(begun, Go(to="join"))
-        await asyncio.wait_for(engine.get(begun)._result(), 10)
+        await asyncio.wait_for(engine.get(begun), 10)
         queued = [it for it in await engine.get(begun).history() if it["what"] == "queued"]
         assert {it["step"] for it in queued if it["event"].endswith("Page")} == {"left", "right"}
         assert [it["step"] for it in queued if it["event"].endswith("Seen")] == ["join", "join"]
@@ -158,7 +159,7 @@ async def test_a_fork_of_what_another_version_did_goes_on(url: str, begun: str):
         fork = await engine.fork(begun)
         for to in ("right", "join"):
             await fork.send_event(Go(to=to))
-        assert await asyncio.wait_for(fork._result(), 10) == RESULT
+        assert await asyncio.wait_for(fork, 10) == RESULT
         assert await pending(engine, begun) == {"right": 1}
 
 
@@ -170,9 +171,9 @@ async def test_what_another_version_failed_at_is_retried_by_the_next_one(url: st
     async with Engine(url, workflows=[flow(fails, left, begin, right)]) as engine:
         await engine.send_event(begun, Go(to="left"))
         with pytest.raises(ValueError, match="asked to"):
-            await asyncio.wait_for(engine.get(begun)._result(), 10)
+            await asyncio.wait_for(engine.get(begun), 10)
     async with Engine(url, workflows=[flow(right, join, begin, left)]) as engine:
         again = await engine.retry(begun)
         for to in ("right", "join"):
             await again.send_event(Go(to=to))
-        assert await asyncio.wait_for(again._result(), 10) == RESULT
+        assert await asyncio.wait_for(again, 10) == RESULT

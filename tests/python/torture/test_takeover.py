@@ -63,7 +63,7 @@ async def written(journal: Journal, run_ids: list[str]) -> list[Any]:
         for run_id in run_ids:
             async with asyncio.timeout(30):
                 result = await engine.get(run_id)
-            raw = engine._journal()
+            raw = engine._session().journal
             records = await raw.records(run_id, 0, 10_000)
             stream = await raw.read_stream(run_id, 0, 10_000)
             loaded = await raw.load(run_id)

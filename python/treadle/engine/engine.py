@@ -1,0 +1,357 @@
+"""What users call: `Engine`."""
+
+import uuid
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from .._treadle import Run
+from ..events import Lagged
+from ..exceptions import EngineClosed, KeyConflict
+from ..runs import RunHandle, RunInfo
+from ..workflow import Workflow
+from . import looking
+from .session import CANCEL, PAUSE, RESUME, Session, closed, conflict
+from .settings import Durability, Settings
+
+
+class Engine:
+    """Executes runs and writes them to a journal; goes on with those of processes that have ended.
+
+    >>> from treadle import Engine, StartEvent, StopEvent, Workflow, step
+    >>> @step
+    ... async def greet(ev: StartEvent) -> StopEvent:
+    ...     return StopEvent(result=f"Hello, {ev.name}!")
+    >>> hello = Workflow("hello", [greet])
+    >>> async def main():
+    ...     async with Engine("memory:", workflows=[hello]) as engine:
+    ...         print(await engine.run(hello, name="Ada", key="ada"))
+    >>> import asyncio
+    >>> asyncio.run(main())
+    Hello, Ada!
+
+    Args:
+        url: where the journal is: "memory:", or "sqlite:///runs.db" for a file (four slashes for an
+            absolute path). Any number of processes of one machine may share a file.
+        workflows: those whose runs this process executes.
+        durability: "step": what follows a step starts once the step is on disk; "pipelined": it
+            starts at once, and only the result waits for the disk.
+        secret: what opaque values are signed with; one, or several of which the first one signs.
+            Without it `TREADLE_SECRET` counts, or a file beside the database, which is made.
+        lease: seconds after which the runs of a process that has stopped are taken over.
+        concurrency: how many runs this process takes from the journal at once, beside those that it
+            starts itself.
+        keep: how long runs are kept after their end; for good if not given.
+
+    Raises:
+        JournalError: on entering: the journal cannot be opened.
+        TypeError, ValueError: an option is of a wrong type or out of range.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        workflows: Iterable[Workflow] = (),
+        durability: Durability = "step",
+        secret: str | bytes | Sequence[str | bytes] | None = None,
+        lease: float = 10.0,
+        concurrency: int | None = None,
+        keep: timedelta | None = None,
+    ) -> None:
+        self._settings = Settings(
+            url,
+            workflows=workflows,
+            durability=durability,
+            secret=secret,
+            lease=lease,
+            concurrency=concurrency,
+            keep=keep,
+        )
+        self.url = url
+        self._opened: Session | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Open the journal, and go on with the runs that nobody executes."""
+        session = self._open_session(only_looks=False)
+        try:
+            await session.start()
+        except BaseException:
+            await self._shut(session)
+            raise
+
+    def _open_session(self, *, only_looks: bool) -> Session:
+        if self._opened is not None:
+            raise RuntimeError("the engine is open already")
+        self._opened = Session(self._settings, only_looks=only_looks)
+        return self._opened
+
+    @asynccontextmanager
+    async def _looking(self) -> AsyncIterator["Engine"]:
+        """Open the journal to look into it: no run goes on, and no file is made or changed."""
+        session = self._open_session(only_looks=True)
+        try:
+            yield self
+        finally:
+            await session.background.stop()
+            await self._shut(session)
+
+    async def close(self, grace: float = 10.0) -> None:
+        """Stop executing runs, and hand them back: another process goes on with them.
+
+        Args:
+            grace: seconds for which steps in flight may finish; then they are cancelled, and run
+                again elsewhere.
+        """
+        session = self._opened
+        if session is None or session.is_closing:
+            return
+        try:
+            await session.close(grace)
+        finally:
+            self._opened = None
+
+    async def _shut(self, session: Session) -> None:
+        try:
+            await session.shut()
+        finally:
+            self._opened = None
+
+    def run(
+        self,
+        workflow: Workflow,
+        event: object = None,
+        /,
+        *,
+        key: str | None = None,
+        **fields: Any,
+    ) -> Run:
+        """Start a run and return it at once; await it for the result, which is on disk then.
+
+        Args:
+            workflow: one of the engine's workflows.
+            event: the first event, or else the fields of the start event by keyword.
+            key: another name for the run, unique in its workflow: the same key gives the same run,
+                also in other processes and after a restart.
+
+        Raises:
+            KeyConflict: when the run is awaited: a run of this key has another input.
+            TypeError, UnroutedEvent: as of `Workflow.run`.
+            EngineClosed: the engine is not open.
+        """
+        session = self._session()
+        if session.is_closing:
+            raise EngineClosed(f"the engine on {self.url} is being closed")
+        self._settings.check_known(workflow)
+        event = workflow._first_event(event, fields)
+        journal, executing = session.journal, session.executing
+        if key is None:
+            return executing.add(journal.start(workflow._plan, event, None))
+        _check_key(key)
+        given = journal.input(event)
+        known = executing.of_key(workflow.name, key, given)
+        if known is not None:
+            return known
+        run = executing.add(journal.start(workflow._plan, event, key))
+        executing.add_keyed(run, key, given)
+        return run
+
+    async def submit(
+        self,
+        workflow: Workflow,
+        event: object = None,
+        /,
+        *,
+        key: str | None = None,
+        **fields: Any,
+    ) -> str:
+        """Write a run that any process of this journal may execute; return its id then.
+
+        It is on disk by then.
+
+        Raises:
+            KeyConflict: a run of this key has another input.
+            TypeError, UnroutedEvent: as of `Workflow.run`.
+        """
+        session = self._session()
+        journal = session.journal
+        event = workflow._first_event(event, fields)
+        if key is not None:
+            _check_key(key)
+        run_id, written = journal.submit_run(workflow._plan, event, key)
+        answer = await written
+        if isinstance(answer, tuple):
+            run_id, given = answer
+            if given != journal.input(event):
+                raise KeyConflict(conflict(workflow.name, key))
+        session.pulse.beat()
+        return str(run_id)
+
+    def get(self, run_id: str) -> RunHandle:
+        """Return a handle of a run, whichever process executes it."""
+        return RunHandle(self, run_id)
+
+    async def runs(
+        self,
+        *,
+        workflow: str | None = None,
+        status: str | None = None,
+        since: datetime | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[RunInfo]:
+        """List runs, newest first.
+
+        Args:
+            workflow: only those of this workflow, by name.
+            status: only those that are "ready", "waiting", "paused", "completed", "failed" or
+                "cancelled".
+            since: only those that were made then or later.
+            after: only those behind this one: the id of the last of the page before.
+            limit: at most so many.
+        """
+        rows = await self._session().journal.list_runs(
+            workflow=workflow,
+            status=status,
+            since=None if since is None else since.timestamp(),
+            after=after,
+            limit=limit,
+        )
+        return [RunInfo(**row) for row in rows]
+
+    async def send_event(self, run_id: str, event: object, *, id: str | None = None) -> bool:
+        """Send an event into a run, whichever process executes it; return once it is on disk.
+
+        It is delivered once, and kept if nobody executes the run now.
+
+        Args:
+            run_id: the run.
+            event: the event.
+            id: a name for the sending: what is sent again under the same name is not delivered
+                again.
+
+        Returns:
+            Whether it is new.
+
+        Raises:
+            UnknownRun: there is no such run.
+            RunEnded: it is over.
+        """
+        name = uuid.uuid4() if id is None else uuid.uuid5(uuid.NAMESPACE_OID, id)
+        return await self._session().send_event(run_id, event, name)
+
+    async def cancel(self, run_id: str) -> None:
+        """Have a run cancelled by whoever executes it; return once the wish is on disk.
+
+        Raises:
+            UnknownRun: there is no such run.
+            RunEnded: it is over.
+        """
+        await self._wish(run_id, CANCEL)
+
+    async def pause(self, run_id: str) -> None:
+        """Have a run paused by whoever executes it; return once the wish is on disk.
+
+        It starts no more steps then, also after a restart, until it is resumed.
+
+        Raises:
+            UnknownRun: there is no such run.
+            RunEnded: it is over.
+        """
+        await self._wish(run_id, PAUSE)
+
+    async def resume(self, run_id: str) -> None:
+        """Have a paused run go on; return once the wish is on disk.
+
+        Raises:
+            UnknownRun: there is no such run.
+            RunEnded: it is over.
+        """
+        await self._wish(run_id, RESUME)
+
+    async def _wish(self, run_id: str, kind: int) -> None:
+        await self._session().send(run_id, kind, b"", uuid.uuid4())
+
+    async def retry(self, run_id: str) -> RunHandle:
+        """Have a run that failed or was cancelled go on from where that happened.
+
+        Every step that was not done begins at once, with all its attempts; time limits, waits and
+        sleeps count anew.
+
+        Raises:
+            UnknownRun: there is no such run.
+            RunEnded: it is completed; its result stands.
+            JournalConflict: it is not over.
+        """
+        session = self._session()
+        journal = session.journal_with(run_id)
+        await (await journal.load(run_id)).reopen(journal)
+        session.pulse.beat()
+        return self.get(run_id)
+
+    async def fork(self, run_id: str, *, at: int | None = None) -> RunHandle:
+        """Make a new run that goes on from where another one was.
+
+        Args:
+            run_id: the other one.
+            at: the number of the record of its log behind which the new one goes on; the last one
+                before its end if not given.
+
+        Raises:
+            UnknownRun: there is no such run.
+            ValueError: there is no such record, or it was folded into a checkpoint.
+        """
+        session = self._session()
+        journal = session.journal_with(run_id)
+        new, written = (await journal.load(run_id)).fork(journal, at)
+        await written
+        session.pulse.beat()
+        return self.get(new)
+
+    async def delete(self, run_id: str) -> None:
+        """Forget a run.
+
+        Raises:
+            UnknownRun: there is no such run.
+            JournalConflict: it is being executed.
+        """
+        await self._session().journal_with(run_id).delete(run_id)
+
+    async def stream_events(self, run_id: str, after: int = 0) -> AsyncIterator[Any]:
+        """Read what a run publishes, from behind the event numbered `after`, until it is over.
+
+        Raises:
+            UnknownRun: there is no such run.
+        """
+        session = self._session()
+        name = (await looking.info(session, run_id)).workflow
+        classes = self._settings.classes.get(name, {})
+        async for missed, entries in looking.stream(session, run_id, after):
+            if missed:
+                yield Lagged(missed=missed)
+            for _, body in entries:
+                yield session.journal.published(run_id, body, classes)
+
+    async def _info(self, run_id: str) -> RunInfo:
+        return await looking.info(self._session(), run_id)
+
+    async def _history(self, run_id: str) -> list[dict[str, Any]]:
+        return await looking.history(self._session(), run_id)
+
+    def _session(self) -> Session:
+        if self._opened is None:
+            raise closed(self.url)
+        return self._opened
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, str):
+        raise TypeError(f"key: a str expected, not {key!r}")

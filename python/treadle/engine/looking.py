@@ -1,0 +1,82 @@
+"""What a journal tells of runs to people."""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from ..exceptions import TreadleError
+from ..runs import RunInfo
+
+if TYPE_CHECKING:
+    from .session import Session
+
+_READ_AT_ONCE = 256
+_LOOK_AGAIN = 0.1
+
+
+async def info(session: "Session", run_id: str) -> RunInfo:
+    """Return what the journal knows of a run without reading its records."""
+    row, _ = await session.journal_with(run_id).get(run_id)
+    return RunInfo(**row)
+
+
+async def history(session: "Session", run_id: str) -> list[dict[str, Any]]:
+    """Return what happened to a run."""
+    journal = session.journal_with(run_id)
+    return list((await journal.load(run_id)).timeline(journal))
+
+
+async def story(session: "Session", run_id: str) -> dict[str, Any]:
+    """Return all that the journal knows of a run, as names, tags and sizes."""
+    journal = session.journal_with(run_id)
+    loaded = await journal.load(run_id)
+    row, outcome = await journal.get(run_id)
+    failed = outcome is not None and row["status"] == "failed"
+    return {
+        **row,
+        "verified": journal.verifies,
+        "folded": loaded.folded,
+        "history": loaded.timeline(journal),
+        "now": loaded.inspect(journal),
+        "outcome": None if outcome is None else journal.peek(run_id, outcome),
+        "failure": journal.failure(run_id, outcome or b"") if failed else None,
+    }
+
+
+async def stream(
+    session: "Session", run_id: str, after: int
+) -> AsyncIterator[tuple[int, list[tuple[int, bytes]]]]:
+    """Yield what a run publishes until it is over: how many entries are not kept, then the next."""
+    while True:
+        journal, seen = session.journal_with(run_id), session.pulse.count
+        entries, missed, _, ended = await journal.read_stream(run_id, after, _READ_AT_ONCE)
+        after = entries[-1][0] if entries else after + missed
+        if entries or missed:
+            yield missed, entries
+        elif ended:
+            return
+        else:
+            await session.pulse.after(seen, _LOOK_AGAIN)
+
+
+async def peek_stream(session: "Session", run_id: str, after: int) -> AsyncIterator[dict[str, Any]]:
+    """Yield what a run publishes, as names, tags and sizes; `missed` says what is not kept."""
+    await info(session, run_id)
+    async for missed, entries in stream(session, run_id, after):
+        if missed:
+            yield {"missed": missed}
+        for number, body in entries:
+            yield {"number": number, **session.journal.peek(run_id, body)}
+
+
+async def problems(session: "Session", run: RunInfo) -> list[str]:
+    """List why this code could not go on with a run."""
+    workflow = session.settings.workflows.get(run.workflow)
+    if workflow is None:
+        return [f"the engine has no workflow {run.workflow!r}"]
+    journal = session.journal
+    try:
+        loaded = await journal.load(run.id)
+        classes = session.settings.classes[run.workflow]
+        return list(loaded.problems(journal, workflow._plan, classes))
+    except TreadleError as error:
+        return [str(error)]

@@ -1,0 +1,74 @@
+"""What an engine is given."""
+
+import os
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Literal
+
+from ..signing import secrets_of
+from ..steps import check_seconds
+from ..workflow import Workflow
+
+Durability = Literal["step", "pipelined"]
+
+
+class Settings:
+    """The arguments of an `Engine`, checked. They do not change."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        workflows: Iterable[Workflow],
+        durability: Durability,
+        secret: str | bytes | Sequence[str | bytes] | None,
+        lease: float,
+        concurrency: int | None,
+        keep: timedelta | None,
+    ) -> None:
+        self.path = _path(url)
+        self.url = url
+        if durability not in ("step", "pipelined"):
+            raise ValueError(f'durability: "step" or "pipelined" expected, not {durability!r}')
+        check_seconds("lease", lease)
+        if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
+            raise ValueError(f"concurrency: at least 1 expected, not {concurrency!r}")
+        if keep is not None and not isinstance(keep, timedelta):
+            raise TypeError(f"keep: a timedelta expected, not {keep!r}")
+        self.workflows = _by_name(workflows)
+        self.classes = {name: wf._classes() for name, wf in self.workflows.items()}
+        self.is_pipelined = durability == "pipelined"
+        # What is in memory never leaves the process, so that any secret will do.
+        self.secrets = secrets_of(secret) or ([os.urandom(32)] if self.path is None else [])
+        self.lease = float(lease)
+        self.concurrency = concurrency
+        self.keep = keep
+
+    def check_known(self, workflow: Workflow) -> None:
+        """Refuse a workflow that the engine does not have."""
+        if self.workflows.get(workflow.name) is not workflow:
+            names = ", ".join(map(repr, self.workflows)) or "none"
+            raise ValueError(
+                f"workflow {workflow.name!r} is not one of the engine's workflows ({names}): give "
+                f"it to Engine(workflows=[...]), so that its runs can go on after a restart"
+            )
+
+
+def _path(url: str) -> str | None:
+    if not isinstance(url, str):
+        raise TypeError(f"url: a str expected, not {url!r}")
+    if url == "memory:":
+        return None
+    if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
+        return url.removeprefix("sqlite:///")
+    raise ValueError(f'url: "memory:" or "sqlite:///PATH" expected, not {url!r}')
+
+
+def _by_name(workflows: Iterable[Workflow]) -> dict[str, Workflow]:
+    named: dict[str, Workflow] = {}
+    for workflow in workflows:
+        if not isinstance(workflow, Workflow):
+            raise TypeError(f"workflows: Workflows expected, not {workflow!r}")
+        if named.setdefault(workflow.name, workflow) is not workflow:
+            raise ValueError(f"workflows: two of them have the name {workflow.name!r}")
+    return named
