@@ -1,5 +1,6 @@
 """The compiled part of treadle. What is public of it is exported by the package itself."""
 
+from asyncio import AbstractEventLoop
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -489,7 +490,7 @@ class LoadedRun:
 
 @final
 class Journal:
-    """A journal, on the event loop that opened it. Times are in seconds."""
+    """A journal, for an event loop. Opening blocks. Times are in seconds."""
 
     def __new__(
         cls,
@@ -499,6 +500,7 @@ class Journal:
         is_pipelined: bool,
         only_looks: bool,
         listener: object,
+        event_loop: AbstractEventLoop,
     ) -> Self: ...
     @property
     def owner(self) -> str: ...
@@ -507,6 +509,7 @@ class Journal:
     def fileno(self) -> int: ...
     def _drain(self) -> None: ...
     def _drain_all(self) -> None: ...
+    def check_process(self) -> None: ...
     def queued_bytes(self) -> int: ...
     def close(self) -> None: ...
     def enlist(self, lease: float) -> Awaitable[None]: ...

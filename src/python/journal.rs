@@ -22,7 +22,6 @@ use super::error;
 use super::fold::Trusted;
 use super::gate::new_future;
 use super::run::Run;
-use super::wake;
 use crate::journal::{self, Batch, Filter, JournalError, Message, OwnerId, Phase, Reply, Request, RunRow, Ticket};
 use crate::{RunId, Secrets};
 
@@ -120,9 +119,7 @@ impl Journal {
     }
 
     pub fn submit_all(&self, requests: Vec<(Request, Asker)>) -> PyResult<()> {
-        if self.is_forked() {
-            return Err(error::forked(self.process));
-        }
+        self.check_process()?;
         let mut tickets = Vec::with_capacity(requests.len());
         let mut asked = self.asked.lock();
         for (request, asker) in requests {
@@ -216,9 +213,10 @@ impl Drop for Journal {
 
 #[pymethods]
 impl Journal {
-    /// Opens a journal: `path` is that of a file, nothing means memory. With `only_looks` nothing is made or changed.
+    /// Opens a journal for an event loop: `path` is that of a file, nothing means memory. With `only_looks` nothing is
+    /// made or changed. It blocks while another process has the file locked, so it is for a thread of its own.
     #[new]
-    #[pyo3(signature = (path, secrets, *, is_pipelined, only_looks, listener))]
+    #[pyo3(signature = (path, secrets, *, is_pipelined, only_looks, listener, event_loop))]
     fn new(
         py: Python<'_>,
         path: Option<String>,
@@ -226,8 +224,8 @@ impl Journal {
         is_pipelined: bool,
         only_looks: bool,
         listener: Py<PyAny>,
+        event_loop: Py<PyAny>,
     ) -> PyResult<Self> {
-        let event_loop = wake::running_loop(py)?;
         let (bell, ears) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         ears.set_nonblocking(true)?;
@@ -246,7 +244,7 @@ impl Journal {
             backend: ManuallyDrop::new(backend),
             mailbox,
             ears,
-            event_loop: event_loop.unbind(),
+            event_loop,
             asked: Mutex::default(),
             answers: Mutex::default(),
             pace: Mutex::new(Pace { at_once: 4 * LEAST_AT_ONCE, handed_on: None }),
@@ -301,6 +299,11 @@ impl Journal {
             Self::_drain(slf)?;
         }
         Ok(())
+    }
+
+    /// Refuses a process that was forked from the one that opened the journal.
+    fn check_process(&self) -> PyResult<()> {
+        if self.is_forked() { Err(error::forked(self.process)) } else { Ok(()) }
     }
 
     /// The bytes that wait to be written.

@@ -22,7 +22,7 @@ class Background:
         await stopped(*self._tasks)
 
 
-async def stopped(*tasks: asyncio.Task[None]) -> None:
+async def stopped(*tasks: asyncio.Task[Any]) -> None:
     """Cancel tasks, and wait for their end."""
     for task in tasks:
         task.cancel()

@@ -1,10 +1,11 @@
 """What users call: `Engine`."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from .._treadle import Run
 from ..events import Lagged
@@ -12,8 +13,11 @@ from ..exceptions import EngineClosed, KeyConflict
 from ..runs import RunHandle, RunInfo
 from ..workflow import Workflow
 from . import looking
-from .session import CANCEL, PAUSE, RESUME, Session, closed, conflict
+from .session import CANCEL, PAUSE, RESUME, Session, conflict
 from .settings import Durability, Settings
+
+if TYPE_CHECKING:
+    import concurrent.futures
 
 
 class Engine:
@@ -80,17 +84,21 @@ class Engine:
         await self.close()
 
     async def open(self) -> None:
-        """Open the journal, and go on with the runs that nobody executes."""
-        session = self._open_session(only_looks=False)
-        try:
-            await session.start()
-        except BaseException:
-            await self._shut(session)
-            raise
+        """Open the journal, and go on with the runs that nobody executes.
+
+        The loop goes on meanwhile, also while another process has the file locked. An engine of
+        which the opening is cancelled, or fails, is closed.
+
+        Raises:
+            JournalError: the journal cannot be opened.
+            RuntimeError: the engine is open already, or is being opened or closed.
+        """
+        await self._open_session(only_looks=False).open()
 
     def _open_session(self, *, only_looks: bool) -> Session:
-        if self._opened is not None:
-            raise RuntimeError("the engine is open already")
+        if self._opened is not None and not self._opened.is_closed:
+            state = "being closed" if self._opened.is_closing else "open already"
+            raise RuntimeError(f"the engine on {self.url} is {state}")
         self._opened = Session(self._settings, only_looks=only_looks)
         return self._opened
 
@@ -98,32 +106,25 @@ class Engine:
     async def _looking(self) -> AsyncIterator["Engine"]:
         """Open the journal to look into it: no run goes on, and no file is made or changed."""
         session = self._open_session(only_looks=True)
+        await session.open()
         try:
             yield self
         finally:
-            await session.background.stop()
-            await self._shut(session)
+            await session.close(0)
 
     async def close(self, grace: float = 10.0) -> None:
         """Stop executing runs, and hand them back: another process goes on with them.
+
+        It may be called again, also by several tasks: each call returns when the engine is closed.
+        When a call is cancelled, steps in flight get no more time, and the cancellation goes on
+        once the engine is closed.
 
         Args:
             grace: seconds for which steps in flight may finish; then they are cancelled, and run
                 again elsewhere.
         """
-        session = self._opened
-        if session is None or session.is_closing:
-            return
-        try:
-            await session.close(grace)
-        finally:
-            self._opened = None
-
-    async def _shut(self, session: Session) -> None:
-        try:
-            await session.shut()
-        finally:
-            self._opened = None
+        if self._opened is not None:
+            await self._opened.close(grace)
 
     def run(
         self,
@@ -146,10 +147,12 @@ class Engine:
             KeyConflict: when the run is awaited: a run of this key has another input.
             TypeError, UnroutedEvent: as of `Workflow.run`.
             EngineClosed: the engine is not open.
+            EventLoopError: this is not the event loop that the engine was opened on: call
+                `run_threadsafe`.
         """
-        session = self._session()
+        session = self._session("engine.run()")
         if session.is_closing:
-            raise EngineClosed(f"the engine on {self.url} is being closed")
+            raise session.closes()
         self._settings.check_known(workflow)
         event = workflow._first_event(event, fields)
         journal, executing = session.journal, session.executing
@@ -163,6 +166,43 @@ class Engine:
         run = executing.add(journal.start(workflow._plan, event, key))
         executing.add_keyed(run, key, given)
         return run
+
+    def run_threadsafe(
+        self,
+        workflow: Workflow,
+        event: object = None,
+        /,
+        *,
+        key: str | None = None,
+        **fields: Any,
+    ) -> "concurrent.futures.Future[Any]":
+        """Start a run from any thread; return a future of its result at once.
+
+        The run is executed on the event loop of the engine. A thread without an event loop waits
+        with `future.result()`, one with a loop of its own with `await asyncio.wrap_future(future)`.
+        Cancelling the future leaves the run alone.
+
+        Args:
+            workflow: one of the engine's workflows.
+            event: the first event, or else the fields of the start event by keyword.
+            key: as of `run`.
+
+        Raises:
+            TypeError, UnroutedEvent: as of `Workflow.run`.
+            EngineClosed: the engine is not open, or its event loop has ended.
+        """
+        session = self._opened
+        if session is None:
+            raise self._never_opened()
+        if session.is_closing or session.loop.is_closed():
+            raise session.closes()
+        self._settings.check_known(workflow)
+        first = workflow._first_event(event, fields)
+
+        async def result() -> Any:
+            return await self.run(workflow, first, key=key)
+
+        return asyncio.run_coroutine_threadsafe(result(), session.loop)
 
     async def submit(
         self,
@@ -346,10 +386,15 @@ class Engine:
     async def _history(self, run_id: str) -> list[dict[str, Any]]:
         return await looking.history(self._session(), run_id)
 
-    def _session(self) -> Session:
-        if self._opened is None:
-            raise closed(self.url)
-        return self._opened
+    def _session(self, call: str = "a method of the engine") -> Session:
+        session = self._opened
+        if session is None:
+            raise self._never_opened()
+        session.check_loop(call)
+        return session
+
+    def _never_opened(self) -> EngineClosed:
+        return EngineClosed(f"the engine on {self.url} is not open; use `async with Engine(...)`")
 
 
 def _check_key(key: object) -> None:

@@ -37,9 +37,9 @@ class ExecutedRuns:
         run = self._keyed.get((workflow, key))
         return run if run is not None and self._given[run][1] == given else None
 
-    def given(self, run: Run) -> tuple[str, bytes, str]:
+    def given(self, run: Run) -> tuple[str, bytes, str] | None:
         """Return the key and the input of a run, and the id that it was made with."""
-        return self._given[run]
+        return self._given.get(run)
 
     def drop(self, run_id: str) -> None:
         """A run is no longer executed here."""

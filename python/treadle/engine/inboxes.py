@@ -1,14 +1,16 @@
 """The messages to the runs of this process."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
-from ..exceptions import JournalError, TreadleError
+from .._treadle import Journal
 from ..log import log_exception
 
 if TYPE_CHECKING:
     from .session import Session
 
 _POLLED_AT_ONCE = 256
+_AFTER_AN_ERROR = 0.5
 
 
 class Inboxes:
@@ -30,18 +32,25 @@ class Inboxes:
 
     async def _poll(self) -> None:
         journal = self._session.journal
+        more = True
         try:
-            more = True
             while more or self._poll_again:
                 self._poll_again = False
-                entries, self._cursor, more = await journal.poll(self._cursor, _POLLED_AT_ONCE)
-                for run_id, number, kind, body in entries:
-                    self._take(run_id, number, kind, body)
-        except JournalError as error:
-            # Nothing is lost: what was not read now is there the next time.
-            log_exception("the journal cannot be read", error)
+                try:
+                    more = await self._poll_once(journal)
+                except Exception as error:
+                    # Nothing is lost: the cursor is where it was.
+                    log_exception("the inboxes cannot be read", error)
+                    await asyncio.sleep(_AFTER_AN_ERROR)
         finally:
             self._polling = False
+
+    async def _poll_once(self, journal: Journal) -> bool:
+        entries, cursor, more = await journal.poll(self._cursor, _POLLED_AT_ONCE)
+        for run_id, number, kind, body in entries:
+            self._take(run_id, number, kind, body)
+        self._cursor = cursor
+        return more
 
     def _take(self, run_id: str, number: int, kind: int, body: bytes) -> None:
         session = self._session
@@ -51,5 +60,6 @@ class Inboxes:
             return
         try:
             run._take_entry(number, kind, body, session.settings.classes[run.workflow])
-        except TreadleError as error:
+        except BaseException as error:
+            # Unpickling may raise anything. It must keep no other message from its run.
             log_exception(f"an event for run {run_id} cannot be delivered", error)

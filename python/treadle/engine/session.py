@@ -2,19 +2,23 @@
 
 import asyncio
 import uuid
+from functools import partial
 from typing import Any
 
 from .._treadle import Journal, Run
-from ..exceptions import EngineClosed, JournalError, KeyConflict, TreadleError
+from ..exceptions import EngineClosed, EventLoopError, JournalError, KeyConflict, TreadleError
 from ..log import log_exception
 from ..pulse import Pulse
 from ..runs import result_of
 from .background import Background, stopped
+from .closing import Closing
 from .executing import ExecutedRuns
 from .inboxes import Inboxes
 from .lease import Lease
+from .opening import Opening
 from .settings import Settings
 from .takeover import TakeOver
+from .whole import to_the_end
 
 EVENT, CANCEL, PAUSE, RESUME = range(4)
 # Seconds.
@@ -28,87 +32,135 @@ class Session:
 
     def __init__(self, settings: Settings, *, only_looks: bool) -> None:
         self.settings = settings
-        self.is_closing = False
-        self._is_shut = False
+        self.loop = asyncio.get_running_loop()
         self.pulse = Pulse()
         self.background = Background()
         self.executing = ExecutedRuns()
         self.lease = Lease(self)
         self.takeover = TakeOver(self)
         self.inboxes = Inboxes(self)
-        self._tasks: list[asyncio.Task[None]] = []
-        self.journal = Journal(
+        self._only_looks = only_looks
+        self._journal: Journal | None = None
+        self._is_enlisted = False
+        self._renewing: list[asyncio.Task[None]] = []
+        self._claiming: list[asyncio.Task[None]] = []
+        self._closing: Closing | None = None
+        self._closed: asyncio.Task[None] | None = None
+        self._opened = self.loop.create_task(self._open(), name="treadle: opening")
+
+    async def open(self) -> None:
+        """Open the journal and begin to execute runs. What fails or is cancelled leaves nothing."""
+        try:
+            await to_the_end(self._opened, self._opened.cancel)
+            if self._opened.cancelled():
+                raise self.closes()
+            self._opened.result()
+        except BaseException:
+            await self.close(0)
+            raise
+
+    async def _open(self) -> None:
+        settings = self.settings
+        make = partial(
+            Journal,
             settings.path,
             settings.secrets,
             is_pipelined=settings.is_pipelined,
-            only_looks=only_looks,
+            only_looks=self._only_looks,
             listener=self,
+            event_loop=self.loop,
         )
-        asyncio.get_running_loop().add_reader(self.journal.fileno(), self.journal._drain)
-
-    async def start(self) -> None:
-        """Begin to execute runs."""
-        await self.journal.enlist(self.settings.lease)
-        loop = asyncio.get_running_loop()
-        self._tasks = [
-            loop.create_task(self.lease.renew_always(), name="treadle: lease"),
-            loop.create_task(self.takeover.work(), name="treadle: claims"),
-        ]
+        self._journal = await Opening(make).journal()
+        self.loop.add_reader(self._journal.fileno(), self._journal._drain)
+        if self._only_looks:
+            return
+        self._is_enlisted = True
+        await self._journal.enlist(settings.lease)
+        create = self.loop.create_task
+        self._renewing = [create(self.lease.renew_always(), name="treadle: lease")]
+        self._claiming = [create(self.takeover.work(), name="treadle: claims")]
 
     async def close(self, grace: float) -> None:
-        """Stop executing runs, and hand them back."""
-        self.is_closing = True
-        renewing, working = self._tasks
-        await stopped(working)
-        await self.background.stop()
+        """Hand the runs back and close the journal. A cancelled caller makes haste, and waits."""
+        if self._closing is None:
+            self._opened.cancel()
+            self._closing = Closing(self, grace)
+            self._closed = self.loop.create_task(self._closing.work(), name="treadle: closing")
+        assert self._closed is not None
+        await to_the_end(self._closed, self._closing.hurry)
+
+    @property
+    def journal(self) -> Journal:
+        """The journal, while it is open."""
+        if self._journal is None:
+            raise EngineClosed(f"the engine on {self.settings.url} {self._state()}")
+        return self._journal
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether no run is started any more."""
+        return self._closing is not None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether everything is shut."""
+        return self._closed is not None and self._closed.done()
+
+    def check_loop(self, call: str) -> None:
+        """Refuse a call from another event loop, or from none: its answer would never come."""
         try:
-            # The lease is renewed meanwhile: what the steps do is still to be written.
-            await self._drain(grace)
-        finally:
-            await stopped(renewing)
+            is_here = asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            is_here = False
+        if not is_here:
+            self.journal.check_process()
+            raise EventLoopError(
+                f"{call} was called outside of the event loop that the engine on "
+                f"{self.settings.url} was opened on; start a run from another thread with "
+                f"`engine.run_threadsafe(...)`, and call the other methods by "
+                f"`asyncio.run_coroutine_threadsafe(engine.send_event(...), loop)`"
+            )
+
+    def closes(self) -> EngineClosed:
+        """Return the error of what an engine does no more that is being closed."""
+        return EngineClosed(f"the engine on {self.settings.url} {self._state()}")
+
+    def _state(self) -> str:
+        if self._closing is None:
+            return "is being opened: wait for that first"
+        return "was closed" if self._journal is None else "is being closed"
+
+    # The stages of closing. Each may be begun again.
+
+    async def stop_claiming(self) -> None:
+        """Take no more runs over."""
+        await stopped(self._opened, *self._claiming)
+
+    async def stop_renewing(self) -> None:
+        """Renew the lease no more."""
+        await stopped(*self._renewing)
+
+    async def release(self) -> None:
+        """Hand back the runs."""
+        if self._journal is not None and self._is_enlisted:
             try:
-                await self.journal.release()
+                await self._journal.release()
             except JournalError as error:
                 log_exception("the runs are not handed back; others take them over later", error)
-            finally:
-                await self.shut()
-
-    async def _drain(self, grace: float) -> None:
-        runs = list(self.executing.live.values())
-        if not runs:
-            return
-        drained = {asyncio.ensure_future(run._drain(stop=False)): run for run in runs}
-        _, moving = await asyncio.wait(drained, timeout=max(grace, 0))
-        # A step that waits for an event or sleeps is left there: the run waits in the journal.
-        stopping = [asyncio.ensure_future(drained[it]._drain(stop=True)) for it in moving]
-        await asyncio.gather(*moving, *stopping)
-        # All of them first: the end of one must not be written as the end of those that it started.
-        for run in runs:
-            run._let_go()
-        for run in runs:
-            run._end_here()
-        ends = [
-            asyncio.ensure_future(self.executing.end_of(run_id)) for run_id in self.executing.live
-        ]
-        if ends:
-            _, unwinding = await asyncio.wait(ends, timeout=max(grace, 1))
-            await stopped(*unwinding)
 
     async def shut(self) -> None:
         """Close the journal, and wake all waiters."""
-        journal = self.journal
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, journal.close)
-        journal._drain_all()
-        loop.remove_reader(journal.fileno())
-        self.is_closing = self._is_shut = True
+        journal = self._journal
+        if journal is not None:
+            await self.loop.run_in_executor(None, journal.close)
+            journal._drain_all()
+            self.loop.remove_reader(journal.fileno())
+        self._journal = None
         self.executing.abandon()
         self.pulse.beat()
 
     def journal_with(self, run_id: str) -> Journal:
         """Return the journal, with a run of this process in it that was only just started."""
-        if self._is_shut:
-            raise closed(self.settings.url)
         run = self.executing.live.get(run_id)
         if run is not None:
             run._flush()
@@ -173,10 +225,17 @@ class Session:
 
         `events` were sent into it meanwhile.
         """
-        key, mine, made_as = self.executing.given(run)
+        asked = self.executing.given(run)
+        if asked is None:
+            # The run was over before the answer came.
+            return
+        key, mine, made_as = asked
         self.executing.drop(made_as)
         if given != mine:
             run._settle("failed", KeyConflict(conflict(run.workflow, key)))
+            return
+        if self.is_closing:
+            run._settle("failed", self._closed_before(run_id))
             return
         for event in events:
             self.forward(run_id, event)
@@ -197,20 +256,21 @@ class Session:
             run._settle("completed", await self.result_of(run_id))
         except asyncio.CancelledError:
             if self.is_closing:
-                text = f"run {run_id}: the engine was closed before it ended"
-                run._settle("failed", EngineClosed(text))
+                run._settle("failed", self._closed_before(run_id))
             else:
                 run._settle("cancelled", None)
         except Exception as error:
             run._settle("failed", error)
+
+    def _closed_before(self, run_id: str) -> EngineClosed:
+        url = self.settings.url
+        return EngineClosed(
+            f"run {run_id}: the engine on {url} was closed before the run ended; the run goes on "
+            f"when an engine is opened on this journal, and the same key gives it again"
+        )
 
 
 def conflict(workflow: str, key: str | None) -> str:
     """Return why a key is refused."""
     named = "this key" if key is None else f"the key {key!r}"
     return f"a run of workflow {workflow!r} with {named} was started with another input"
-
-
-def closed(url: str) -> EngineClosed:
-    """Return the error of using an engine that is not open."""
-    return EngineClosed(f"the engine on {url} is not open; use `async with Engine(...)`")
