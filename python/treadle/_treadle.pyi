@@ -11,6 +11,7 @@ from collections.abc import (
     MutableMapping,
     Sequence,
 )
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, final, overload
 
@@ -152,7 +153,7 @@ class Context:
         event_type: type[_E],
         *,
         match: Callable[[_E], object] | dict[str, Any] | None = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
     ) -> EventWait[_E]:
         """Wait, where the step stands, for an event of a class; `await` it in an `async def` step.
 
@@ -162,7 +163,7 @@ class Context:
         Args:
             event_type: the class; a subclass will do.
             match: which of the events: a function that says so, or a `dict` of fields and values.
-            timeout: seconds to wait; for ever if not given.
+            timeout: seconds to wait, or a `timedelta`; for ever if not given.
 
         Raises:
             WaitTimeout: no such event came in time. It is a `TimeoutError`.
@@ -187,19 +188,20 @@ class Context:
         it once outside of the step.
 
         Raises:
-            TypeError: `expected` is not a list of classes.
+            TypeError: `expected` is not a list of classes; names the one that is none.
             ValueError: the event is of none of the expected classes, or none is expected.
             RunEnded: the run is over.
         """
 
-    def sleep(self, seconds: float) -> EventWait[None]:
+    def sleep(self, seconds: float | timedelta) -> EventWait[None]:
         """Sleep, where the step stands; `await` it in an `async def` step.
 
         The time is part of the run: a body that runs again after a pause sleeps until the same
         moment. 0 gives everybody else a turn.
 
         Raises:
-            TypeError, ValueError: this is not a number of seconds.
+            TypeError, ValueError: this is no time: neither a number of seconds, 0 or more, nor a
+                `timedelta`.
             EventLoopError: no event loop is running here: the step is not an `async def`.
             RunEnded: the run is over.
         """

@@ -159,7 +159,7 @@ class StepInfo:
             "awaitable": awaitable,
             "accepts": self.accepts,
             "concurrency": options.concurrency,
-            "timeout": None if options.timeout is None else float(options.timeout),
+            "timeout": options.timeout,
             "external": options.external,
             "retry": options.retry,
             "on_error": None,

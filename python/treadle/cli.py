@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from . import __version__, demo
+from . import __version__, checks, demo
 
 INTERRUPTED = 130
 
@@ -77,9 +77,12 @@ def _moment(text: str) -> datetime:
 
 def _number(least: int) -> Callable[[str], int]:
     def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"a number from {least} on expected, not {text!r}")
-        return int(text)
+        try:
+            return checks.whole("number", int(text), least=least)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"a number from {least} on expected, not {text!r}"
+            ) from None
 
     return number
 

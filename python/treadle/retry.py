@@ -1,13 +1,11 @@
 """Retries: when a step that failed is tried again."""
 
-import math
-import sys
-
-from .steps import check_seconds, shown_number
+from . import checks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
     from typing import Any, Literal
 
 BACKOFFS = ("constant", "linear", "exponential")
@@ -18,7 +16,7 @@ _LONGEST = 60.0
 
 
 class Retry:
-    """Has a step tried again after a failure. Times are in seconds.
+    """Has a step tried again after a failure. Times are in seconds, or a `timedelta`.
 
     While it waits, a retry holds neither a thread nor a place in the step's `concurrency`. The
     exception of the last attempt reaches the user, with a note for each earlier one.
@@ -61,42 +59,32 @@ class Retry:
         attempts: int = 3,
         *,
         backoff: "Literal['constant', 'linear', 'exponential']" = "exponential",
-        initial: float = 0.1,
+        initial: "float | timedelta" = 0.1,
         factor: float = 2.0,
-        max: float | None = None,
+        max: "float | timedelta | None" = None,
         jitter: float = 0.1,
         on: "type[Exception] | tuple[type[Exception], ...]" = Exception,
         unless: "type[BaseException] | tuple[type[BaseException], ...]" = (),
         retry_if: "Callable[[Any], bool] | None" = None,
-        total_timeout: float | None = None,
+        total_timeout: "float | timedelta | None" = None,
     ) -> None:
-        if isinstance(attempts, bool) or not isinstance(attempts, int):
-            raise TypeError(f"attempts: an int expected, not {attempts!r}")
-        if not 1 <= attempts < 2**32:
-            raise ValueError(f"attempts: 1 to 2**32 - 1 expected, not {shown_number(attempts)}")
+        self.attempts = checks.whole("attempts", attempts, most=checks.MOST_UINT32)
         if backoff not in BACKOFFS:
             raise ValueError(f"backoff: one of {', '.join(BACKOFFS)} expected, not {backoff!r}")
-        if initial != 0 or isinstance(initial, bool):
-            check_seconds("initial", initial)
-        if max is None:
-            max = initial if initial > _LONGEST else _LONGEST
-        check_seconds("max", max)
-        _check_number("factor", factor, 1.0, math.inf)
-        _check_number("jitter", jitter, 0.0, 1.0)
+        self.initial = checks.duration("initial", initial, zero=True)
+        longest = _LONGEST if self.initial <= _LONGEST else self.initial
+        self.max = longest if max is None else checks.duration("max", max)
+        self.factor = checks.ratio("factor", factor, least=1.0)
+        self.jitter = checks.ratio("jitter", jitter, least=0.0, most=1.0)
         if retry_if is not None and not callable(retry_if):
             raise TypeError(f"retry_if: a function of the exception expected, not {retry_if!r}")
-        if total_timeout is not None:
-            check_seconds("total_timeout", total_timeout)
-        self.attempts = attempts
+        self.total_timeout = (
+            None if total_timeout is None else checks.duration("total_timeout", total_timeout)
+        )
         self.backoff = backoff
-        self.initial = float(initial)
-        self.factor = float(factor)
-        self.max = float(max)
-        self.jitter = float(jitter)
         self.on = _classes("on", on, Exception)
         self.unless = _classes("unless", unless, BaseException)
         self.retry_if = retry_if
-        self.total_timeout = total_timeout
 
     def __repr__(self) -> str:
         default = type(self)()
@@ -113,14 +101,6 @@ def _shown(value: object) -> str:
         names = ", ".join(cls.__name__ for cls in value)
         return f"({names},)" if len(value) == 1 else f"({names})"
     return repr(value)
-
-
-def _check_number(name: str, value: float, least: float, most: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name}: a number expected, not {value!r}")
-    # An int that is too large for a float cannot be shown either.
-    if not least <= value <= min(most, sys.float_info.max) and value != most:
-        raise ValueError(f"{name}: {least:g} to {most:g} expected, not {shown_number(value)}")
 
 
 def _classes(name: str, given: "Any", base: type) -> "tuple[type[BaseException], ...]":

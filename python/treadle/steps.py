@@ -2,9 +2,12 @@
 
 import sys
 
+from . import checks
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import timedelta
     from types import FrameType
     from typing import Any, TypeVar, overload
 
@@ -60,7 +63,7 @@ if TYPE_CHECKING:
     def step(
         *,
         name: str | None = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         concurrency: int | None = None,
         inline: bool = False,
         external: bool = False,
@@ -74,7 +77,7 @@ def step(
     /,
     *,
     name: str | None = None,
-    timeout: float | None = None,
+    timeout: "float | timedelta | None" = None,
     concurrency: int | None = None,
     inline: bool = False,
     external: bool = False,
@@ -88,8 +91,8 @@ def step(
 
     Args:
         name: unique in the workflow; that of the function if not given.
-        timeout: seconds that one attempt may take; then it is cancelled, and the run fails with
-            `StepTimeout`.
+        timeout: seconds, or a `timedelta`, that one attempt may take; then it is
+            cancelled, and the run fails with `StepTimeout`.
         concurrency: how many bodies of this step may run at once in one run; no limit if not given.
         inline: run a plain `def` on the event loop; for functions that return at once.
         external: the step's events are sent from outside, with `Run.send_event`: that no other step
@@ -101,7 +104,10 @@ def step(
     Raises:
         TypeError, ValueError: an option is of a wrong type or out of range.
     """
-    _check(timeout, concurrency)
+    longest = None if timeout is None else checks.duration("timeout", timeout)
+    most = None
+    if concurrency is not None:
+        most = checks.whole("concurrency", concurrency, most=checks.MOST_UINT32)
     check_retry(retry)
     if on_error is not None and not callable(on_error) and not isinstance(on_error, str):
         raise TypeError(f"on_error: a step or its name expected, not {on_error!r}")
@@ -115,8 +121,8 @@ def step(
             return function
         options = StepOptions(
             name=name,
-            timeout=timeout,
-            concurrency=concurrency,
+            timeout=longest,
+            concurrency=most,
             inline=inline,
             external=external,
             retry=retry,
@@ -136,40 +142,12 @@ def step(
     return mark if function is None else mark(function)
 
 
-def _check(timeout: float | None, concurrency: int | None) -> None:
-    if timeout is not None:
-        check_seconds("timeout", timeout)
-    if concurrency is not None:
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int):
-            raise TypeError(f"concurrency: an int expected, not {concurrency!r}")
-        if not 1 <= concurrency < 2**32:
-            raise ValueError(f"concurrency: at least 1 expected, not {shown_number(concurrency)}")
-
-
 def check_retry(retry: "Retry | None") -> None:
     """Raise unless this is a `Retry`, or nothing."""
     from .retry import Retry
 
     if retry is not None and not isinstance(retry, Retry):
         raise TypeError(f"retry: a Retry expected, not {retry!r}; say Retry(attempts=...)")
-
-
-def check_seconds(name: str, seconds: float) -> None:
-    """Raise unless this is a positive number of seconds."""
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise TypeError(f"{name}: a number of seconds expected, not {seconds!r}")
-    if not seconds > 0:
-        raise ValueError(f"{name}: more than 0 seconds expected, not {shown_number(seconds)}")
-    if isinstance(seconds, int) and seconds > sys.float_info.max:
-        raise ValueError(f"{name}: fewer seconds expected than {shown_number(seconds)}")
-
-
-def shown_number(number: float) -> str:
-    """Return how an error shows a number: Python refuses to print the largest ones."""
-    try:
-        return repr(number)
-    except ValueError:
-        return f"a number of {int(number).bit_length()} bits"
 
 
 def _names_in_annotations(function: "Any", frame: "FrameType") -> "dict[str, Any]":

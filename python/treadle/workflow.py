@@ -1,14 +1,16 @@
 """Workflows: steps whose annotations make a graph, which is checked when the workflow is made."""
 
+from . import checks
 from ._treadle import Plan, Run
 from .events import StopEvent
 from .exceptions import WorkflowDefinitionError
 from .signing import secrets_of
-from .steps import check_retry, check_seconds
+from .steps import check_retry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import timedelta
     from typing import Any
 
     from .retry import Retry
@@ -33,7 +35,8 @@ class Workflow:
     Args:
         name: for logs and errors; that of the class if not given.
         steps: functions decorated with `step`; for a subclass they come on top of its methods.
-        timeout: seconds that a run may take; then it fails with `WorkflowTimeout`.
+        timeout: seconds, or a `timedelta`, that a run may take; then it fails with
+            `WorkflowTimeout`.
         stream_limit: how many of the last streamed events of a run are kept for its readers.
         retry: when steps without a `retry` of their own are tried again.
 
@@ -47,7 +50,7 @@ class Workflow:
         name: str | None = None,
         steps: "Iterable[Callable[..., Any]]" = (),
         *,
-        timeout: float | None = None,
+        timeout: "float | timedelta | None" = None,
         stream_limit: int = 65_536,
         retry: "Retry | None" = None,
     ) -> None:
@@ -59,14 +62,8 @@ class Workflow:
             )
         if callable(steps) or isinstance(steps, str):
             raise TypeError(f"steps: a list of functions expected, not {steps!r}")
-        if timeout is not None:
-            check_seconds("timeout", timeout)
-        if isinstance(stream_limit, bool) or not isinstance(stream_limit, int):
-            raise TypeError(f"stream_limit: an int expected, not {stream_limit!r}")
-        if stream_limit < 1:
-            raise ValueError(f"stream_limit: at least 1 expected, not {stream_limit!r}")
-        if stream_limit >= 2**63:
-            raise ValueError(f"stream_limit: less than 2**63 expected, not {stream_limit!r}")
+        longest = None if timeout is None else checks.duration("timeout", timeout)
+        kept = checks.whole("stream_limit", stream_limit)
         check_retry(retry)
         self.name = type(self).__name__ if name is None else name
         methods, problems = methods_of(self)
@@ -78,8 +75,8 @@ class Workflow:
             self.name,
             self._graph.descriptions(retry),
             stop_event=StopEvent,
-            timeout=None if timeout is None else float(timeout),
-            stream_limit=stream_limit,
+            timeout=longest,
+            stream_limit=kept,
         )
 
     def run(self, event: object = None, /, **fields: "Any") -> Run:

@@ -199,12 +199,6 @@ pub fn unrouted(plan: &Plan, event: &Bound<'_, PyAny>, from: &str) -> PyErr {
 }
 
 #[cold]
-pub fn not_a_position(after: &Bound<'_, PyAny>) -> PyErr {
-    let text = format!("after: the number of an event, 0 or more, expected, not {}", shown(after));
-    if after.is_instance_of::<PyInt>() { PyValueError::new_err(text) } else { PyTypeError::new_err(text) }
-}
-
-#[cold]
 pub fn run_stalled(run: &Run) -> PyErr {
     let plan = run.plan.get();
     classes::RunStalled::new_err(format!(

@@ -331,12 +331,12 @@ impl Journal {
     }
 
     fn enlist<'py>(slf: &Bound<'py, Self>, lease: f64) -> PyResult<Bound<'py, PyAny>> {
-        let lease_until = now() + super::plan::micros(lease);
+        let lease_until = now().saturating_add(super::plan::micros(lease));
         Self::ask(slf, Request::Enlist { owner: slf.get().owner, lease_until })
     }
 
     fn renew<'py>(slf: &Bound<'py, Self>, lease: f64) -> PyResult<Bound<'py, PyAny>> {
-        let lease_until = now() + super::plan::micros(lease);
+        let lease_until = now().saturating_add(super::plan::micros(lease));
         Self::ask(slf, Request::Renew { owner: slf.get().owner, lease_until })
     }
 

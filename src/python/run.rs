@@ -19,6 +19,7 @@ use super::driver::{Lane, Stop};
 use super::durable::Durable;
 use super::error;
 use super::gate::Gate;
+use super::number;
 use super::plan::{Plan, Route};
 use super::reader::StreamReader;
 use super::state::{Outcome, Python3, State};
@@ -683,7 +684,7 @@ impl Run {
     #[pyo3(signature = (after = None))]
     fn stream_events(slf: &Bound<'_, Self>, after: Option<&Bound<'_, PyAny>>) -> PyResult<StreamReader> {
         let after = match after {
-            Some(after) => after.extract().map_err(|_| error::not_a_position(after))?,
+            Some(after) => number::position("after", after)?,
             None => 0,
         };
         Ok(StreamReader::new(slf.clone().unbind(), after))

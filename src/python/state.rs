@@ -91,6 +91,25 @@ impl EventWaiter {
     }
 }
 
+/// The list of classes that a step collected by last: the same list needs no check and no comparison.
+pub struct LastExpected {
+    list: Py<PyList>,
+    length: usize,
+    // The address of its group's classes.
+    group: usize,
+}
+
+impl LastExpected {
+    pub fn new(list: &Bound<'_, PyList>, group: usize) -> Self {
+        Self { list: list.clone().unbind(), length: list.len(), group }
+    }
+
+    /// The group, if this is the list and it has not grown or shrunk.
+    pub fn group_of(&self, list: &Bound<'_, PyList>) -> Option<usize> {
+        (self.list.is(list) && self.length == list.len()).then_some(self.group)
+    }
+}
+
 /// How a run ended.
 pub enum Outcome {
     Result(Py<PyAny>),
@@ -138,9 +157,7 @@ pub struct State {
     /// Keeps the resources of the run, if a step asked for one: they are closed before the run is over.
     pub keeper: Option<Py<PyAny>>,
     pub timer: Option<(Time, Py<PyAny>)>,
-    /// The list that a step collected by last, and the address of its group's classes: the same list needs
-    /// no comparison.
-    pub last_expected: Option<(Py<PyList>, usize)>,
+    pub last_expected: Option<LastExpected>,
 }
 
 impl State {
@@ -213,7 +230,7 @@ impl State {
         visit.call(&self.parent)?;
         visit.call(&self.session)?;
         visit.call(&self.keeper)?;
-        self.last_expected.as_ref().map_or(Ok(()), |(list, _)| visit.call(list))?;
+        self.last_expected.as_ref().map_or(Ok(()), |expected| visit.call(&expected.list))?;
         self.timer.as_ref().map_or(Ok(()), |(_, handle)| visit.call(handle))
     }
 

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyList, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::context::Context;
@@ -13,9 +13,10 @@ use super::convert::type_name;
 use super::coroutine::thrown;
 use super::error;
 use super::gate::yielded;
+use super::number;
 use super::plan::micros;
 use super::run::{Run, is_match};
-use super::state::{Class, EventWaiter, Python3};
+use super::state::{Class, EventWaiter, LastExpected, Python3, State};
 use super::touch::Touch;
 use super::wake;
 use crate::{Collecting, Error, Gathered, Run as CoreRun, Slot, Time, WaitId, Wanted};
@@ -63,7 +64,7 @@ impl EventWait {
             return Err(PyTypeError::new_err(text));
         };
         let timeout =
-            timeout.filter(|timeout| !timeout.is_none()).map(|given| seconds("timeout", given)).transpose()?;
+            timeout.filter(|timeout| !timeout.is_none()).map(|given| number::duration("timeout", given)).transpose()?;
         let event_loop = running_loop(context, WAIT)?;
         let matcher = matcher.map(predicate).transpose()?;
         let run = context.get().run.bind(context.py());
@@ -91,7 +92,7 @@ impl EventWait {
         let event_loop = running_loop(context, SLEEP)?;
         let run = context.get().run.bind(context.py());
         let slot = context.get().slot;
-        let wanted = Wanted::Sleep(micros(seconds_or_none("seconds", time)?));
+        let wanted = Wanted::Sleep(number::delay("seconds", time)?);
         let deadline = context.get().state()?.core.ask_deadline(slot, wanted, || run.get().now());
         if wanted == Wanted::Sleep(0) {
             return Self::new(context, SLEEP, At::Yielding);
@@ -348,20 +349,6 @@ fn take_first(
     }
 }
 
-/// A number of seconds, more than 0.
-fn seconds(name: &str, given: &Bound<'_, PyAny>) -> PyResult<f64> {
-    let py = given.py();
-    let check = py.import(intern!(py, "treadle.steps"))?.getattr(intern!(py, "check_seconds"))?;
-    check.call1((name, given))?;
-    given.extract()
-}
-
-/// A number of seconds, 0 or more.
-fn seconds_or_none(name: &str, given: &Bound<'_, PyAny>) -> PyResult<f64> {
-    let is_zero = given.extract::<f64>().is_ok_and(|seconds| seconds == 0.0) && !given.is_instance_of::<PyBool>();
-    if is_zero { Ok(0.0) } else { seconds(name, given) }
-}
-
 /// `Context.collect_events`.
 pub fn collect(
     context: &Context,
@@ -372,9 +359,15 @@ pub fn collect(
     let list = expected_list(expected)?;
     let key = key.map(super::convert::key).transpose()?;
     let run = context.run.bind(event.py());
+    let group_of = |state: &State| state.last_expected.as_ref().and_then(|last| last.group_of(&list));
     let mut state = context.state()?;
+    if group_of(&state).is_none() {
+        drop(state);
+        check_classes(&list)?;
+        state = context.state()?;
+    }
+    let known = group_of(&state);
     let state_ref = &mut *state;
-    let known = state_ref.last_expected.as_ref().filter(|(last, _)| last.is(&list)).map(|(_, group)| *group);
     let group = Cell::new(0);
     let same = |classes: &[Class]| {
         let address = classes.as_ptr() as usize;
@@ -402,7 +395,7 @@ pub fn collect(
         // A group that is complete may be gone, and another may come to lie at its address.
         Ok(Gathered { events: Some(_), .. }) => state_ref.last_expected.take(),
         _ if group.get() != 0 && known != Some(group.get()) => {
-            state_ref.last_expected.replace((list.clone().unbind(), group.get()))
+            state_ref.last_expected.replace(LastExpected::new(&list, group.get()))
         }
         _ => None,
     };
@@ -434,11 +427,15 @@ fn expected_list<'py>(expected: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyLis
     if list.is_empty() {
         return Err(PyValueError::new_err("collect_events: nothing is expected"));
     }
-    match list.get_item(0)? {
-        first if first.is_instance_of::<PyType>() => Ok(list),
-        first => {
-            let text = format!("collect_events: a list of classes expected, not one of {}", error::shown(&first));
-            Err(PyTypeError::new_err(text))
-        }
-    }
+    Ok(list)
+}
+
+fn check_classes(list: &Bound<'_, PyList>) -> PyResult<()> {
+    let Some((at, wrong)) = list.iter().enumerate().find(|(_, item)| !item.is_instance_of::<PyType>()) else {
+        return Ok(());
+    };
+    let count = list.len();
+    let wrong = error::shown(&wrong);
+    let text = format!("collect_events: a list of classes expected; number {} of {count} is {wrong}", at + 1);
+    Err(PyTypeError::new_err(text))
 }

@@ -498,7 +498,7 @@ async def test_a_file_that_is_no_journal_is_refused(tmp_path: Path, kind: str):
         ({"workflows": [chain, Workflow("chain", [begin, end])]}, ValueError, "chain"),
         ({"workflows": [begin]}, TypeError, "workflows"),
         ({"concurrency": 0}, ValueError, "concurrency"),
-        ({"keep": 3}, TypeError, "keep"),
+        ({"keep": "3"}, TypeError, "keep"),
         ({"secret": "short"}, ValueError, "secret"),
     ],
 )

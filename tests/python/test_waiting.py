@@ -525,6 +525,33 @@ async def test_what_is_no_list_is_a_type_error(expected: Any):
         await collected([Answer()], expected)
 
 
+@pytest.mark.parametrize(
+    ("expected", "wrong"),
+    [
+        ([Answer, None], "number 2 of 2 is None"),
+        ([Answer, "Other"], "number 2 of 2 is 'Other'"),
+        ([Answer, Other, Better(n=7)], r"number 3 of 3 is Better\(n=7"),
+        ((None, Answer), "number 1 of 2 is None"),
+    ],
+)
+async def test_each_of_the_expected_classes_is_checked(expected: Any, wrong: str):
+    with pytest.raises(TypeError, match=wrong):
+        await collected([Answer()], expected)
+
+
+async def test_a_list_of_expected_classes_that_has_grown_is_checked_again():
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        expected: list[Any] = [Answer, Other]
+        ctx.collect_events(Answer(), expected)
+        expected.append(None)
+        ctx.collect_events(Answer(), expected)
+        return StopEvent()
+
+    with pytest.raises(TypeError, match="number 3 of 3 is None"):
+        await Workflow("collect", [work]).run()
+
+
 async def test_groups_are_told_apart_by_key_and_by_what_is_expected():
     @step
     async def work(ctx: Context, ev: StartEvent) -> StopEvent:

@@ -53,7 +53,7 @@ class Closing:
 
     async def _drain(self) -> None:
         """Let steps in flight finish, or cancel them; those that wait are left there."""
-        moving = await self._drained(self._runs(), stop=False, seconds=max(self._grace, 0))
+        moving = await self._drained(self._runs(), stop=False, seconds=self._grace)
         # A step that does not end even so must not keep the engine open.
         await self._drained(moving, stop=True, seconds=self._seconds_to_unwind())
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from .. import checks
 from .._treadle import Run
 from ..events import Lagged
 from ..exceptions import EngineClosed, KeyConflict
@@ -43,10 +44,12 @@ class Engine:
             starts at once, and only the result waits for the disk.
         secret: what opaque values are signed with; one, or several of which the first one signs.
             Without it `TREADLE_SECRET` counts, or a file beside the database, which is made.
-        lease: seconds after which the runs of a process that has stopped are taken over.
+        lease: seconds, or a `timedelta`, after which the runs of a process that has stopped are
+            taken over; a year at most.
         concurrency: how many runs this process takes from the journal at once, beside those that it
             starts itself.
-        keep: how long runs are kept after their end; for good if not given.
+        keep: seconds, or a `timedelta`, for which runs are kept after their end; for good if not
+            given.
 
     Raises:
         JournalError: on entering: the journal cannot be opened.
@@ -60,9 +63,9 @@ class Engine:
         workflows: Iterable[Workflow] = (),
         durability: Durability = "step",
         secret: str | bytes | Sequence[str | bytes] | None = None,
-        lease: float = 10.0,
+        lease: float | timedelta = 10.0,
         concurrency: int | None = None,
-        keep: timedelta | None = None,
+        keep: float | timedelta | None = None,
     ) -> None:
         self._settings = Settings(
             url,
@@ -112,7 +115,7 @@ class Engine:
         finally:
             await session.close(0)
 
-    async def close(self, grace: float = 10.0) -> None:
+    async def close(self, grace: float | timedelta = 10.0) -> None:
         """Stop executing runs, and hand them back: another process goes on with them.
 
         It may be called again, also by several tasks: each call returns when the engine is closed.
@@ -120,11 +123,15 @@ class Engine:
         once the engine is closed.
 
         Args:
-            grace: seconds for which steps in flight may finish; then they are cancelled, and run
-                again elsewhere.
+            grace: seconds, or a `timedelta`, for which steps in flight may finish; then they are
+                cancelled, and run again elsewhere.
+
+        Raises:
+            TypeError, ValueError: `grace` is no time; the engine stays open.
         """
+        limit = checks.duration("grace", grace, zero=True)
         if self._opened is not None:
-            await self._opened.close(grace)
+            await self._opened.close(limit)
 
     def run(
         self,
@@ -257,7 +264,13 @@ class Engine:
             since: only those that were made then or later.
             after: only those behind this one: the id of the last of the page before.
             limit: at most so many.
+
+        Raises:
+            TypeError, ValueError: an argument is of a wrong type or out of range.
         """
+        if since is not None and not isinstance(since, datetime):
+            raise TypeError(f"since: a datetime expected, not {since!r}")
+        limit = checks.whole("limit", limit)
         rows = await self._session().journal.list_runs(
             workflow=workflow,
             status=status,
@@ -347,8 +360,10 @@ class Engine:
 
         Raises:
             UnknownRun: there is no such run.
-            ValueError: there is no such record, or it was folded into a checkpoint.
+            TypeError, ValueError: there is no such record, or it was folded into a checkpoint.
         """
+        if at is not None:
+            at = checks.whole("at", at, least=0)
         session = self._session()
         journal = session.journal_with(run_id)
         new, written = (await journal.load(run_id)).fork(journal, at)
@@ -370,7 +385,9 @@ class Engine:
 
         Raises:
             UnknownRun: there is no such run.
+            TypeError, ValueError: `after` is not a number, or less than 0.
         """
+        after = checks.whole("after", after, least=0)
         session = self._session()
         name = (await looking.info(session, run_id)).workflow
         classes = self._settings.classes.get(name, {})

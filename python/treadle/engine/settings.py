@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Literal
 
+from .. import checks
 from ..signing import secrets_of
-from ..steps import check_seconds
 from ..workflow import Workflow
 
 Durability = Literal["step", "pipelined"]
@@ -22,27 +22,23 @@ class Settings:
         workflows: Iterable[Workflow],
         durability: Durability,
         secret: str | bytes | Sequence[str | bytes] | None,
-        lease: float,
+        lease: float | timedelta,
         concurrency: int | None,
-        keep: timedelta | None,
+        keep: float | timedelta | None,
     ) -> None:
         self.path = _path(url)
         self.url = url
         if durability not in ("step", "pipelined"):
             raise ValueError(f'durability: "step" or "pipelined" expected, not {durability!r}')
-        check_seconds("lease", lease)
-        if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
-            raise ValueError(f"concurrency: at least 1 expected, not {concurrency!r}")
-        if keep is not None and not isinstance(keep, timedelta):
-            raise TypeError(f"keep: a timedelta expected, not {keep!r}")
+        # A lease that never ends would leave the runs of a dead process to nobody.
+        self.lease = checks.duration("lease", lease, most=checks.A_YEAR)
+        self.concurrency = None if concurrency is None else checks.whole("concurrency", concurrency)
+        self.keep = None if keep is None else checks.duration("keep", keep, zero=True)
         self.workflows = _by_name(workflows)
         self.classes = {name: wf._classes() for name, wf in self.workflows.items()}
         self.is_pipelined = durability == "pipelined"
         # What is in memory never leaves the process, so that any secret will do.
         self.secrets = secrets_of(secret) or ([os.urandom(32)] if self.path is None else [])
-        self.lease = float(lease)
-        self.concurrency = concurrency
-        self.keep = keep
 
     def check_known(self, workflow: Workflow) -> None:
         """Refuse a workflow that the engine does not have."""

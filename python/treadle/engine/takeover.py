@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from .._treadle import Journal, LoadedRun, Run
@@ -139,8 +138,8 @@ class TakeOver:
             await _prune(journal, keep)
 
 
-async def _prune(journal: Journal, keep: timedelta) -> None:
-    before = time.time() - keep.total_seconds()
+async def _prune(journal: Journal, keep: float) -> None:
+    before = time.time() - keep
     while await journal.prune(before, _CLAIMED_AT_ONCE) == _CLAIMED_AT_ONCE:
         continue
 

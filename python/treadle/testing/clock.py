@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
-from .. import _treadle
+from .. import _treadle, checks
 
 current_clock: ContextVar[_treadle.ManualClock] = ContextVar("treadle_clock")
 
 _PASSES = 32
+# The last second that a `datetime` can show.
+_END = 253_402_300_799.0
 
 
 class ManualClock:
@@ -62,16 +64,26 @@ class ManualClock:
         return None if due is None else datetime.fromtimestamp(due, UTC)
 
     async def advance(
-        self, seconds: float = 0, *, minutes: float = 0, hours: float = 0, days: float = 0
+        self,
+        seconds: float | timedelta = 0,
+        *,
+        minutes: float = 0,
+        hours: float = 0,
+        days: float = 0,
     ) -> None:
         """Let time pass. Whatever is due on the way happens at its time, in order.
 
         Raises:
-            ValueError: the time is negative.
+            TypeError, ValueError: this is no time, is negative or has no end.
         """
-        by = timedelta(seconds=seconds, minutes=minutes, hours=hours, days=days).total_seconds()
-        if by < 0:
-            raise ValueError(f"a clock cannot be turned back, here by {-by} s")
+        by = (
+            checks.duration("seconds", seconds, zero=True)
+            + 60 * checks.ratio("minutes", minutes, least=0)
+            + 3600 * checks.ratio("hours", hours, least=0)
+            + 86_400 * checks.ratio("days", days, least=0)
+        )
+        if self._clock.now + by > _END:
+            raise ValueError(f"a clock ends with the year 9999; {by:g} seconds are too many")
         await settle()
         until = self._clock.now + by
         while (due := self._clock.next_deadline()) is not None and due <= until:
