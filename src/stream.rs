@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 pub struct Stream<E> {
     kept: VecDeque<E>,
     published: u64,
+    // How many were published elsewhere, before this stream began.
+    elsewhere: u64,
     limit: usize,
 }
 
@@ -24,12 +26,18 @@ pub enum Read<'a, E> {
 impl<E> Stream<E> {
     /// A stream that keeps the last `limit` events; at least one.
     pub fn new(limit: usize) -> Self {
-        Self { kept: VecDeque::new(), published: 0, limit: limit.max(1) }
+        Self { kept: VecDeque::new(), published: 0, elsewhere: 0, limit: limit.max(1) }
     }
 
     /// Goes on behind events that were published elsewhere, and are not kept here.
     pub fn go_on_after(&mut self, published: u64) {
         self.published = published;
+        self.elsewhere = published;
+    }
+
+    /// How many events were published elsewhere: a reader that begins behind them misses none of those kept here.
+    pub fn elsewhere(&self) -> u64 {
+        self.elsewhere
     }
 
     /// Publishes an event. Gives back the one that is no longer kept because of it, if any.

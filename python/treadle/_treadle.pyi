@@ -255,8 +255,9 @@ class Run(Coroutine[Any, Any, Any]):
     def stream_events(self, after: int | None = None) -> StreamReader:
         """Read the events that the run publishes, from behind the one with the number `after`.
 
-        The first event has the number 1; without `after` the reader begins there. Any number of
-        readers may read, each at its own pace.
+        The first event has the number 1; without `after` the reader begins there, or for a run that
+        goes on from a snapshot with the first event that it publishes since. Any number of readers
+        may read, each at its own pace.
 
         Raises:
             TypeError, ValueError: `after` is not a number, or less than 0.

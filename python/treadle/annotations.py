@@ -38,7 +38,9 @@ class StepInfo:
         self._providers = self._resources(providers)
         self.context_first, self.takes_context, event = self._parameters()
         self.accepts = self._accepted(event)
-        self.emits = _emitted(self._hints.get("return", inspect.Parameter.empty))
+        returned = self._hints.get("return", inspect.Parameter.empty)
+        self.emits = _emitted(returned)
+        self.emits_several = _is_several(returned)
 
     def _resolve(self) -> dict[str, Any]:
         inner = inner_function(self.function)
@@ -295,6 +297,14 @@ _SEVERAL = (
     collections.abc.AsyncIterator,
     collections.abc.AsyncGenerator,
 )
+
+
+def _is_several(annotation: Any) -> bool:
+    """Tell whether a return annotation lets a step emit several events at a time."""
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Annotated, typing.Union, types.UnionType):
+        return any(map(_is_several, typing.get_args(annotation)))
+    return origin in _SEVERAL
 
 
 def _emitted(annotation: Any) -> list[type] | None:

@@ -120,9 +120,9 @@ def _add_journals(commands: Any) -> None:
     command = _add_run(commands, "fork", "fork", "make a new run from a point of another one")
     command.add_argument(
         "--at",
-        type=_number(1),
+        type=_number(0),
         metavar="RECORD",
-        help="behind this record (the last one)",
+        help="behind this record; 0 is the creation of the run (the last one)",
     )
     command = _add(commands, "worker", "worker", "execute the runs of an engine until stopped")
     command.add_argument("target", metavar="MODULE:NAME", help="an Engine")

@@ -5,6 +5,7 @@ from typing import Any
 
 from .annotations import StepInfo
 from .events import StartEvent, StopEvent
+from .flow import Flow, meet
 from .providers import Providers
 from .retry import Retry
 from .signatures import Problem
@@ -28,8 +29,9 @@ class Graph:
         self._check_names()
         self._check_bodies()
         self._find_handlers()
+        self.flow = Flow(self.steps, self.handlers)
         if not self.problems:
-            self._check_connections()
+            self.problems = self.flow.problems()
 
     def _check_names(self) -> None:
         if not self.steps and not self.problems:
@@ -80,55 +82,6 @@ class Graph:
             descriptions.append(description)
         return descriptions
 
-    def _check_connections(self) -> None:
-        if not any(_meet(cls, StartEvent) for step in self.steps for cls in step.accepts):
-            self.problems.append("no step accepts a StartEvent, so no run could start")
-        for step in self.steps:
-            for cls in step.emits or ():
-                if not issubclass(cls, StopEvent) and not self._takers(cls):
-                    self.problems.append(
-                        f"step {step.name!r} returns {cls.__name__}, which no step accepts"
-                    )
-        # A step without a return annotation may emit anything; so may one that returns nothing, for
-        # it may send events by hand.
-        if any(not step.emits for step in self.steps):
-            return
-        self._check_reached()
-        emitted = [cls for step in self.steps for cls in step.emits or ()]
-        if not any(issubclass(cls, StopEvent) for cls in emitted):
-            self.problems.append("no step returns a StopEvent, so no run could end")
-
-    def _check_reached(self) -> None:
-        for step in self.steps:
-            if step.options.external or any(_meet(cls, StartEvent) for cls in step.accepts):
-                continue
-            if step.takes_failures:
-                continue
-            emitters = [
-                s for s in self.steps if any(step in self._takers(c) for c in s.emits or ())
-            ]
-            if not emitters:
-                names = " | ".join(cls.__name__ for cls in step.accepts)
-                self.problems.append(
-                    f"nothing reaches step {step.name!r}: no step returns {names} (if it is sent "
-                    f"from outside, say @step(external=True))"
-                )
-
-    def _takers(self, emitted: type) -> list[StepInfo]:
-        """Find the steps that may get an event which is declared to be of this class."""
-        exact = [step for step in self.steps if self._route(emitted) in step.accepts]
-        # A subclass may be returned as well, and go elsewhere.
-        below = [
-            step
-            for step in self.steps
-            if step not in exact and any(issubclass(cls, emitted) for cls in step.accepts)
-        ]
-        return exact + below
-
-    def _route(self, emitted: type) -> type | None:
-        accepted = {cls for step in self.steps for cls in step.accepts}
-        return next((base for base in emitted.__mro__ if base in accepted), None)
-
     def _starts(self) -> list[type]:
         accepted = dict.fromkeys(cls for step in self.steps for cls in step.accepts)
         return [cls for cls in accepted if issubclass(cls, StartEvent)]
@@ -151,7 +104,7 @@ class Graph:
         lines += [f'    {ids[step.name]}["{_escaped(step.name)}"]' for step in self.steps]
         for step in self.steps:
             for cls in step.accepts:
-                if _meet(cls, StartEvent):
+                if meet(cls, StartEvent):
                     label = cls.__name__ if issubclass(cls, StartEvent) else "StartEvent"
                     lines.append(f"    start((start)) -->|{_escaped(label)}| {ids[step.name]}")
                 elif step.options.external:
@@ -162,7 +115,7 @@ class Graph:
             for cls in step.emits or ():
                 if issubclass(cls, StopEvent):
                     lines.append(f"    {ids[step.name]} -->|{cls.__name__}| stop((stop))")
-                for taker in [] if issubclass(cls, StopEvent) else self._takers(cls):
+                for taker in [] if issubclass(cls, StopEvent) else self.flow.takers(cls):
                     lines.append(f"    {ids[step.name]} -->|{cls.__name__}| {ids[taker.name]}")
         return "\n".join(dict.fromkeys(lines)) + "\n"
 
@@ -185,10 +138,6 @@ def methods_of(workflow: object) -> tuple[list[Any], list[str]]:
         if is_step:
             methods.append(getattr(workflow, name))
     return methods, problems
-
-
-def _meet(accepted: type, other: type) -> bool:
-    return issubclass(accepted, other) or issubclass(other, accepted)
 
 
 def _escaped(text: str) -> str:

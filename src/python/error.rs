@@ -100,8 +100,7 @@ pub fn not_to_be_retried(run: &RunId, phase: Phase) -> PyErr {
 pub fn no_such_record(run: &RunId, at: &Bound<'_, PyInt>, first: u64, last: u64) -> PyErr {
     let at = shown(at.as_any());
     let known = match first {
-        _ if last < first => "it has none yet; without `at` the fork begins where the run does".to_owned(),
-        1 => format!("those before its end are numbered from 1 to {last}"),
+        0 => format!("those before its end are numbered from 0, its creation, to {last}"),
         _ => format!("those before its end are numbered from {first} to {last}, since earlier ones were folded"),
     };
     PyValueError::new_err(format!("at: run {run} has no record {at}: {known}"))

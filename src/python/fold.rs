@@ -90,6 +90,10 @@ pub fn before_end(loaded: &Loaded, trusted: Trusted<'_>) -> Result<u64, Error> {
 /// The number of the last record of what happened in one go with the one of this number: an event is not where it goes
 /// without being gone from where it was, and a step is not at its end without what it emitted.
 pub fn end_of_operation(loaded: &Loaded, number: u64, trusted: Trusted<'_>) -> Result<u64, Error> {
+    if loaded.checkpoint.as_ref().is_some_and(|(folded, _)| *folded == number) {
+        // A checkpoint is never in the middle of an operation.
+        return Ok(number);
+    }
     let mut end = number;
     for record in records(loaded, trusted) {
         let (seq, record) = record?;

@@ -141,7 +141,7 @@ impl LoadedRun {
         let loaded = &self.0;
         let secrets = &journal.get().secrets;
         let last = before_end(loaded, Trusted::Signed(secrets))?.min(loaded.run.seq);
-        let first = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded).max(1);
+        let first = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded);
         let mut image = match at {
             None => fold_without_end(loaded, Trusted::Signed(secrets))?,
             Some(at) => {

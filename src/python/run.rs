@@ -680,12 +680,13 @@ impl Run {
         Self::cancel(slf).map(|_| ())
     }
 
-    /// The events that the run publishes, from behind the one numbered `after`.
+    /// The events that the run publishes, from behind the one numbered `after`, or else all that were published
+    /// since this object was made.
     #[pyo3(signature = (after = None))]
     fn stream_events(slf: &Bound<'_, Self>, after: Option<&Bound<'_, PyAny>>) -> PyResult<StreamReader> {
         let after = match after {
             Some(after) => number::position("after", after)?,
-            None => 0,
+            None => slf.get().state.lock().core.stream().elsewhere(),
         };
         Ok(StreamReader::new(slf.clone().unbind(), after))
     }

@@ -304,7 +304,7 @@ def test_mistakes_are_told_in_a_line(folder: Path, arguments, code, text):
         (["runs", "sqlite:///runs.db", "--since", "yesterday"], "2026-01-31"),
         (["runs", "sqlite:///runs.db", "--limit", "0"], "from 1 on"),
         (["tail", "sqlite:///runs.db", "x", "--after", "-1"], "from 0 on"),
-        (["fork", "sqlite:///runs.db", "x", "--at", "0"], "from 1 on"),
+        (["fork", "sqlite:///runs.db", "x", "--at", "-1"], "from 0 on"),
         (["worker", "story:engine", "--grace", "-1"], "seconds"),
         (["show", "sqlite:///runs.db"], "RUN"),
         (["nothing"], "invalid choice"),

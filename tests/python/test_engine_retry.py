@@ -436,15 +436,18 @@ async def test_a_step_that_waits_for_its_next_attempt_begins_at_once(engine: Eng
 async def test_a_fork_of_a_record_that_is_not_there_is_refused(engine: Engine):
     run = await ended(engine, FLOWS["fail"], ConnectionError)
     last = (await engine.get(run.id).history())[-1]["seq"] - 1
-    for at in (0, -1, last + 1, last + 100, 10**30):
-        text = f"run {run.id} has no record {at}.* from 1 to {last}$"
+    for at in (last + 1, last + 100):
+        text = f"run {run.id} has no record {at}.* from 0, its creation, to {last}$"
         with pytest.raises(ValueError, match=text):
+            await engine.fork(run.id, at=at)
+    for at in (-1, 10**30):
+        with pytest.raises(ValueError, match="at: "):
             await engine.fork(run.id, at=at)
     with pytest.raises(TypeError, match="at"):
         await engine.fork(run.id, at="3")  # type: ignore[arg-type]
     assert len(await engine.runs()) == 1
     # The first and the last are there.
-    first, latest = [await engine.fork(run.id, at=at) for at in (1, last)]
+    first, latest = [await engine.fork(run.id, at=at) for at in (0, last)]
     assert await result(latest) == (1, 2)
     with pytest.raises(ConnectionError):
         await first
@@ -457,8 +460,28 @@ async def test_a_fork_never_begins_between_what_a_step_emits_and_its_end(engine:
     numbers = [record["seq"] for record in history if record["what"] == "queued"]
     assert len(numbers) > 3
     for number in numbers:
-        if number > 0:
-            assert await result(await engine.fork(run.id, at=number)) == (3, 3)
+        assert await result(await engine.fork(run.id, at=number)) == (3, 3)
+
+
+async def test_every_record_of_the_history_may_be_forked(engine: Engine):
+    run = engine.run(counting)
+    await run
+    history = await engine.get(run.id).history()
+    assert [history[0]["seq"], history[0]["what"]] == [0, "queued"]
+    for line in history[:-1]:
+        assert await result(await engine.fork(run.id, at=line["seq"])) == (3, 3)
+
+
+async def test_a_fork_of_the_creation_of_a_run_does_everything_again(engine: Engine):
+    run = engine.run(counting)
+    await run
+    fork = await engine.fork(run.id, at=0)
+    await fork
+    told = [
+        [(line["what"], line.get("step")) for line in await engine.get(it.id).history()]
+        for it in (run, fork)
+    ]
+    assert told[0] == told[1]
 
 
 async def test_a_fork_of_what_was_folded_is_refused(engine: Engine):

@@ -155,10 +155,20 @@ async def test_a_run_that_is_over_has_no_snapshot():
         await run.snapshot()
 
 
-async def test_the_stream_goes_on_with_its_numbers():
+async def test_a_reader_of_a_run_that_goes_on_begins_where_the_run_does():
+    resumed = holder.resume(await snapshot_of({}))
+    reader = resumed.stream_events()
+    assert reader.position == 1
+    resumed.send_event(Go())
+    assert [event async for event in reader] == [Go()]
+    assert reader.position == 2
+    assert [event async for event in resumed.stream_events()] == [Go()]
+
+
+async def test_a_reader_of_a_run_that_goes_on_is_told_what_it_lacks_if_it_asks_for_it():
     resumed = holder.resume(await snapshot_of({}))
     resumed.send_event(Go())
-    events = [event async for event in resumed.stream_events()]
+    events = [event async for event in resumed.stream_events(after=0)]
     await resumed
     assert isinstance(events[0], Lagged)
     assert events[0].missed == 1
