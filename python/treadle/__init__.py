@@ -36,7 +36,9 @@ from .workflow import Workflow
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .engine import Engine
-    from .inspection import Inspection, inspect
+    from .failure_info import FailureInfo, failure_of
+    from .inspection import Inspection
+    from .inspection import inspect as inspect
     from .runs import RunHandle, RunInfo
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "EngineClosed",
     "Event",
     "EventLoopError",
+    "FailureInfo",
     "IncompatibleSnapshot",
     "Inspection",
     "InternalError",
@@ -80,18 +83,21 @@ __all__ = [
     "WorkflowTimeout",
     "__version__",
     "close_resources",
-    "inspect",
+    "failure_of",
     "step",
 ]
+# `inspect` is not among them: `import *` would hide the module of the standard library.
 
 
 # Imported when they are asked for: they bring along asyncio and more, which a program that only
 # runs workflows in memory does not need at its start.
 _LATER = {
     "Engine": "engine",
+    "FailureInfo": "failure_info",
     "Inspection": "inspection",
     "RunHandle": "runs",
     "RunInfo": "runs",
+    "failure_of": "failure_info",
     "inspect": "inspection",
 }
 

@@ -8,7 +8,6 @@ from contextvars import copy_context
 from typing import Any
 
 from ._treadle import Context
-from .exceptions import RunEnded
 from .keeping import LoopScope, at_once, obtain
 from .providers import Provider
 from .replacements import actual
@@ -50,8 +49,8 @@ def in_thread(call: Call) -> Body:
 def _call(call: Call, context: Context, event: Any) -> Any:
     try:
         return call(context, event)
-    except StopIteration as error:
-        # A future cannot hold one (PEP 479).
+    except (StopIteration, GeneratorExit) as error:
+        # From a future they would end or close what waits for it (PEP 479).
         raise RuntimeError(f"a step raised {error!r}") from error
 
 
@@ -64,9 +63,6 @@ def from_async_generator(call: Callable[[Context, Any], AsyncIterator[Any]]) -> 
             async for emitted in events:
                 if emitted is not None:
                     context.send_event(emitted)
-        except RunEnded:
-            # The generator itself ended the run, and went on.
-            return
         finally:
             aclose = getattr(events, "aclose", None)
             if aclose is not None:

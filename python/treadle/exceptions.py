@@ -32,7 +32,12 @@ class RunStalled(TreadleError):
 
 
 class RunEnded(TreadleError, RuntimeError):
-    """A run that is over was asked to take an event or a change of its state."""
+    """A run that is over was asked to take an event or a change of its state.
+
+    `run_id` is that run's.
+    """
+
+    run_id: str | None = None
 
 
 class WorkflowTimeout(TreadleError, TimeoutError):
@@ -48,7 +53,12 @@ class WaitTimeout(TreadleError, TimeoutError):
 
 
 class StepCancelled(TreadleError, RuntimeError):
-    """A step that was cancelled while its thread went on used its `Context` afterwards."""
+    """A step that was cancelled while its thread went on used its `Context` afterwards.
+
+    `run_id` is its run's.
+    """
+
+    run_id: str | None = None
 
 
 class UnstorableValue(TreadleError, TypeError):

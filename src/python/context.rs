@@ -187,6 +187,11 @@ impl Context {
         Ok(self.state()?.core.store().contains(key))
     }
 
+    /// A context is there whether or not the run holds a key.
+    fn __bool__(&self) -> bool {
+        true
+    }
+
     fn __len__(&self) -> PyResult<usize> {
         Ok(self.state()?.core.store().len())
     }

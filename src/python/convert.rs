@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashSet;
 use jiter::PythonParse;
-use pyo3::exceptions::{PyException, PyMemoryError, PyRecursionError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyRecursionError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -490,7 +490,9 @@ const PROTOCOL: c_int = 5;
 #[cold]
 fn pickle_error(key: &str, value: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
     let py = value.py();
-    let is_about_the_value = error.is_instance_of::<PyException>(py) && !error.is_instance_of::<PyMemoryError>(py);
+    // Whatever the value's own methods raise, but what they cannot help.
+    let is_about_the_value =
+        !error.is_instance_of::<PyKeyboardInterrupt>(py) && !error.is_instance_of::<PyMemoryError>(py);
     if is_about_the_value { error::unstorable_value(py, key, &value.get_type(), &error) } else { error }
 }
 
@@ -504,7 +506,7 @@ fn pickle(key: &str, value: &Bound<'_, PyAny>) -> PyResult<PyValue> {
 fn unpickle<'py>(py: Python<'py>, key: &str, pickle: &Py<PyBytes>) -> PyResult<Bound<'py, PyAny>> {
     let loads = LOADS.import(py, "_pickle", "loads")?;
     with_stack_for_recursion(py, || loads.call1((pickle,))).map_err(|error| {
-        if error.is_instance_of::<PyException>(py) { error::unreadable_value(py, key, &error) } else { error }
+        if error.is_instance_of::<PyKeyboardInterrupt>(py) { error } else { error::unreadable_value(py, key, &error) }
     })
 }
 

@@ -3,13 +3,14 @@
 use std::panic::AssertUnwindSafe;
 
 use pyo3::exceptions::asyncio::CancelledError;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError};
+use pyo3::exceptions::{PyStopIteration, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTraceback;
 use pyo3::{ffi, intern};
 
 use super::error;
+use super::hook;
 use crate::Started;
 
 /// A step that has begun.
@@ -21,8 +22,29 @@ pub struct Active {
     pub interrupted: bool,
 }
 
-/// What a coroutine's `send` gives: what it yields, nothing at its end, or what it raises.
-pub type Resumed = PyResult<Option<Py<PyAny>>>;
+/// What a coroutine of ours gives when it is resumed. An error is a failure, whatever its class.
+pub enum Resumed {
+    Yielded(Py<PyAny>),
+    Returned(Py<PyAny>),
+}
+
+impl Resumed {
+    /// As `__next__` gives it: nothing for the end of a coroutine that returns `None`.
+    #[inline]
+    pub fn to_next(py: Python<'_>, resumed: PyResult<Self>) -> PyResult<Option<Py<PyAny>>> {
+        match resumed {
+            Ok(Self::Yielded(object)) => Ok(Some(object)),
+            Ok(Self::Returned(result)) if result.is_none(py) => Ok(None),
+            Ok(Self::Returned(result)) => Err(PyStopIteration::new_err((result,))),
+            Err(error) => Err(hook::not_stop_iteration(py, "what was awaited", error)),
+        }
+    }
+
+    /// As `send` and `throw` give it.
+    pub fn to_sent(py: Python<'_>, resumed: PyResult<Self>) -> PyResult<Py<PyAny>> {
+        Self::to_next(py, resumed)?.ok_or_else(|| PyStopIteration::new_err(()))
+    }
+}
 
 /// What came of driving a coroutine.
 pub enum Sent {
@@ -121,16 +143,6 @@ impl Drop for Entered<'_, '_> {
 #[inline]
 pub fn guarded<T>(call: impl FnOnce() -> T) -> PyResult<T> {
     std::panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| error::internal(&*payload))
-}
-
-/// A `StopIteration` would end the coroutine that awaits the run, as if it were the result (PEP 479).
-pub fn not_stop_iteration(py: Python<'_>, error: PyErr) -> PyErr {
-    if !error.is_instance_of::<PyStopIteration>(py) {
-        return error;
-    }
-    let instead = PyRuntimeError::new_err(format!("a step raised {}", error::shown(error.value(py))));
-    instead.set_cause(py, Some(error));
-    instead
 }
 
 /// What to send to for an awaitable: a coroutine itself, else the iterator of its `__await__`.

@@ -11,18 +11,17 @@
 
 use parking_lot::Mutex;
 use pyo3::exceptions::asyncio::CancelledError;
-use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
 use super::context::{Context, CurrentRun};
-use super::coroutine::{
-    Active, Entered, Resumed, Sent, awaited, check_sent, current_task, guarded, not_stop_iteration, thrown,
-};
+use super::coroutine::{Active, Entered, Resumed, Sent, awaited, check_sent, current_task, guarded, thrown};
 use super::error;
 use super::failure;
 use super::gate::{Entry, Gate, yielded};
+use super::hook;
 use super::plan::{Arguments, Route};
 use super::run::Run;
 use super::state::Outcome;
@@ -76,7 +75,7 @@ enum At {
 enum Next {
     Step(Active),
     Yield(Py<PyAny>),
-    Finish(Resumed),
+    Finish(PyResult<Resumed>),
 }
 
 impl Lane {
@@ -159,7 +158,7 @@ impl Lane {
         Ok(())
     }
 
-    pub fn resume(lane: &Bound<'_, Self>, thrown: Option<PyErr>) -> PyResult<Option<Py<PyAny>>> {
+    pub fn resume(lane: &Bound<'_, Self>, thrown: Option<PyErr>) -> PyResult<Resumed> {
         let at = {
             let mut state = lane.get().state.lock();
             match state.at {
@@ -172,13 +171,14 @@ impl Lane {
         let result = match guarded(|| Self::go_on(lane, &run, at, thrown)) {
             Ok(Ok(result)) => result,
             Ok(Err(error)) | Err(error) => {
+                let error = hook::as_failure(lane.py(), "a hook", error);
                 // First, so that the lane's own task is not cancelled with those of the others.
                 Self::finish(lane, &run)?;
                 Run::crash(&run, error.clone_ref(lane.py()))?;
                 Err(error)
             }
         };
-        if !matches!(result, Ok(Some(_))) {
+        if !matches!(result, Ok(Resumed::Yielded(_))) {
             Self::finish(lane, &run)?;
         }
         result
@@ -186,7 +186,12 @@ impl Lane {
 
     /// Goes on from where the lane was. The outer error is one of the engine or the event loop; the inner
     /// result is for whoever awaits.
-    fn go_on(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, at: At, thrown: Option<PyErr>) -> PyResult<Resumed> {
+    fn go_on(
+        lane: &Bound<'_, Self>,
+        run: &Bound<'_, Run>,
+        at: At,
+        thrown: Option<PyErr>,
+    ) -> PyResult<PyResult<Resumed>> {
         let mut entry = Entry::Step;
         let mut next = match at {
             At::InStep(active) => return Self::drive(lane, run, active, thrown),
@@ -220,14 +225,14 @@ impl Lane {
         }
         match next {
             Some(next) => Self::perform(lane, run, next),
-            None => Ok(Ok(None)),
+            None => Ok(Ok(Resumed::Returned(lane.py().None()))),
         }
     }
 
-    fn perform(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, next: Next) -> PyResult<Resumed> {
+    fn perform(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, next: Next) -> PyResult<PyResult<Resumed>> {
         match next {
             Next::Step(active) => Self::drive(lane, run, active, None),
-            Next::Yield(future) => Ok(Ok(Some(future))),
+            Next::Yield(future) => Ok(Ok(Resumed::Yielded(future))),
             Next::Finish(result) => Ok(result),
         }
     }
@@ -270,7 +275,7 @@ impl Lane {
         run: &Bound<'_, Run>,
         mut active: Active,
         mut thrown: Option<PyErr>,
-    ) -> PyResult<Resumed> {
+    ) -> PyResult<PyResult<Resumed>> {
         loop {
             run.get().state.lock().driving = true;
             let error = thrown.take();
@@ -286,7 +291,7 @@ impl Lane {
                     if was_thrown {
                         Self::note_cancelling(lane)?;
                     }
-                    return Self::suspend(lane, run, active, object).map(|object| Ok(Some(object)));
+                    return Self::suspend(lane, run, active, object).map(|object| Ok(Resumed::Yielded(object)));
                 }
                 Sent::Returned(value) => Self::step_returned(lane, run, active, value.into_bound(lane.py()))?,
                 Sent::Raised(error) => Self::step_raised(lane, run, active, error)?,
@@ -297,7 +302,7 @@ impl Lane {
             };
             match next {
                 Next::Step(step) => active = step,
-                Next::Yield(future) => return Ok(Ok(Some(future))),
+                Next::Yield(future) => return Ok(Ok(Resumed::Yielded(future))),
                 Next::Finish(result) => return Ok(result),
             }
         }
@@ -495,7 +500,7 @@ impl Lane {
                 Err(error) => Self::step_raised(lane, run, active(value.unbind()), error),
             },
             Ok(value) => Self::step_returned(lane, run, active(py.None()), value),
-            Err(error) => Self::step_raised(lane, run, active(py.None()), not_stop_iteration(py, error)),
+            Err(error) => Self::step_raised(lane, run, active(py.None()), error),
         }
     }
 
@@ -536,6 +541,8 @@ impl Lane {
         }
         // First: a step because of which the run failed is not done, and runs again if the run is retried.
         if let Err(error) = Self::emit_returned(run, started, value) {
+            let event = run.get().state.lock().core.event(started.slot).map(|event| event.clone_ref(lane.py()));
+            error::record_place(lane.py(), &error, run.get(), &started, event.as_ref());
             Run::fail(run, error)?;
         }
         // Unless it is done with what it returned.
@@ -574,6 +581,7 @@ impl Lane {
         error: PyErr,
     ) -> PyResult<Option<Next>> {
         let py = lane.py();
+        let error = hook::of_step(py, "a step", error);
         let (stop, is_external) = if active.interrupted { Self::settle_cancellation(lane)? } else { (None, false) };
         let started = active.started;
         drop(active);
@@ -647,7 +655,9 @@ impl Lane {
             let state = run.get().state.lock();
             (state.core.phase(), state.core.event(started.slot).map(|event| event.clone_ref(py)))
         };
-        if phase != Phase::Running {
+        if phase != Phase::Running && error::is_end_of(py, &error, run.get()) {
+            // The step went on after it had ended its own run, and stops there.
+        } else if phase != Phase::Running {
             error::log_while_ending(py, run.get(), &started, &error);
         } else {
             match failure::handle(run, started, event.as_ref(), error)? {
@@ -659,7 +669,7 @@ impl Lane {
                     return Ok(None);
                 }
                 Some(error) => {
-                    let must_propagate = !error.is_instance_of::<PyException>(py);
+                    let must_propagate = hook::ends_program(py, &error);
                     let propagated = (must_propagate && !lane.get().is_awaiter).then(|| error.clone_ref(py));
                     Run::fail(run, error)?;
                     raised_here = propagated;
@@ -725,7 +735,7 @@ impl Lane {
             Run::arm_timer(run)?;
         }
         if !lane.get().is_awaiter {
-            return Ok(Next::Finish(pending.map_or(Ok(None), Err)));
+            return Ok(Next::Finish(pending.map_or_else(|| Ok(Resumed::Returned(py.None())), Err)));
         }
         if is_over {
             return Ok(Next::Finish(pending.map_or_else(|| Self::give_result(run), Err)));
@@ -737,11 +747,8 @@ impl Lane {
         yielded(future).map(Next::Yield)
     }
 
-    /// The end of an iterator that gives the run's result.
-    fn give_result(run: &Bound<'_, Run>) -> PyResult<Option<Py<PyAny>>> {
-        let py = run.py();
-        let result = run.get().result(py)?;
-        if result.is_none(py) { Ok(None) } else { Err(PyStopIteration::new_err((result,))) }
+    fn give_result(run: &Bound<'_, Run>) -> PyResult<Resumed> {
+        run.get().result(run.py()).map(Resumed::Returned)
     }
 }
 
@@ -766,13 +773,13 @@ impl Lane {
     }
 
     fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
-        Self::resume(slf, None)
+        Resumed::to_next(slf.py(), Self::resume(slf, None))
     }
 
     /// As of a coroutine.
     fn send(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         check_sent(value)?;
-        Self::resume(slf, None)?.ok_or_else(|| PyStopIteration::new_err(()))
+        Resumed::to_sent(slf.py(), Self::resume(slf, None))
     }
 
     /// As of a coroutine.
@@ -784,7 +791,7 @@ impl Lane {
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let thrown = thrown(exception, value, traceback);
-        Self::resume(slf, Some(thrown))?.ok_or_else(|| PyStopIteration::new_err(()))
+        Resumed::to_sent(slf.py(), Self::resume(slf, Some(thrown)))
     }
 
     /// As of a coroutine: the step is closed and the run is cancelled.

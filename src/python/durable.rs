@@ -339,7 +339,11 @@ impl Run {
                 Err(error) if error.is_instance_of::<PyException>(run.py()) => {
                     return Self::leave_gap(run, &journal, taken.first, requests, error);
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // The program ends. What was taken is not written: the run goes on elsewhere from before that.
+                    Self::lose_journal(run, error.clone_ref(run.py()))?;
+                    return Err(error);
+                }
             };
             let request = Request::Append { run: run.get().id, epoch: taken.epoch, after: taken.first, commit };
             requests.push((request, Asker::Wrote(run.clone().unbind(), recorded)));
@@ -406,7 +410,7 @@ impl Run {
                 Self::spoil(run, error);
                 Commit { at: run.get().now(), ..Commit::default() }
             }
-            Err(error) => return Err(error),
+            Err(error) => return Self::end_lost(run, error).map(|()| false),
         };
         let (phase, ending) = match outcome::encode(run, &journal.get().secrets) {
             Ok(ending) => ending,
@@ -443,7 +447,7 @@ impl Run {
 
     /// A run that has a result has failed after all.
     fn spoil(run: &Bound<'_, Self>, error: PyErr) {
-        let failed = Outcome::Failed(error.into_value(run.py()), None);
+        let failed = Outcome::failed(run.py(), error);
         let mut state = run.get().state.lock();
         let dropped = match &mut state.outcome {
             Some(result @ Outcome::Result(_)) => std::mem::replace(result, failed),
@@ -455,7 +459,7 @@ impl Run {
 
     /// The end could not be written: whoever awaits the run is told that, and not a result that may be lost.
     fn end_lost(run: &Bound<'_, Self>, failure: PyErr) -> PyResult<()> {
-        let outcome = Outcome::Failed(failure.into_value(run.py()), None);
+        let outcome = Outcome::failed(run.py(), failure);
         let replaced = {
             let mut state = run.get().state.lock();
             if let Some(durable) = &mut state.durable {

@@ -3,11 +3,11 @@
 //! The classes are defined in `treadle/exceptions.py`; this file alone names them.
 
 use pyo3::exceptions::asyncio::CancelledError;
-use pyo3::exceptions::{PyBaseException, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBaseException, PyException, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyInt, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyInt, PyString, PyTuple, PyType};
 
 use super::convert::type_name;
 use super::plan::Plan;
@@ -77,7 +77,7 @@ pub fn journal(failure: &JournalError) -> PyErr {
             classes::JournalConflict::new_err(text)
         }
         JournalError::UnknownRun(_) => classes::UnknownRun::new_err(text),
-        JournalError::RunEnded(_) => classes::RunEnded::new_err(text),
+        JournalError::RunEnded(run) => of_run(&run.to_string(), classes::RunEnded::new_err(text)),
         JournalError::Panicked(_) => classes::InternalError::new_err(text),
         // All others say that the journal cannot be used, each in its own words.
         _ => classes::JournalError::new_err(text),
@@ -88,9 +88,10 @@ pub fn journal(failure: &JournalError) -> PyErr {
 #[cold]
 pub fn not_to_be_retried(run: &RunId, phase: Phase) -> PyErr {
     if phase == Phase::Completed {
-        return classes::RunEnded::new_err(format!(
+        let text = format!(
             "retry: run {run} is completed, and its result stands; a fork of it runs once more from a point of its log"
-        ));
+        );
+        return of_run(&run.to_string(), classes::RunEnded::new_err(text));
     }
     let status = super::journal::phase_name(phase);
     classes::JournalConflict::new_err(format!("retry: run {run} is not over: it is {status}"))
@@ -143,7 +144,25 @@ pub fn panic(message: String) {
 
 #[cold]
 pub fn run_ended(run: &str, call: &str) -> PyErr {
-    classes::RunEnded::new_err(format!("{call}: run {run} has ended"))
+    of_run(run, classes::RunEnded::new_err(format!("{call}: run {run} has ended")))
+}
+
+/// Gives an error the attribute that says which run it is about.
+fn of_run(run: &str, error: PyErr) -> PyErr {
+    Python::attach(|py| match error.value(py).setattr(intern!(py, "run_id"), run) {
+        Ok(()) => error,
+        Err(failure) => failure,
+    })
+}
+
+/// Whether an error says that this run is over, or that its step was cancelled: the step that raises it has learnt
+/// of the end of its own run. That another run is over is a failure of the step.
+pub fn is_end_of(py: Python<'_>, error: &PyErr, run: &Run) -> bool {
+    if !error.is_instance_of::<classes::RunEnded>(py) && !error.is_instance_of::<classes::StepCancelled>(py) {
+        return false;
+    }
+    let of = error.value(py).getattr(intern!(py, "run_id"));
+    of.and_then(|of| of.eq(run.id_text())).unwrap_or(false)
 }
 
 #[cold]
@@ -234,11 +253,12 @@ pub fn step_timeout(run: &Run, started: &Started) -> PyErr {
 
 #[cold]
 pub fn step_cancelled(run: &Run, step: StepId) -> PyErr {
-    classes::StepCancelled::new_err(format!(
+    let text = format!(
         "step {:?} of run {} was cancelled while its thread went on; nothing that it does counts any more",
         run.plan.get().step_name(step),
         run.id_text()
-    ))
+    );
+    of_run(&run.id_text(), classes::StepCancelled::new_err(text))
 }
 
 #[cold]
@@ -266,20 +286,54 @@ pub fn pauses_itself(run: &str) -> PyErr {
     ))
 }
 
-/// Adds to an exception where it happened.
+/// Adds to an exception where it was raised: as a record, for programs, and as a note, for people.
 #[cold]
-pub fn add_note(py: Python<'_>, error: &PyErr, run: &Run, started: &Started, event: Option<&Py<PyAny>>) {
+pub fn locate(py: Python<'_>, error: &PyErr, run: &Run, started: &Started, event: Option<&Py<PyAny>>) {
+    record_place(py, error, run, started, event);
     let plan = run.plan.get();
-    let event = event.map_or_else(|| "?".to_owned(), |event| type_name(&event.bind(py).get_type()));
     let note = format!(
-        "in step {:?} for event {event}, attempt {}, run {} of workflow {:?}",
+        "in step {:?} for event {}, attempt {}, run {} of workflow {:?}",
         plan.step_name(started.step),
+        event_name(py, event),
         started.attempt,
         run.id_text(),
         plan.name
     );
-    if let Err(failure) = error.value(py).call_method1(intern!(py, "add_note"), (note,)) {
+    add_note(py, error, note);
+}
+
+fn event_name(py: Python<'_>, event: Option<&Py<PyAny>>) -> String {
+    event.map_or_else(|| "?".to_owned(), |event| type_name(&event.bind(py).get_type()))
+}
+
+/// Records where an exception was raised, as `treadle.failure_of` tells it.
+#[cold]
+pub fn record_place(py: Python<'_>, error: &PyErr, run: &Run, started: &Started, event: Option<&Py<PyAny>>) {
+    static SET_RECORD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let plan = run.plan.get();
+    let record = || -> PyResult<()> {
+        let record = PyDict::new(py);
+        record.set_item("run_id", run.id_text())?;
+        record.set_item("workflow", &plan.name)?;
+        record.set_item("step", plan.step_name(started.step))?;
+        record.set_item("attempt", started.attempt)?;
+        record.set_item("event", event_name(py, event))?;
+        SET_RECORD.import(py, "treadle.failures", "set_record")?.call1((error.value(py), record))?;
+        Ok(())
+    };
+    if let Err(failure) = record() {
         failure.write_unraisable(py, None);
+    }
+}
+
+/// Adds a note to an exception. One whose `__notes__` are no list, or whose class has another `add_note`, may refuse
+/// it: that is no reason to report another failure than this one.
+#[cold]
+pub fn add_note(py: Python<'_>, error: &PyErr, note: String) {
+    if let Err(refused) = error.value(py).call_method1(intern!(py, "add_note"), (note,))
+        && !refused.is_instance_of::<PyException>(py)
+    {
+        refused.write_unraisable(py, None);
     }
 }
 

@@ -34,8 +34,12 @@ pub fn parts(event: &Bound<'_, PyAny>) -> PyResult<Parts> {
     let mut values = Vec::with_capacity(fields.len());
     for (name, value) in fields {
         let name = convert::key(&name)?.to_owned();
-        let value = if value.is_instance_of::<PyBaseException>() { storable_exception(&value)? } else { value };
-        let value = convert::encode_named(&value, || place(&class, Some(&name)))?;
+        let place = || place(&class, Some(&name));
+        let value = if value.is_instance_of::<PyBaseException>() {
+            encode_exception(&value, place)?
+        } else {
+            convert::encode_named(&value, place)?
+        };
         values.push((name, value));
     }
     Ok(Parts { is_whole: false, values })
@@ -43,9 +47,17 @@ pub fn parts(event: &Bound<'_, PyAny>) -> PyResult<Parts> {
 
 /// The exception that an event carries or, if it does not pickle, one that says what it was.
 #[cold]
-fn storable_exception<'py>(exception: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+fn encode_exception(exception: &Bound<'_, PyAny>, place: impl Fn() -> String) -> PyResult<PyValue> {
     let py = exception.py();
-    py.import(intern!(py, "treadle.stored_errors"))?.call_method1(intern!(py, "storable"), (exception,))
+    let stored_errors = py.import(intern!(py, "treadle.stored_errors"))?;
+    let storable = stored_errors.call_method1(intern!(py, "storable"), (exception,))?;
+    match convert::encode_named(&storable, &place) {
+        // It pickled a moment ago.
+        Err(error) if error.is_instance_of::<PyException>(py) => {
+            convert::encode_named(&stored_errors.call_method1(intern!(py, "stand_in"), (exception,))?, &place)
+        }
+        encoded => encoded,
+    }
 }
 
 /// How errors name a field of an event.

@@ -1,13 +1,13 @@
 //! What becomes of a step that failed: another attempt, an event for another step, or the end of the run.
 
 use pyo3::exceptions::PyException;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 use super::clock::random;
 use super::error;
+use super::hook;
 use super::plan::RetryFilter;
 use super::run::Run;
 use super::touch::Touch;
@@ -28,17 +28,17 @@ pub fn handle(
             Ok(true) => return Ok(None),
             Ok(false) => {}
             Err(of_filter) => {
-                error::add_note(py, &of_filter, run.get(), &started, event);
-                of_filter.set_cause(py, Some(error));
+                error::locate(py, &of_filter, run.get(), &started, event);
                 return Ok(Some(of_filter));
             }
         }
+        error::record_place(py, &error, run.get(), &started, event);
         if hand_on(run, started, event, &error)? {
             return Ok(None);
         }
     }
     note_attempts(run, started, &error);
-    error::add_note(py, &error, run.get(), &started, event);
+    error::locate(py, &error, run.get(), &started, event);
     Ok(Some(error))
 }
 
@@ -80,13 +80,22 @@ fn retry(run: &Bound<'_, Run>, started: Started, error: &PyErr) -> PyResult<bool
 fn is_retried(filter: Option<&RetryFilter>, error: &PyErr, py: Python<'_>) -> PyResult<bool> {
     let Some(filter) = filter else { return Ok(true) };
     let value = error.value(py);
-    if !value.is_instance(filter.on.bind(py))? || value.is_instance(filter.unless.bind(py))? {
-        return Ok(false);
-    }
-    match &filter.retry_if {
-        Some(retry_if) => retry_if.bind(py).call1((value,))?.is_truthy(),
-        None => Ok(true),
-    }
+    hook::call(py, "retry_if", || {
+        let answer = || {
+            if !value.is_instance(filter.on.bind(py))? || value.is_instance(filter.unless.bind(py))? {
+                return Ok(false);
+            }
+            match &filter.retry_if {
+                Some(retry_if) => retry_if.bind(py).call1((value,))?.is_truthy(),
+                None => Ok(true),
+            }
+        };
+        answer().inspect_err(|raised: &PyErr| {
+            if raised.cause(py).is_none() && !raised.value(py).is(value) {
+                raised.set_cause(py, Some(error.clone_ref(py)));
+            }
+        })
+    })
 }
 
 /// Gives the failure to the steps that deal with it, as an event. Says whether there are any.
@@ -133,8 +142,6 @@ fn note_attempts(run: &Bound<'_, Run>, started: Started, error: &PyErr) {
     let more = (unknown > 0).then(|| format!("{unknown} earlier attempts failed as well"));
     let notes = more.into_iter().chain(failures.into_iter().map(|failure| failure.text.into_string()));
     for note in notes {
-        if let Err(failure) = error.value(py).call_method1(intern!(py, "add_note"), (note,)) {
-            failure.write_unraisable(py, None);
-        }
+        error::add_note(py, error, note);
     }
 }

@@ -3,6 +3,7 @@
 //! - `plan`: a compiled workflow, its step functions and the route of each class of events.
 //! - `run`: a run with its event loop; `state`: what changes of it; `clock`: its time and its random bits.
 //! - `driver`: the lanes that run its steps; `coroutine`: one step's coroutine; `gate`: fairness between runs.
+//! - `hook`: what the user's hooks may raise.
 //! - `context`, `wait`, `reader`: what steps and callers use; `number`: the numbers that they give.
 //! - `failpoints` (feature `failpoints`): what tests need to know of them.
 //! - `convert`: values; `parse`: their JSON text back to objects; `wake`: waking waiters from any thread; `error`: every exception.
@@ -20,6 +21,7 @@ mod failpoints;
 mod failure;
 mod fold;
 mod gate;
+mod hook;
 mod inbox;
 mod inspect;
 mod journal;

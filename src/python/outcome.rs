@@ -29,7 +29,7 @@ pub fn encode(run: &Bound<'_, Run>, secrets: &Secrets) -> PyResult<(Phase, Vec<u
         match store_result(run, result.bind(py), secrets) {
             Ok(bytes) => return Ok((Phase::Completed, bytes)),
             Err(error) if error.is_instance_of::<PyException>(py) => {
-                let failed = Outcome::Failed(error.into_value(py), None);
+                let failed = Outcome::failed(py, error);
                 let replaced = run.get().state.lock().outcome.replace(failed);
                 drop(replaced);
             }
@@ -71,8 +71,12 @@ fn store_failure(run: &Bound<'_, Run>, exception: &Bound<'_, PyAny>, secrets: &S
     let mut stored = Vec::new();
     for (name, value) in fields.cast_into::<PyDict>()? {
         let name: String = name.extract()?;
-        let value = convert::encode(&name, &value)?;
-        stored.push((name.into(), to.value(&value)?));
+        match convert::encode(&name, &value) {
+            Ok(value) => stored.push((name.into(), to.value(&value)?)),
+            // It pickled a moment ago. Its text is stored all the same: the run must end.
+            Err(error) if error.is_instance_of::<PyException>(py) => {}
+            Err(error) => return Err(error),
+        }
     }
     let class = class_name(&exception.get_type());
     seal(run, EncodedEvent { class, body: Body::Fields(stored) }, secrets)
@@ -122,7 +126,14 @@ pub fn decode<'py>(
     let fields = PyDict::new(py);
     if let Body::Fields(stored) = event.body {
         for (name, value) in stored {
-            fields.set_item(&*name, convert::decode(py, &name, &to.stored_value(value)?)?)?;
+            match convert::decode(py, &name, &to.stored_value(value)?) {
+                Ok(value) => fields.set_item(&*name, value)?,
+                // Its class is gone, or it does not unpickle: its text says what it was.
+                Err(error) if error.is_instance_of::<PyException>(py) => {
+                    fields.set_item(intern!(py, "unreadable"), error.into_value(py))?;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
     let failures = py.import(intern!(py, "treadle.stored_errors"))?;

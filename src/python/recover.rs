@@ -218,7 +218,7 @@ impl Run {
     /// After `_let_go`: the run ends here. Its steps are cancelled.
     fn _end_here(slf: &Bound<'_, Self>) -> PyResult<()> {
         let error = error::engine_closed(&slf.get().id_text());
-        Self::end(slf, Outcome::Failed(error.into_value(slf.py()), None))
+        Self::end(slf, Outcome::failed(slf.py(), error))
     }
 
     /// Whether the journal took nothing more of the run before it was over.

@@ -7,18 +7,18 @@ use std::sync::atomic::AtomicBool;
 use std::thread::{self, ThreadId};
 
 use parking_lot::Mutex;
-use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::clock::{self, ManualClock, new_run_id};
 use super::context::CurrentRun;
-use super::coroutine::{check_sent, current_task, thrown};
+use super::coroutine::{Resumed, check_sent, current_task, thrown};
 use super::driver::{Lane, Stop};
 use super::durable::Durable;
 use super::error;
 use super::gate::Gate;
+use super::hook;
 use super::number;
 use super::plan::{Plan, Route};
 use super::reader::StreamReader;
@@ -260,13 +260,13 @@ impl Run {
     /// Ends the run with a failure.
     pub fn fail(run: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
         let py = run.py();
-        let traceback = error.traceback(py).map(Bound::unbind);
+        let error = hook::as_failure(py, "a hook", error);
         if run.get().state.lock().core.phase() == Phase::Running {
             let unretrieved = error::unretrieved(py, run.get(), &error)?;
             let replaced = run.get().state.lock().unretrieved.replace(unretrieved);
             drop(replaced);
         }
-        Self::end(run, Outcome::Failed(error.into_value(py), traceback))
+        Self::end(run, Outcome::failed(py, error))
     }
 
     /// The engine or the event loop failed in the middle of something: the run is over at once. Steps that
@@ -354,9 +354,9 @@ impl Run {
             Ok(is_closed) if !is_closed.is_truthy(py)? => return Ok(false),
             Ok(_) => {}
             Err(error) => {
-                let traceback = error.traceback(py).map(Bound::unbind);
+                let error = hook::as_failure(py, "closing a resource", error);
                 let unretrieved = error::unretrieved(py, run.get(), &error)?;
-                let outcome = Outcome::Failed(error.into_value(py), traceback);
+                let outcome = Outcome::failed(py, error);
                 let mut state = run.get().state.lock();
                 let replaced = (state.outcome.replace(outcome), state.unretrieved.replace(unretrieved));
                 drop(state);
@@ -523,7 +523,7 @@ impl Run {
     }
 
     /// Goes on with the lane of the current task, of which the run is the coroutine.
-    fn resume_task(run: &Bound<'_, Self>, thrown: Option<PyErr>) -> PyResult<Option<Py<PyAny>>> {
+    fn resume_task(run: &Bound<'_, Self>, thrown: Option<PyErr>) -> PyResult<Resumed> {
         let py = run.py();
         let task = current_task(py)?.as_ptr() as usize;
         let known = run.get().state.lock().task_lanes.get().and_then(|lanes| Some(lanes.get(&task)?.clone_ref(py)));
@@ -533,7 +533,7 @@ impl Run {
         };
         let result = Lane::resume(lane.bind(py), thrown);
         let mut state = run.get().state.lock();
-        let replaced = if matches!(result, Ok(Some(_))) {
+        let replaced = if matches!(result, Ok(Resumed::Yielded(_))) {
             state.task_lanes.make().insert(task, lane)
         } else {
             state.task_lanes.make().remove(&task)
@@ -602,13 +602,12 @@ impl Given {
 
 /// Whether an event is of a class and, if there is a matcher, matches.
 pub fn is_match(event: &Bound<'_, PyAny>, class: &Bound<'_, PyAny>, matcher: Option<&Py<PyAny>>) -> PyResult<bool> {
-    if !event.is_instance(class)? {
-        return Ok(false);
-    }
-    match matcher {
+    let py = event.py();
+    hook::call(py, "match", || match matcher {
+        _ if !event.is_instance(class)? => Ok(false),
         None => Ok(true),
-        Some(matcher) => matcher.bind(event.py()).call1((event,))?.is_truthy(),
-    }
+        Some(matcher) => matcher.bind(py).call1((event,))?.is_truthy(),
+    })
 }
 
 #[pymethods]
@@ -654,13 +653,13 @@ impl Run {
     }
 
     fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
-        Self::resume_task(slf, None)
+        Resumed::to_next(slf.py(), Self::resume_task(slf, None))
     }
 
     /// As of a coroutine, so that a task can be made of the run.
     fn send(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         check_sent(value)?;
-        Self::resume_task(slf, None)?.ok_or_else(|| PyStopIteration::new_err(()))
+        Resumed::to_sent(slf.py(), Self::resume_task(slf, None))
     }
 
     /// As of a coroutine.
@@ -672,7 +671,7 @@ impl Run {
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let thrown = thrown(exception, value, traceback);
-        Self::resume_task(slf, Some(thrown))?.ok_or_else(|| PyStopIteration::new_err(()))
+        Resumed::to_sent(slf.py(), Self::resume_task(slf, Some(thrown)))
     }
 
     /// As of a coroutine: cancels the run.

@@ -11,6 +11,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::convert::PyValue;
 use super::driver::Lane;
 use super::durable::Durable;
+use super::hook;
 use super::run::Run;
 use super::wake::Waker;
 use crate::{Host, Phase, Rare, Run as CoreRun, Slot, Time};
@@ -116,6 +117,15 @@ pub enum Outcome {
     // The traceback is kept apart: each `raise` of the same exception would make it longer.
     Failed(Py<PyBaseException>, Option<Py<PyTraceback>>),
     Cancelled,
+}
+
+impl Outcome {
+    /// A failure, which whoever awaits the run is given: so it is neither a result nor a cancellation there.
+    pub fn failed(py: Python<'_>, error: PyErr) -> Self {
+        let error = hook::as_failure(py, "a hook", error);
+        let traceback = error.traceback(py).map(Bound::unbind);
+        Self::Failed(error.into_value(py), traceback)
+    }
 }
 
 /// What changes while a run runs.

@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::error;
+use super::hook;
 use super::plan::Route;
 use super::run::{Given, Run, is_match};
 use super::state::{Class, EventWaiter, Python3, State};
@@ -205,8 +206,12 @@ impl<'a, 'py> Transit<'a, 'py> {
             Question::Takes { id, class, matcher, waker } => (id, class, matcher, waker),
             Question::Delays { wait, class } => {
                 one.looked_at = Some(wait);
-                if one.event.is_instance(class.0.bind(py).as_any())? {
-                    one.delayed_by = Some(wait);
+                match hook::call(py, "__instancecheck__", || one.event.is_instance(class.0.bind(py).as_any())) {
+                    Ok(true) => one.delayed_by = Some(wait),
+                    // A class that cannot tell fails the step once it waits again, and not whoever sends.
+                    Ok(false) => {}
+                    Err(error) if hook::ends_program(py, &error) => return Err(error),
+                    Err(_) => {}
                 }
                 one.other = Some(class);
                 return Ok(());

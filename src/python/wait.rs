@@ -3,14 +3,14 @@
 use std::cell::Cell;
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::context::Context;
 use super::convert::type_name;
-use super::coroutine::thrown;
+use super::coroutine::{Resumed, thrown};
 use super::error;
 use super::gate::yielded;
 use super::number;
@@ -142,14 +142,14 @@ impl EventWait {
         Ok(At::Waiting(id, future))
     }
 
-    fn resume(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn resume(&self, py: Python<'_>) -> PyResult<Resumed> {
         let at = std::mem::replace(&mut *self.at.lock(), At::Finished);
         let (id, future, is_sleep) = match at {
-            At::Ready(event) => return Err(PyStopIteration::new_err((event,))),
-            At::Slept => return Err(PyStopIteration::new_err((py.None(),))),
+            At::Ready(event) => return Ok(Resumed::Returned(event)),
+            At::Slept => return Ok(Resumed::Returned(py.None())),
             At::Yielding => {
                 *self.at.lock() = At::Slept;
-                return Ok(py.None());
+                return Ok(Resumed::Yielded(py.None()));
             }
             At::Finished => {
                 return Err(PyRuntimeError::new_err(format!("{}: cannot be awaited twice", self.call)));
@@ -161,10 +161,10 @@ impl EventWait {
         if bound.call_method0(intern!(py, "done"))?.is_truthy()? {
             // Raises the timeout, or the cancellation.
             let event = bound.call_method0(intern!(py, "result"))?;
-            return Err(PyStopIteration::new_err((event.unbind(),)));
+            return Ok(Resumed::Returned(event.unbind()));
         }
         *self.at.lock() = if is_sleep { At::Sleeping(id, future) } else { At::Waiting(id, future) };
-        yielded(bound)
+        yielded(bound).map(Resumed::Yielded)
     }
 
     /// Whoever asked went away. An event that was there for it goes to somebody else, or is kept.
@@ -241,8 +241,8 @@ impl EventWait {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.resume(py)
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        Resumed::to_next(py, self.resume(py))
     }
 
     #[pyo3(signature = (exception, value = None, traceback = None))]

@@ -8,6 +8,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::gate::{new_future, set_result_unless_done};
+use super::hook;
 
 static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
@@ -106,7 +107,9 @@ impl Waker {
 pub fn set_exception_unless_done(future: &Bound<'_, PyAny>, exception: Py<PyAny>) -> PyResult<()> {
     let py = future.py();
     if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
-        future.call_method1(intern!(py, "set_exception"), (exception,))?;
+        // A future holds no `StopIteration`.
+        let error = hook::not_stop_iteration(py, "what was awaited", PyErr::from_value(exception.into_bound(py)));
+        future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))?;
     }
     Ok(())
 }

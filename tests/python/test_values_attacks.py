@@ -1,5 +1,6 @@
 """Hostile values: a correct round trip or a typed error; the process lives, the old value stays."""
 
+import asyncio
 import pickle
 import subprocess
 import sys
@@ -115,7 +116,19 @@ def test_an_object_whose_pickling_raises_is_an_error(
 
 
 @pytest.mark.parametrize("hostile", [Reduces, GivesState])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError])
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_a_value_cannot_end_the_program_that_pickles_it(
+    ctx: Context, hostile: Any, error: type[BaseException]
+) -> None:
+    ctx.set("k", ["old"])
+    with pytest.raises(UnstorableValue) as caught:
+        ctx.set("k", [hostile(lambda: fail(error()))])
+    assert type(caught.value.__cause__) is error
+    assert ctx.get("k") == ["old"]
+
+
+@pytest.mark.parametrize("hostile", [Reduces, GivesState])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 def test_an_interrupt_while_pickling_comes_through_as_itself(
     ctx: Context, hostile: Any, error: type[BaseException]
 ) -> None:
