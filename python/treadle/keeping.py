@@ -170,7 +170,11 @@ class RunScope(Scope):
     def _begin_to_close(self, failure: BaseException | None) -> None:
         async def close() -> None:
             await self._close(failure)
+            error = self._error
             self._run._try_finish()
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                # As a task of the user's would: it ends the program.
+                raise error
 
         self.closing = done_to_the_end(self._loop, close)
 

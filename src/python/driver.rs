@@ -672,6 +672,9 @@ impl Lane {
                     let must_propagate = hook::ends_program(py, &error);
                     let propagated = (must_propagate && !lane.get().is_awaiter).then(|| error.clone_ref(py));
                     Run::fail(run, error)?;
+                    if propagated.is_some() {
+                        run.get().note_retrieved(py)?;
+                    }
                     raised_here = propagated;
                 }
             }
@@ -735,6 +738,10 @@ impl Lane {
             Run::arm_timer(run)?;
         }
         if !lane.get().is_awaiter {
+            let pending = match pending {
+                None if is_over => run.get().take_interrupt(py)?,
+                pending => pending,
+            };
             return Ok(Next::Finish(pending.map_or_else(|| Ok(Resumed::Returned(py.None())), Err)));
         }
         if is_over {

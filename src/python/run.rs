@@ -419,23 +419,44 @@ impl Run {
         Self::try_finish(parent)
     }
 
+    /// Why the run failed, if that ends the program and nobody awaits the run: whoever is asked first raises it.
+    #[cold]
+    pub fn take_interrupt(&self, py: Python<'_>) -> PyResult<Option<PyErr>> {
+        let failure = {
+            let state = self.state.lock();
+            match &state.outcome {
+                Some(Outcome::Failed(exception, _)) if state.unretrieved.is_some() && state.waiters.is_empty() => {
+                    PyErr::from_value(exception.bind(py).clone().into_any())
+                }
+                _ => return Ok(None),
+            }
+        };
+        if !hook::ends_program(py, &failure) {
+            return Ok(None);
+        }
+        self.note_retrieved(py)?;
+        Ok(Some(failure))
+    }
+
+    /// Somebody was given why the run failed: nobody else needs to be told.
+    pub fn note_retrieved(&self, py: Python<'_>) -> PyResult<()> {
+        let unretrieved = self.state.lock().unretrieved.take();
+        unretrieved.map_or(Ok(()), |unretrieved| unretrieved.setattr(py, intern!(py, "error"), py.None()))
+    }
+
     /// What awaiting the run gives, once it is over.
     pub fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let (failure, unretrieved) = {
-            let mut state = self.state.lock();
+        let (exception, traceback) = {
+            let state = self.state.lock();
             match &state.outcome {
                 Some(Outcome::Result(result)) => return Ok(result.clone_ref(py)),
                 Some(Outcome::Failed(exception, traceback)) => {
-                    let failure = (exception.clone_ref(py), traceback.as_ref().map(|tb| tb.clone_ref(py)));
-                    (failure, state.unretrieved.take())
+                    (exception.clone_ref(py), traceback.as_ref().map(|tb| tb.clone_ref(py)))
                 }
                 Some(Outcome::Cancelled) | None => return Err(error::cancelled(&self.id_text())),
             }
         };
-        if let Some(unretrieved) = unretrieved {
-            unretrieved.setattr(py, intern!(py, "error"), py.None())?;
-        }
-        let (exception, traceback) = failure;
+        self.note_retrieved(py)?;
         let error = PyErr::from_value(exception.into_bound(py).into_any());
         error.set_traceback(py, traceback.map(|tb| tb.into_bound(py)));
         Err(error)

@@ -164,6 +164,7 @@ HOSTILE: list[Callable[[], Exception]] = [
     group_of_hostile,
 ]
 
+
 async def error_of(awaited: Awaitable[object]) -> Exception:
     """Return what awaiting raises."""
     try:

@@ -460,6 +460,23 @@ def test_a_run_fails_with_what_the_users_code_raised_and_says_so_everywhere(
     assert raised in [type(cause) for cause in causes_of(seen.error)]
 
 
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("place", [*BODIES, *HOOKS], ids=lambda place: place.__name__)
+def test_what_ends_the_program_does_so_though_nobody_awaits_the_run(
+    place: Callable[[Raise], Workflow], raised: type[BaseException]
+) -> None:
+    async def work() -> None:
+        run = place(raiser(raised)).run()
+        async with asyncio.timeout(30):
+            while True:
+                await asyncio.sleep(0.001)
+                with suppress(Exception):
+                    run.send_event(Hello())
+
+    assert type(run_program(work())) is raised
+    gc.collect()
+
+
 def causes_of(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an exception, its cause, the cause of that, and so on."""
     while error is not None:

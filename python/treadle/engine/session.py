@@ -259,7 +259,8 @@ class Session:
                 run._settle("failed", self._closed_before(run_id))
             else:
                 run._settle("cancelled", None)
-        except Exception as error:
+        except BaseException as error:
+            # What the other run failed with, be it a `SystemExit`, is for who awaits this one.
             run._settle("failed", error)
 
     def _closed_before(self, run_id: str) -> EngineClosed:
