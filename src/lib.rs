@@ -10,6 +10,7 @@
 //! - [`stream`]: what a run publishes.
 //! - [`timers`]: the deadlines of a run. [`retry`]: when a failed step is tried again.
 //! - [`replay`]: what a delivery has done so far, for a body that runs again.
+//! - [`digest`]: a value by type and content, the same in every process: what is the same input, the same event.
 //! - [`record`]: what happens to a run; [`image`]: a run as plain data, the fold of its records;
 //!   [`translate`]: either as objects of a host or as bytes.
 //! - [`snapshot`]: a run as bytes. [`journal`]: where runs are written down: a record as bytes, requests,
@@ -19,6 +20,7 @@
 //! - [`run_id`], [`error`]: the name of a run, and what can go wrong.
 //! - `python` (feature `python`): the binding, the only room that knows Python.
 
+pub mod digest;
 pub mod error;
 pub mod event;
 #[macro_use]

@@ -206,17 +206,22 @@ impl<E, C> Replay<E, C> {
         self.collected.get(at)
     }
 
-    /// Whether an earlier body has sent already what the running one sends now. Once a body sends something else
-    /// than the earlier one, all that it sends is new.
-    pub fn sends_again(&mut self, digest: u64) -> bool {
-        if self.seen.has_strayed {
+    /// Whether an earlier body has sent what the running one has not come to yet.
+    pub fn knows_sends(&self) -> bool {
+        !self.seen.has_strayed && self.seen.sent < self.sent.len()
+    }
+
+    /// Whether an earlier body has sent already what the running one sends now, whose digest is the `same`. Once a
+    /// body sends something else than the earlier one, all that it sends is new.
+    pub fn sends_again(&mut self, same: impl Fn(u64) -> bool) -> bool {
+        if !self.knows_sends() {
             return false;
         }
-        let before = self.sent.get(self.seen.sent..).unwrap_or_default();
-        let found = before.iter().position(|&sent| sent == digest);
+        let before = &self.sent[self.seen.sent..];
+        let found = before.iter().position(|&sent| same(sent));
         match found {
             Some(at) => self.seen.sent += at + 1,
-            None => self.seen.has_strayed = !before.is_empty(),
+            None => self.seen.has_strayed = true,
         }
         found.is_some()
     }

@@ -601,11 +601,17 @@ impl<H: Host> Run<H> {
         Some(flight.delivery)
     }
 
-    /// The body of a step in flight sends an event. Says whether an earlier body has sent it already: then it is
-    /// not to be delivered.
-    pub fn sends_again(&mut self, slot: Slot, digest: u64) -> bool {
+    /// Whether an earlier body of a step in flight has sent what the running one has not come to yet.
+    pub fn knows_sends(&mut self, slot: Slot) -> bool {
+        let replay = self.flight_mut(slot).and_then(|flight| flight.delivery.replay.as_ref());
+        replay.is_some_and(|replay| replay.knows_sends())
+    }
+
+    /// The body of a step in flight sends an event, whose digest is the `same` as one that an earlier body may have
+    /// sent. Says whether that has sent it already: then it is not to be delivered.
+    pub fn sends_again(&mut self, slot: Slot, same: impl Fn(u64) -> bool) -> bool {
         let replay = self.flight_mut(slot).and_then(|flight| flight.delivery.replay.as_mut());
-        replay.is_some_and(|replay| replay.sends_again(digest))
+        replay.is_some_and(|replay| replay.sends_again(same))
     }
 
     /// An event that the body of a step in flight has sent is on its way.

@@ -10,6 +10,7 @@ use pyo3::types::{PyDict, PyFloat, PyInt, PyIterator, PyList};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use super::convert::{self, PyValue, decode, encode};
+use super::digest::digest;
 use super::error;
 use super::event;
 use super::run::Run;
@@ -281,14 +282,16 @@ impl Context {
     fn send_event(&self, event: &Bound<'_, PyAny>) -> PyResult<()> {
         drop(self.state()?);
         let run = self.run.bind(event.py());
-        let digest = event::digest(event)?;
-        if let Some(digest) = digest
-            && self.state()?.core.sends_again(self.slot, digest)
-        {
-            return Ok(());
+        let digest = digest(event)?.of_sent();
+        let knows_sends = self.state()?.core.knows_sends(self.slot);
+        if knows_sends {
+            let older = event::digest_without_version(event)?.map(|older| older as u64);
+            if self.state()?.core.sends_again(self.slot, |sent| sent == digest || Some(sent) == older) {
+                return Ok(());
+            }
         }
         // In one step with that: what could not be sent, another attempt has to try again.
-        Run::emit(run, event, Origin::Sent(self.slot, digest), &|| format!("step {:?} sent", self.step_name()))?;
+        Run::emit(run, event, Origin::Sent(self.slot, Some(digest)), &|| format!("step {:?} sent", self.step_name()))?;
         Run::wake_lanes(run)?;
         Run::touch(run, Touch::Sent)
     }

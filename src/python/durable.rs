@@ -8,6 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::digest::{digest, is_same_input};
 use super::error;
 use super::gate::new_future;
 use super::journal::{Asker, Journal};
@@ -17,7 +18,7 @@ use super::run::Run;
 use super::state::{Outcome, Python3, State};
 use super::stored::ToBytes;
 use super::touch::Touch;
-use super::{event, wake};
+use super::wake;
 use crate::journal::{Commit, Digest, JournalError, NewRun, Phase as JournalPhase, Reply, Request, Status, record};
 use crate::{Body, EncodedEvent, EncodedRecord, Phase, Record, Run as CoreRun, RunId, Time, snapshot};
 
@@ -32,6 +33,8 @@ pub struct Durable {
     creation: Option<(Request, u64)>,
     // Entries of the inbox that the next commit deals with.
     pub consumed: Vec<u64>,
+    // The digest of the input, if the run has a key.
+    input: Digest,
     // The last entry of the inbox that was taken.
     pub last_entry: u64,
     is_marked: bool,
@@ -72,6 +75,7 @@ impl Durable {
             seq,
             creation: None,
             consumed: Vec::new(),
+            input: Digest::default(),
             last_entry: 0,
             is_marked: false,
             held_lane: None,
@@ -147,9 +151,11 @@ impl Run {
         let recorded = core.recorded();
         let has_key = new_run.key.is_some();
         let run = Self::make(plan, &event_loop, core, None)?;
+        let input = new_run.input;
         let request = Request::Create { run: new_run, owner: Some(journal.get().owner), commit };
         let mut durable = Box::new(Durable::new(journal.clone().unbind(), 1, 0));
         durable.status = Some(READY);
+        durable.input = input;
         if has_key {
             // Nothing may start before it is known that no other run has the key.
             run.get().state.lock().durable = Some(durable);
@@ -173,15 +179,21 @@ impl Run {
         let py = run.py();
         match answer {
             Ok(Reply::Exists { id, input }) => {
-                let (journal, image) = {
+                let (journal, image, given) = {
                     let mut state = run.get().state.lock();
                     let State { core, durable, .. } = &mut *state;
                     let Some(durable) = durable else { return Ok(()) };
                     durable.is_detached = true;
                     durable.stands_for = Some(id);
-                    (durable.journal.clone_ref(py), core.image())
+                    (durable.journal.clone_ref(py), core.image(), durable.input)
                 };
-                journal.get().exists(run, id, &input, events_from_outside(image))
+                let mut events = events_from_outside(image).into_iter();
+                // A run that was cancelled meanwhile has none; its end stands whatever the other one's input is.
+                let is_same_input = match events.next() {
+                    Some(first) => is_same_input(first.bind(py), &given, &input)?,
+                    None => true,
+                };
+                journal.get().exists(run, id, is_same_input, events.collect())
             }
             other => Self::wrote(run, recorded, other),
         }
@@ -472,12 +484,13 @@ impl Run {
     }
 }
 
-/// The events that were sent into a run which has not begun: all but the first, each once.
+/// The events that were sent into a run which has not begun, each once; first that which starts it.
 fn events_from_outside(image: crate::HostImage<Python3>) -> Vec<Py<PyAny>> {
     let mut pending = image.pending.into_values().map(|pending| pending.event);
     let Some(first) = pending.next() else { return Vec::new() };
     let later = pending.chain(image.kept.into_values()).chain(image.held.into_iter().map(|held| held.event));
-    let mut events: Vec<Py<PyAny>> = later.filter(|event| !event.is(&first)).collect();
+    let later = later.filter(|event| !event.is(&first)).collect::<Vec<_>>();
+    let mut events: Vec<Py<PyAny>> = std::iter::once(first).chain(later).collect();
     // One that several steps take is there once for each of them.
     events.dedup_by(|one, other| one.is(other));
     events
@@ -614,20 +627,12 @@ pub fn begin(
     let new_run = NewRun {
         id: core.id(),
         workflow: plan.get().name.clone(),
-        input: if key.is_some() { input(event)? } else { Digest::default() },
+        input: if key.is_some() { digest(event)?.of_input() } else { Digest::default() },
         key,
         created: now,
         stream_limit: plan.get().core.stream_limit as u64,
     };
     Ok((core, new_run, Commit { at: now, checkpoint, status: READY, ..Commit::default() }))
-}
-
-/// What tells the input of one run from that of another.
-pub fn input(event: &Bound<'_, PyAny>) -> PyResult<Digest> {
-    let mut input = [0; 32];
-    let digest = event::wide_digest(event)?;
-    input[..16].copy_from_slice(&digest.to_le_bytes());
-    Ok(input)
 }
 
 #[pymethods]

@@ -69,10 +69,10 @@ fn place(class: &Bound<'_, PyType>, field: Option<&str>) -> String {
 // Classes are remembered, so that their addresses cannot come to mean others; but not for good, since a class
 // may be made for each run.
 const MOST_CLASSES: usize = 4096;
-type Known<T> = Mutex<Option<HashMap<usize, (Py<PyType>, T)>>>;
+pub(super) type Known<T> = Mutex<Option<HashMap<usize, (Py<PyType>, T)>>>;
 
 /// What `find` gives for a class, or gave before.
-fn remembered<T: Clone, E>(
+pub(super) fn remembered<T: Clone, E>(
     known: &Known<T>,
     class: &Bound<'_, PyType>,
     find: impl FnOnce() -> Result<T, E>,
@@ -99,23 +99,16 @@ fn is_stored_by_field(class: &Bound<'_, PyType>) -> PyResult<bool> {
     })
 }
 
-/// A digest of an event: equal for equal events, in this process and in any other. Nothing for an event that
-/// cannot be stored.
-pub fn digest(event: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
-    match wide_digest(event) {
-        Ok(digest) => Ok(Some(digest as u64)),
-        Err(error) if error.is_instance_of::<PyException>(event.py()) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// As [`digest`], of 128 bits.
-///
-/// # Errors
-/// `UnstorableValue` for an event that cannot be stored.
-pub fn wide_digest(event: &Bound<'_, PyAny>) -> PyResult<u128> {
+/// The digest that an event had before there were versions of digests: over its pickles, which say more than what
+/// the event holds. It is computed only to compare with one that was stored then. Nothing for an event that cannot
+/// be stored.
+pub fn digest_without_version(event: &Bound<'_, PyAny>) -> PyResult<Option<u128>> {
     let py = event.py();
-    let parts = parts(event)?;
+    let parts = match parts(event) {
+        Ok(parts) => parts,
+        Err(error) if error.is_instance_of::<PyException>(py) => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let mut hash = Xxh3::new();
     let mut add = |bytes: &[u8]| {
         hash.update(&(bytes.len() as u64).to_le_bytes());
@@ -129,7 +122,7 @@ pub fn wide_digest(event: &Bound<'_, PyAny>) -> PyResult<u128> {
             add(bytes);
         })?;
     }
-    Ok(hash.digest128())
+    Ok(Some(hash.digest128()))
 }
 
 /// The name by which a class is found again: its module and its qualified name.

@@ -37,7 +37,7 @@ pub struct Journal {
     answers: Mutex<VecDeque<(Ticket, journal::Outcome)>>,
     pace: Mutex<Pace>,
     tickets: AtomicU64,
-    // Has methods `changed()`, `exists(run, id, input, events)`, `forward(id, event)` and `ended(run)`.
+    // Has methods `changed()`, `exists(run, id, is_same_input, events)`, `forward(id, event)` and `ended(run)`.
     listener: Py<PyAny>,
     pub owner: OwnerId,
     pub secrets: Secrets,
@@ -173,9 +173,9 @@ impl Journal {
     }
 
     /// Tells the engine that the journal has another run in the place of this one.
-    pub fn exists(&self, run: &Bound<'_, Run>, id: RunId, input: &[u8], events: Vec<Py<PyAny>>) -> PyResult<()> {
+    pub fn exists(&self, run: &Bound<'_, Run>, id: RunId, is_same_input: bool, events: Vec<Py<PyAny>>) -> PyResult<()> {
         let py = run.py();
-        let arguments = (run, id.to_string(), PyBytes::new(py, input), events);
+        let arguments = (run, id.to_string(), is_same_input, events);
         self.listener.call_method1(py, intern!(py, "exists"), arguments).map(|_| ())
     }
 

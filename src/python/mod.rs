@@ -6,12 +6,15 @@
 //! - `hook`: what the user's hooks may raise.
 //! - `context`, `wait`, `reader`: what steps and callers use; `number`: the numbers that they give.
 //! - `failpoints` (feature `failpoints`): what tests need to know of them.
-//! - `convert`: values; `parse`: their JSON text back to objects; `wake`: waking waiters from any thread; `error`: every exception.
+//! - `convert`: values; `parse`: their JSON text back to objects; `digest`: what is equal to what; `apart`: what
+//!   an object consists of. `stored`: events as bytes; `wake`: waking waiters from any thread; `error`: every exception.
 
+mod apart;
 mod clock;
 mod context;
 mod convert;
 mod coroutine;
+mod digest;
 mod driver;
 mod durable;
 mod error;

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt};
 
+use super::digest::{digest, is_same_input};
 use super::durable::{self, Durable};
 use super::error;
 use super::fold::{Trusted, before_end, end_of_operation, fold, fold_without_end};
@@ -276,8 +277,15 @@ impl Journal {
     }
 
     /// What tells the input of a run from that of another.
-    fn input<'py>(&self, event: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(event.py(), &durable::input(event)?))
+    #[staticmethod]
+    fn input<'py>(event: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(event.py(), &digest(event)?.of_input()))
+    }
+
+    /// Whether an event is the input whose digest was stored.
+    #[staticmethod]
+    fn is_input(event: &Bound<'_, PyAny>, stored: [u8; 32]) -> PyResult<bool> {
+        is_same_input(event, &digest(event)?.of_input(), &stored)
     }
 
     /// An event as a message for a run.

@@ -24,9 +24,10 @@ def here(**options):
 class Process:
     """A Python process. It says lines, and is killed in the end."""
 
-    def __init__(self, path: Path, source: str) -> None:
+    def __init__(self, path: Path, source: str, hash_seed: int | str = "random") -> None:
         command = [sys.executable, "-X", "faulthandler", "-c", HEAD + textwrap.dedent(source), path]
-        self._popen = subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE)
+        environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed)}
+        self._popen = subprocess.Popen(command, cwd=HERE, env=environment, stdout=subprocess.PIPE)
         self.pid = self._popen.pid
         self._said = b""
 

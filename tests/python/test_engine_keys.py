@@ -195,3 +195,51 @@ async def test_the_id_that_a_run_had_before_it_stood_for_another_is_unknown(url:
         first.send_event(Go(number=1))
         await first
         await second
+
+
+EQUAL = """
+from typing import Any
+from digest_values import Model, Parcel
+
+def words():
+    return {f"word {number}" for number in range(50)}
+
+def inputs():
+    same = "".join(["a", "b"])
+    return {
+        "set": dict(tags=words(), a=1),
+        "model": dict(a=1, model=Model(tags=words())),
+        "shared": dict(pair=(same, same)),
+    }
+
+def inputs_again():
+    return {
+        "set": dict(a=1, tags=set(sorted(words(), reverse=True))),
+        "model": dict(model=Model(tags=words(), name="none"), a=1),
+        "shared": dict(pair=("ab", "".join(["a", "b"]))),
+    }
+
+async def main():
+    async with here() as engine:
+        given = inputs() if FIRST else inputs_again()
+        for key, fields in given.items():
+            say(await engine.submit(asking, key=key, **fields))
+            run = engine.run(asking, key=key, **fields)
+            await asyncio.sleep(0.1)
+            say(run.id)
+        try:
+            await engine.submit(asking, key="set", tags=words() - {"word 1"}, a=1)
+        except KeyConflict:
+            say("conflict")
+asyncio.run(main())
+"""
+
+
+def test_an_equal_input_in_another_process_is_the_same_input(path: Path):
+    runs = []
+    for seed in range(4):
+        with Process(path, EQUAL.replace("FIRST", str(seed == 0)), hash_seed=seed) as process:
+            runs.append([process.line() for _ in range(7)])
+    assert runs[0][-1] == "conflict"
+    assert runs[0][0] == runs[0][1]
+    assert runs == [runs[0]] * 4

@@ -312,3 +312,71 @@ def test_a_message_is_consumed_with_what_became_of_it(tmp_path: Path):
         time.sleep(0.3)
     with Process(path, FILLED.replace("FILLS", "False")) as process:
         assert process.line() == "1 2"
+
+
+SENT = """
+import signal
+from typing import Any
+from pydantic import BaseModel
+from digest_values import Model, Parcel
+
+class Found(Event):
+    what: Any
+
+class Done(Event):
+    pass
+
+class Told(BaseModel):
+    name: str = "none"
+    tags: set[str]
+
+def words():
+    return {f"word {number}" for number in range(50)}
+
+def events():
+    yield Found(what=words())
+    yield Found(what=Model(tags=words()))
+    yield Told(tags=words())
+    yield Found(what={frozenset(words()): Parcel(1, words())})
+
+@step
+async def tell(ctx: Context, ev: StartEvent) -> Done:
+    for event in events():
+        ctx.send_event(event)
+    # They are taken once it is on disk that they were sent.
+    while ctx.get("taken", 0) < 4:
+        await asyncio.sleep(0.01)
+    if KILLED:
+        say("sent")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Done()
+
+@step
+async def take(ctx: Context, ev: Found | Told) -> None:
+    ctx.increment("taken")
+
+@step
+async def end(ctx: Context, ev: Done) -> StopEvent:
+    await asyncio.sleep(0.2)
+    return StopEvent(result=ctx.get("taken"))
+
+told = Workflow("told", [tell, take, end])
+
+async def main():
+    async with Engine(f"sqlite:///{path}", workflows=[told], lease=1) as engine:
+        [run] = [info.id for info in await engine.runs()] or [engine.run(told).id]
+        say(await engine.get(run))
+
+asyncio.run(main())
+"""
+
+
+def test_what_was_sent_before_a_kill_is_not_sent_again_by_a_process_with_other_hashes(
+    tmp_path: Path,
+):
+    path = tmp_path / "runs.db"
+    with Process(path, SENT.replace("KILLED", "True"), hash_seed=1) as process:
+        assert process.line() == "sent"
+        process.wait()
+    with Process(path, SENT.replace("KILLED", "False"), hash_seed=2) as process:
+        assert process.line() == "4"

@@ -12,7 +12,7 @@ import pytest_asyncio
 import stored_work as work
 from stored_work import BLOB, PRICE, Answer, OutOfStock, Progress, Receipt
 
-from treadle import Engine, InvalidSignature, TreadleError, UnsignedValue, Workflow
+from treadle import Engine, InvalidSignature, KeyConflict, TreadleError, UnsignedValue, Workflow
 
 VERSIONS = sorted(path.stem.removeprefix("journal-v") for path in work.FIXTURES.glob("*.db"))
 VALUES = ["käse", PRICE, BLOB, bytearray(BLOB)]
@@ -128,6 +128,17 @@ async def test_retries_and_sleeps_are_over_when_they_are_due(engine, ids) -> Non
 async def test_a_key_still_stands_for_its_run(engine, ids) -> None:
     again = await engine.submit(work.asking, key="order-7", **work.KEYED_INPUT)
     assert again == ids["keyed"]
+
+
+async def test_another_input_under_a_key_still_is_a_conflict(engine, ids) -> None:
+    other = {**work.KEYED_INPUT, "number": 8}
+    with pytest.raises(KeyConflict):
+        await engine.submit(work.asking, key="order-7", **other)
+    with pytest.raises(KeyConflict):
+        await engine.run(work.asking, key="order-7", **other)
+    run = engine.run(work.asking, key="order-7", **work.KEYED_INPUT)
+    while run.id != ids["keyed"]:
+        await asyncio.sleep(0.01)
 
 
 async def test_events_that_were_sent_and_collected_count_once(engine, ids) -> None:

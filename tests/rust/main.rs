@@ -1,6 +1,7 @@
 //! Tests of the core, a module a room. They need no Python.
 
 mod collected;
+mod digest;
 mod event;
 mod formats;
 mod guest;

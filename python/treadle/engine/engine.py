@@ -237,7 +237,7 @@ class Engine:
         answer = await written
         if isinstance(answer, tuple):
             run_id, given = answer
-            if given != journal.input(event):
+            if not journal.is_input(event, given):
                 raise KeyConflict(conflict(workflow.name, key))
         session.pulse.beat()
         return str(run_id)

@@ -220,7 +220,7 @@ class Session:
                 self.pulse.beat()
         self.executing.forget_key(run)
 
-    def exists(self, run: Run, run_id: str, given: bytes, events: list[object]) -> None:
+    def exists(self, run: Run, run_id: str, is_same_input: bool, events: list[object]) -> None:
         """Called for a run of this process that the journal has already, under another id.
 
         `events` were sent into it meanwhile.
@@ -229,9 +229,9 @@ class Session:
         if asked is None:
             # The run was over before the answer came.
             return
-        key, mine, made_as = asked
+        key, _, made_as = asked
         self.executing.drop(made_as)
-        if given != mine:
+        if not is_same_input:
             run._settle("failed", KeyConflict(conflict(run.workflow, key)))
             return
         if self.is_closing:

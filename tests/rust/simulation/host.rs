@@ -693,7 +693,7 @@ impl Simulation {
             }
             Action::CompareAndSet(key) => self.compare_and_set(&format!("shared {key}"), attempt as u8),
             Action::Send(sent) => {
-                if self.is_running() && !self.call(|run| run.sends_again(slot, sent.name)) {
+                if self.is_running() && !self.call(|run| run.sends_again(slot, |name| name == sent.name)) {
                     self.pass_on(vec![Ev(sent)], Origin::Sent(slot));
                 }
             }
