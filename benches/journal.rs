@@ -32,7 +32,7 @@ impl Desk {
         let on_batch = Box::new(move |batch| drop(tell.send(batch)));
         let journal = sqlite::open(&directory.path().join("runs.db"), &Options::default(), on_batch).unwrap();
         let desk = Self { journal, told: Mutex::new(told), _directory: directory };
-        desk.ask(Request::Enlist { owner: OWNER, lease_until: u64::MAX });
+        desk.ask(Request::Enlist { owner: OWNER, lease: Duration::MAX });
         desk
     }
 
@@ -186,7 +186,7 @@ fn claims(c: &mut Criterion) {
             desk.ask_all(vec![(0, Request::Send { run, message, now: 0 }), (1, claim())])
         })
     });
-    group.bench_function("next due", |b| b.iter(|| desk.ask(Request::NextDue { workflows: workflows.clone() })));
+    group.bench_function("next due", |b| b.iter(|| desk.ask(Request::NextDue { owner: OWNER, workflows: workflows.clone() })));
     let newest = Filter { limit: 50, ..Filter::default() };
     group.bench_function("list 50", |b| b.iter(|| desk.ask(Request::List { filter: newest.clone() })));
     group.finish();

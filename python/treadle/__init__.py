@@ -3,6 +3,7 @@
 from ._treadle import Context, Run, StreamReader, __version__
 from .events import Event, Lagged, StartEvent, StepFailed, StopEvent
 from .exceptions import (
+    DamagedRun,
     EngineClosed,
     EventLoopError,
     IncompatibleSnapshot,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Context",
+    "DamagedRun",
     "Engine",
     "EngineClosed",
     "Event",

@@ -96,7 +96,8 @@ _RUNS = ("run", "workflow", "key", "status", "created", "updated", "due", "recor
 def _run_row(info: RunInfo) -> tuple[object, ...]:
     key = "" if info.key is None else info.key
     times = [brief(time) if time else "" for time in (info.created, info.updated, info.due)]
-    return (info.id, info.workflow, key, info.status, *times, info.seq)
+    status = f"{info.status}, damaged" if info.is_damaged else info.status
+    return (info.id, info.workflow, key, status, *times, info.seq)
 
 
 def show(url: str, run_id: str, as_json: bool) -> int:

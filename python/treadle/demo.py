@@ -292,8 +292,7 @@ async def run_durably(root: str, concurrency: int, journal: str) -> None:
     """Start the run, or go on with the one of the same tree, and print what it found."""
     measuring = workflow(concurrency)
     began = time.perf_counter()
-    # After a kill the next process waits until the lease of the one before is over.
-    async with Engine(f"sqlite:///{journal}", workflows=[measuring], lease=1) as engine:
+    async with Engine(f"sqlite:///{journal}", workflows=[measuring]) as engine:
         run_id = await engine.submit(measuring, root=root, key=root)
         before = (await engine.get(run_id).info()).published
         print(f"Measuring {root}", flush=True)

@@ -119,6 +119,10 @@ class UnknownRun(TreadleError, LookupError):
     """There is no such run in the journal."""
 
 
+class DamagedRun(TreadleError, ValueError):
+    """What a journal has of a run is incomplete or makes no sense. Other runs are not concerned."""
+
+
 class KeyConflict(TreadleError, ValueError):
     """A run of this key was started with another input."""
 

@@ -14,7 +14,8 @@ class RunInfo:
     """What a journal knows of a run. Times are in seconds since the Unix epoch.
 
     `status` is "ready" (it can go on at once), "waiting" (for an event or a time), "paused",
-    "completed", "failed" or "cancelled".
+    "completed", "failed" or "cancelled". `is_damaged` says that the end of its log is missing in
+    the file.
     """
 
     id: str
@@ -30,6 +31,7 @@ class RunInfo:
     seq: int
     inbox: int
     published: int
+    is_damaged: bool = False
 
 
 class RunHandle:

@@ -37,6 +37,13 @@ pub enum JournalError {
         /// The most bytes that one may have.
         limit: usize,
     },
+    /// What is stored of the run is incomplete or makes no sense. Other runs are not concerned.
+    Damaged {
+        /// The run.
+        run: RunId,
+        /// What is missing or wrong.
+        what: String,
+    },
     /// The journal is closed.
     Closed,
     /// The journal failed before: nothing is written until it is opened again.
@@ -52,6 +59,11 @@ pub enum JournalError {
         path: PathBuf,
         /// What the system said.
         cause: String,
+    },
+    /// A file of the open journal was removed, moved away or replaced: what is written now would be lost.
+    Gone {
+        /// The file.
+        path: PathBuf,
     },
     /// The disk or the quota is full.
     Full {
@@ -169,6 +181,10 @@ impl fmt::Display for JournalError {
                 "refused {bytes} bytes at once for run {run}: at most {limit} can be stored; keep large data \
                  elsewhere and a reference to it in the run"
             ),
+            E::Damaged { run, what } => write!(
+                f,
+                "run {run} is damaged in the journal: {what}; restore a backup that has all of it, or delete the run"
+            ),
             E::Closed => f.write_str("the journal is closed"),
             E::Failed { cause } => {
                 write!(f, "the journal failed and takes nothing until it is opened again; the cause was: {cause}")
@@ -184,6 +200,12 @@ impl JournalError {
         use JournalError as E;
         match self {
             E::Io { path, cause } => write!(f, "{}: {cause}", path.display()),
+            E::Gone { path } => write!(
+                f,
+                "{} was removed, moved away or replaced while it was open: nothing is acknowledged any more; put it \
+                 back if you can, then open the journal again",
+                path.display()
+            ),
             E::Full { path } => {
                 write!(f, "{}: the disk or the quota is full: make room, then open the journal again", path.display())
             }

@@ -6,15 +6,29 @@ mod state;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::JournalError;
+use super::lease::Clock;
 use super::request::Request;
 use super::worker::{Backend, Worker};
 use super::{Journal, OnBatch, Outcome};
 use state::State;
 
 /// What a journal in memory holds.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
+}
+
+impl MemoryStore {
+    /// A store whose leases are measured on this clock.
+    pub fn with_clock(clock: Clock) -> Self {
+        Self { state: Arc::new(Mutex::new(State::new(clock))) }
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::with_clock(Clock::of_this_process())
+    }
 }
 
 /// Opens a journal on a store.

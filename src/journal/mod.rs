@@ -6,6 +6,7 @@
 //!
 //! - [`request`], [`reply`], [`error`]: what is asked, what comes back, what can go wrong.
 //! - [`record`]: what is written of a run, as bytes.
+//! - [`lease`]: how long a process is taken to live, and the clock of that.
 //! - `rules`: what a commit does to a run's row; the same for every backend.
 //! - `worker`: the queue and the thread of an embedded backend.
 //! - [`memory`]: a journal that lives as long as its process.
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod lease;
 pub mod memory;
 pub mod record;
 pub mod reply;

@@ -1,5 +1,7 @@
 //! What a journal answers.
 
+use std::time::Duration;
+
 use super::request::{Digest, EntryId, EntryNumber, OwnerId, Phase, Status};
 use crate::run_id::RunId;
 use crate::timers::Time;
@@ -35,6 +37,8 @@ pub struct RunRow {
     pub published: u64,
     /// How many entries of its stream are kept.
     pub stream_limit: u64,
+    /// Whether the end of its log is missing. `Get` and `List` look at that; `Load` refuses whatever is incomplete.
+    pub is_cut_short: bool,
 }
 
 /// An entry of a run's inbox.
@@ -81,8 +85,8 @@ pub struct Claimed {
 pub struct Next {
     /// When the next run that nobody executes is due; a time that has passed if one can be claimed at once.
     pub due: Option<Time>,
-    /// When the next lease ends, unless it is renewed. It may be the asker's own.
-    pub lapse: Option<Time>,
+    /// In how long the next lease of another process is over, unless it is renewed. Nothing if it has ended.
+    pub lapse: Option<Duration>,
 }
 
 /// What a poll found.

@@ -1,6 +1,7 @@
 //! What can be asked of a journal.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::run_id::RunId;
 use crate::timers::Time;
@@ -126,18 +127,20 @@ pub struct Filter {
 pub enum Request {
     /// A process announces itself: `Done`. One lease stands for all of its runs, so that renewing costs the same
     /// whatever their number.
+    ///
+    /// A journal on one machine also holds a lock for it, which ends with the process: then its runs are lost at once.
     Enlist {
         /// The process.
         owner: OwnerId,
-        /// Until when it is taken to live.
-        lease_until: Time,
+        /// How long it is taken to live without a word of it, by the journal's clock.
+        lease: Duration,
     },
     /// A process goes on: `Done`, or `LeaseLost` once others may have taken its runs.
     Renew {
         /// The process.
         owner: OwnerId,
-        /// Until when it is taken to live.
-        lease_until: Time,
+        /// How long it is taken to live from now on.
+        lease: Duration,
     },
     /// A process hands back its lease and all of its runs, in constant time: `Done`.
     Release {
@@ -177,20 +180,23 @@ pub enum Request {
         commit: Commit,
     },
     /// Takes over runs that nobody executes and that have something to do (they are ready or due, or their inbox
-    /// is not empty), of these workflows: `Claimed`. A run that merely waits is left where it is.
+    /// is not empty), of these workflows: `Claimed`. A run that merely waits is left where it is. Processes whose lease
+    /// is over, by the journal's clock, or that have ended lose their runs first.
     Claim {
         /// Who takes them.
         owner: OwnerId,
         /// The workflows that it knows.
         workflows: Vec<String>,
-        /// The time: processes whose lease ended before it have lost their runs.
+        /// The time by which runs are due.
         now: Time,
         /// At most so many.
         limit: usize,
     },
     /// When the next claim is worth while: `Next`.
     NextDue {
-        /// The workflows that the asker knows.
+        /// The asker, whose own lease is left out.
+        owner: OwnerId,
+        /// The workflows that it knows; without any no claim is worth while.
         workflows: Vec<String>,
     },
     /// Puts a message into the inbox of a run: `Sent`, `UnknownRun` or `RunEnded`. A message is known again by
@@ -274,7 +280,7 @@ impl Request {
                 }
                 Self::Append { commit, .. } | Self::Reopen { commit, .. } => commit.bytes(),
                 Self::Send { message, .. } => message.body.len(),
-                Self::Claim { workflows, .. } | Self::NextDue { workflows } => workflows.iter().map(String::len).sum(),
+                Self::Claim { workflows, .. } | Self::NextDue { workflows, .. } => workflows.iter().map(String::len).sum(),
                 _ => 0,
             }
     }

@@ -26,6 +26,7 @@ pub(super) fn new_row(run: NewRun) -> RunRow {
         inbox: 0,
         published: 0,
         stream_limit: run.stream_limit.max(1),
+        is_cut_short: false,
     }
 }
 
@@ -80,7 +81,7 @@ pub(super) fn not_in_inbox(run: RunId) -> JournalError {
 pub(super) fn apply(row: &mut RunRow, commit: &Commit) {
     row.seq += commit.records.len() as u64;
     row.published = commit.published.last().map_or(row.published, |&(number, _)| number);
-    row.inbox -= commit.consumed.len() as u64;
+    row.inbox = row.inbox.saturating_sub(commit.consumed.len() as u64);
     row.updated = commit.at;
     row.status = commit.status;
     row.finished = None;
@@ -96,6 +97,39 @@ pub(super) fn apply(row: &mut RunRow, commit: &Commit) {
 /// The number of the last stream entry that is no longer kept.
 pub(super) fn forgotten(row: &RunRow) -> u64 {
     row.published.saturating_sub(row.stream_limit)
+}
+
+/// Refuses to go on with a log that is not whole: `folded` is the number of the last record that the checkpoint stands
+/// for, and of each commit behind it, in order, there is the number of its last record and how many it has.
+pub(super) fn check_whole(
+    row: &RunRow,
+    folded: u64,
+    commits: impl IntoIterator<Item = (u64, u64)>,
+) -> Result<(), JournalError> {
+    let damaged = |what| Err(JournalError::Damaged { run: row.id, what });
+    let mut last = folded;
+    for (seq, count) in commits {
+        let first = (seq + 1).saturating_sub(count);
+        if count == 0 || first <= last || seq > row.seq {
+            return damaged(format!("a commit of {count} records ends with record {seq}, behind record {last}"));
+        }
+        if first != last + 1 {
+            return damaged(missing(last + 1, first - 1));
+        }
+        last = seq;
+    }
+    match row.seq {
+        seq if seq == last => Ok(()),
+        seq if seq > last => damaged(missing(last + 1, seq)),
+        seq => damaged(format!("its checkpoint stands for {last} records, and {seq} were acknowledged")),
+    }
+}
+
+fn missing(first: u64, last: u64) -> String {
+    match first == last {
+        true => format!("record {first} is missing"),
+        false => format!("the records from {first} to {last} are missing"),
+    }
 }
 
 /// The smallest id of a run that was made at this time or later.

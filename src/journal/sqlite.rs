@@ -5,6 +5,8 @@
 //! - `schema`: the tables; what a newer version changes.
 //! - `batch`: one transaction for all that waits.
 //! - `runs`, `commits`, `owners`, `inbox`, `read`: what each request does in it.
+//! - `files`: whether the files are still at their paths.
+//! - `machine`, `locks`: by what processes of one machine know whether another one lives.
 //! - [`secret`]: the file beside the database that holds the key of signatures.
 
 use std::path::{Path, PathBuf};
@@ -13,14 +15,20 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::error::JournalError;
+use super::lease::Clock;
 use super::worker::Worker;
-use super::{Journal, OnBatch};
+use super::{Journal, OnBatch, OwnerId};
+use files::Files;
+use machine::Machine;
 
 mod batch;
 mod commits;
 mod failure;
+mod files;
 mod inbox;
+mod locks;
 mod look;
+mod machine;
 mod open;
 mod owners;
 #[cfg(test)]
@@ -30,6 +38,8 @@ mod runs;
 mod schema;
 pub mod secret;
 
+pub use locks::close_in_forked_child;
+pub use machine::{machine_clock, since_boot};
 pub use schema::{APPLICATION_ID, VERSION};
 
 /// How to open a file. The default is what almost everybody wants.
@@ -42,6 +52,8 @@ pub struct Options {
     pub wal_pages: u32,
     /// The name of a registered SQLite VFS to go through, instead of the default one.
     pub vfs: Option<String>,
+    /// The clock of leases, which all processes that have the file open must share.
+    pub clock: Clock,
     /// When SQLite waits for the disk.
     #[doc(hidden)]
     pub synchronous: Synchronous,
@@ -63,7 +75,7 @@ pub enum Synchronous {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { patience: Duration::from_secs(10), wal_pages: 4000, vfs: None, synchronous: Synchronous::Full }
+        Self { patience: Duration::from_secs(10), wal_pages: 4000, vfs: None, clock: machine_clock(), synchronous: Synchronous::Full }
     }
 }
 
@@ -92,4 +104,16 @@ struct Sqlite {
     unlooked: usize,
     // `PRAGMA data_version` when it was looked at last.
     seen: i64,
+    machine: Machine,
+    // Other processes, as far as they have not been seen to end.
+    others: Vec<OwnerId>,
+    files: Files,
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        if self.files.check().is_err() {
+            self.leave_the_log();
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyOSError;
@@ -11,16 +11,18 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use super::run::Run;
+use crate::journal::sqlite::since_boot;
 use crate::{RunId, Time};
 
 /// The time now, in microseconds since the Unix epoch. It never goes back while the process lives.
 pub fn now() -> Time {
-    static START: OnceLock<(Instant, Time)> = OnceLock::new();
+    // A machine that was suspended finds what is due by then. The wall clock may be set; nothing here is late by it.
+    static START: OnceLock<(u64, Time)> = OnceLock::new();
     let (start, epoch) = START.get_or_init(|| {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        (Instant::now(), since_epoch.as_micros() as Time)
+        (since_boot(), since_epoch.as_micros() as Time)
     });
-    epoch + start.elapsed().as_micros() as Time
+    epoch.saturating_add(since_boot().saturating_sub(*start))
 }
 
 const RANDOM_POOL: usize = 10 * 64;
@@ -69,6 +71,7 @@ pub fn forks() -> usize {
 #[pyo3(name = "_after_fork_in_child")]
 pub fn after_fork_in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    crate::journal::sqlite::close_in_forked_child();
     RANDOM.lock().1 = RANDOM_POOL;
 }
 

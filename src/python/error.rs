@@ -20,6 +20,7 @@ use crate::{RunId, Started, StepId};
 /// The exceptions of `treadle.exceptions`.
 pub mod classes {
     #![allow(missing_docs)]
+    pyo3::import_exception!(treadle.exceptions, DamagedRun);
     pyo3::import_exception!(treadle.exceptions, EventLoopError);
     pyo3::import_exception!(treadle.exceptions, IncompatibleSnapshot);
     pyo3::import_exception!(treadle.exceptions, InternalError);
@@ -76,6 +77,7 @@ pub fn journal(failure: &JournalError) -> PyErr {
         JournalError::Conflict(_) | JournalError::LeaseLost(_) | JournalError::RunActive(_) => {
             classes::JournalConflict::new_err(text)
         }
+        JournalError::Damaged { .. } => classes::DamagedRun::new_err(text),
         JournalError::UnknownRun(_) => classes::UnknownRun::new_err(text),
         JournalError::RunEnded(run) => of_run(&run.to_string(), classes::RunEnded::new_err(text)),
         JournalError::Panicked(_) => classes::InternalError::new_err(text),

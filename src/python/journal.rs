@@ -331,13 +331,11 @@ impl Journal {
     }
 
     fn enlist<'py>(slf: &Bound<'py, Self>, lease: f64) -> PyResult<Bound<'py, PyAny>> {
-        let lease_until = now().saturating_add(super::plan::micros(lease));
-        Self::ask(slf, Request::Enlist { owner: slf.get().owner, lease_until })
+        Self::ask(slf, Request::Enlist { owner: slf.get().owner, lease: duration(lease) })
     }
 
     fn renew<'py>(slf: &Bound<'py, Self>, lease: f64) -> PyResult<Bound<'py, PyAny>> {
-        let lease_until = now().saturating_add(super::plan::micros(lease));
-        Self::ask(slf, Request::Renew { owner: slf.get().owner, lease_until })
+        Self::ask(slf, Request::Renew { owner: slf.get().owner, lease: duration(lease) })
     }
 
     fn release<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -348,9 +346,9 @@ impl Journal {
         Self::ask(slf, Request::Claim { owner: slf.get().owner, workflows, now: now(), limit })
     }
 
-    /// When the next claim is worth while: two times in seconds since the Unix epoch, or nothing.
+    /// In how many seconds the next claim is worth while: since a run is due, since the lease of another process is over.
     fn next_due<'py>(slf: &Bound<'py, Self>, workflows: Vec<String>) -> PyResult<Bound<'py, PyAny>> {
-        Self::ask(slf, Request::NextDue { workflows })
+        Self::ask(slf, Request::NextDue { owner: slf.get().owner, workflows })
     }
 
     fn poll<'py>(slf: &Bound<'py, Self>, after: u64, limit: usize) -> PyResult<Bound<'py, PyAny>> {
@@ -402,8 +400,10 @@ impl Journal {
         Self::ask(slf, Request::Delete { run: id(run)? })
     }
 
-    fn prune<'py>(slf: &Bound<'py, Self>, finished_before: f64, limit: usize) -> PyResult<Bound<'py, PyAny>> {
-        Self::ask(slf, Request::Prune { finished_before: super::plan::micros(finished_before), limit })
+    /// Forgets runs that were over so many seconds ago.
+    fn prune<'py>(slf: &Bound<'py, Self>, keep: f64, limit: usize) -> PyResult<Bound<'py, PyAny>> {
+        let finished_before = now().saturating_sub(super::plan::micros(keep));
+        Self::ask(slf, Request::Prune { finished_before, limit })
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -459,6 +459,11 @@ pub fn phase_name(phase: Phase) -> &'static str {
     }
 }
 
+// One that is too long to count never ends.
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
+}
+
 fn seconds(time: u64) -> f64 {
     time as f64 / 1e6
 }
@@ -478,6 +483,7 @@ fn row<'py>(py: Python<'py>, row: &RunRow) -> PyResult<Bound<'py, PyDict>> {
     object.set_item("seq", row.seq)?;
     object.set_item("inbox", row.inbox)?;
     object.set_item("published", row.published)?;
+    object.set_item("is_damaged", row.is_cut_short)?;
     Ok(object)
 }
 
@@ -499,7 +505,11 @@ fn as_object(py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
         Reply::Appended { seq } => seq.into_pyobject(py)?.into_any(),
         Reply::Reopened { epoch, seq } => (epoch, seq).into_pyobject(py)?.into_any(),
         Reply::Claimed(claimed) => (rows(py, &claimed.runs)?, claimed.more).into_pyobject(py)?.into_any(),
-        Reply::Next(next) => (next.due.map(seconds), next.lapse.map(seconds)).into_pyobject(py)?.into_any(),
+        Reply::Next(next) => {
+            let due = next.due.map(|due| seconds(due.saturating_sub(now())));
+            let lapse = next.lapse.map(|lapse| lapse.as_secs_f64());
+            (due, lapse).into_pyobject(py)?.into_any()
+        }
         Reply::Sent { new } => return Ok(new.into_pyobject(py)?.to_owned().into_any().unbind()),
         Reply::Polled(polled) => {
             let entries = polled.entries.into_iter();

@@ -67,8 +67,8 @@ class TakeOver:
                 due, lapse = None, None
                 await asyncio.sleep(_AFTER_AN_ERROR)
             if not self._has_room():
-                due = None
-            times = [at - time.time() for at in (due, lapse) if at is not None]
+                due, lapse = None, None
+            times = [after for after in (due, lapse) if after is not None]
             await session.pulse.after(seen, max(0.01, min([*times, lease / 3])))
 
     def _room(self) -> int:
@@ -139,8 +139,7 @@ class TakeOver:
 
 
 async def _prune(journal: Journal, keep: float) -> None:
-    before = time.time() - keep
-    while await journal.prune(before, _CLAIMED_AT_ONCE) == _CLAIMED_AT_ONCE:
+    while await journal.prune(keep, _CLAIMED_AT_ONCE) == _CLAIMED_AT_ONCE:
         continue
 
 

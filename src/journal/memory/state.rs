@@ -1,8 +1,10 @@
 //! Runs, owners and inboxes in memory, and the sets that find them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use super::super::error::JournalError;
+use super::super::lease::{Clock, Lease};
 use super::super::reply::{Claimed, Entry, Next, Polled, Reply, RunRow};
 use super::super::request::{Commit, EntryNumber, Message, NewRun, OwnerId, Request};
 use super::super::{Outcome, rules};
@@ -16,12 +18,12 @@ use run::Run;
 
 type Work = BTreeSet<(Option<OwnerId>, String, Time, RunId)>;
 
-#[derive(Default)]
 pub(super) struct State {
+    clock: Clock,
     runs: BTreeMap<RunId, Run>,
     keys: HashMap<(String, String), RunId>,
     // Those that live. A run whose owner is not here has none: `lose` sees to that.
-    leases: HashMap<OwnerId, Time>,
+    leases: HashMap<OwnerId, Lease>,
     owned: BTreeSet<(OwnerId, RunId)>,
     // Runs that have something to do, by the time from which they have.
     work: Work,
@@ -32,20 +34,35 @@ pub(super) struct State {
 }
 
 impl State {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            runs: BTreeMap::new(),
+            keys: HashMap::new(),
+            leases: HashMap::new(),
+            owned: BTreeSet::new(),
+            work: Work::new(),
+            finished: BTreeSet::new(),
+            inboxes: BTreeMap::new(),
+            last_entry: 0,
+            changes: 0,
+        }
+    }
+
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }
 
     pub(super) fn carry_out(&mut self, request: Request) -> Outcome {
         match request {
-            Request::Enlist { owner, lease_until } => self.enlist(owner, lease_until),
-            Request::Renew { owner, lease_until } => self.renew(owner, lease_until),
+            Request::Enlist { owner, lease } => self.enlist(owner, lease),
+            Request::Renew { owner, lease } => self.renew(owner, lease),
             Request::Release { owner } => self.lose(owner),
             Request::Create { run, owner, commit } => self.create(run, owner, commit),
             Request::Append { run, epoch, after, commit } => self.append(run, epoch, after, commit),
             Request::Reopen { run, after, owner, commit } => self.reopen(run, after, owner, commit),
             Request::Claim { owner, workflows, now, limit } => self.claim(owner, &workflows, now, limit),
-            Request::NextDue { workflows } => Ok(Reply::Next(self.next_due(&workflows))),
+            Request::NextDue { owner, workflows } => Ok(Reply::Next(self.next_due(owner, &workflows))),
             Request::Send { run, message, now } => self.send(run, message, now),
             Request::Poll { owner, after, limit } => Ok(Reply::Polled(self.poll(owner, after, limit))),
             Request::Load { run } => self.load(run),
@@ -58,14 +75,14 @@ impl State {
         }
     }
 
-    fn enlist(&mut self, owner: OwnerId, lease_until: Time) -> Outcome {
+    fn enlist(&mut self, owner: OwnerId, lasts: Duration) -> Outcome {
         self.changes += 1;
-        self.leases.insert(owner, lease_until);
+        self.leases.insert(owner, Lease::new(self.clock.now(), lasts));
         Ok(Reply::Done)
     }
 
-    fn renew(&mut self, owner: OwnerId, lease_until: Time) -> Outcome {
-        *self.leases.get_mut(&owner).ok_or(JournalError::LeaseLost(owner))? = lease_until;
+    fn renew(&mut self, owner: OwnerId, lasts: Duration) -> Outcome {
+        *self.leases.get_mut(&owner).ok_or(JournalError::LeaseLost(owner))? = Lease::new(self.clock.now(), lasts);
         self.changes += 1;
         Ok(Reply::Done)
     }
@@ -136,10 +153,11 @@ impl State {
 
     fn claim(&mut self, owner: OwnerId, workflows: &[String], now: Time, limit: usize) -> Outcome {
         self.check_owner(Some(owner))?;
+        let moment = self.clock.now();
         let lapsed: Vec<_> = self
             .leases
             .iter()
-            .filter(|&(&other, &until)| until < now && other != owner)
+            .filter(|&(&other, lease)| other != owner && lease.left(moment).is_none())
             .map(|(&other, _)| other)
             .collect();
         lapsed.into_iter().try_for_each(|other| self.lose(other).map(drop))?;
@@ -154,9 +172,14 @@ impl State {
         Ok(Reply::Claimed(claimed))
     }
 
-    fn next_due(&self, workflows: &[String]) -> Next {
+    fn next_due(&self, owner: OwnerId, workflows: &[String]) -> Next {
+        if workflows.is_empty() {
+            return Next::default();
+        }
         let due = workflows.iter().filter_map(|name| claimable(&self.work, name).next()).map(|(at, _)| at).min();
-        Next { due, lapse: self.leases.values().copied().min() }
+        let moment = self.clock.now();
+        let others = self.leases.iter().filter(|&(&other, _)| other != owner);
+        Next { due, lapse: others.map(|(_, lease)| lease.left(moment).unwrap_or_default()).min() }
     }
 
     fn send(&mut self, id: RunId, message: Message, now: Time) -> Outcome {

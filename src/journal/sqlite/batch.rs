@@ -4,6 +4,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::failure::{Failure, explain, is_busy};
+use super::machine::Machine;
 use super::{Sqlite, commits, inbox, owners, read, runs};
 use crate::journal::worker::Backend;
 use crate::journal::{JournalError, Outcome, Reply, Request};
@@ -18,8 +19,11 @@ impl Backend for Sqlite {
         let count = requests.len();
         let error = match &self.failed {
             Some(cause) => JournalError::Failed { cause: cause.clone().into() },
-            None => match self.transact(&requests) {
-                Ok(answers) => return answers,
+            None => match self.take_locks(&requests).and_then(|()| self.transact(&requests)) {
+                Ok(answers) => {
+                    self.let_go_of_locks(&requests);
+                    return answers;
+                }
                 Err(error) => error,
             },
         };
@@ -30,8 +34,12 @@ impl Backend for Sqlite {
         if self.failed.is_some() {
             return false;
         }
-        match self.data_version() {
-            Ok(version) => version != std::mem::replace(&mut self.seen, version),
+        if let Err(gone) = self.files.check() {
+            self.stop(gone);
+            return false;
+        }
+        match self.look() {
+            Ok(has_changed) => has_changed,
             Err(error) => {
                 self.fail(&error);
                 false
@@ -63,7 +71,41 @@ impl Sqlite {
             failpoint!("journal.after_commit");
             Ok(answers)
         });
-        result.map_err(|error| self.fail(&error))
+        let answers = result.map_err(|error| self.fail(&error))?;
+        // What is written into a file that nobody will find is not safe.
+        self.files.check().map_err(|gone| self.stop(gone))?;
+        Ok(answers)
+    }
+
+    // Before anything is known of the process: who looks at its lock must find it.
+    fn take_locks(&mut self, requests: &[Request]) -> Result<(), JournalError> {
+        for request in requests {
+            if let Request::Enlist { owner, .. } = request {
+                self.machine.locks.take(*owner)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn let_go_of_locks(&mut self, requests: &[Request]) {
+        for request in requests {
+            if let Request::Release { owner } = request {
+                self.machine.locks.let_go(*owner);
+            }
+        }
+    }
+
+    // Whether others have written, or a process has ended that has not handed back its runs.
+    fn look(&mut self) -> rusqlite::Result<bool> {
+        let version = self.data_version()?;
+        let has_changed = version != std::mem::replace(&mut self.seen, version);
+        if has_changed {
+            self.others = owners::leases(&self.connection)?.into_iter().map(|(owner, _)| owner).collect();
+        }
+        // Each is told of once: it is not known here when another process has claimed its runs.
+        let before = self.others.len();
+        self.others.retain(|&owner| !self.machine.locks.has_ended(owner));
+        Ok(has_changed || self.others.len() < before)
     }
 
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {
@@ -72,7 +114,7 @@ impl Sqlite {
 
     // A request that was refused has written nothing, so the others of the transaction go on.
     fn answer(&self, request: &Request) -> rusqlite::Result<Outcome> {
-        match carry_out(&self.connection, request) {
+        match carry_out(&self.connection, &self.machine, request) {
             Ok(reply) => Ok(Ok(reply)),
             Err(Failure::Refused(error)) => Ok(Err(error)),
             Err(Failure::Broken(error)) => Err(error),
@@ -85,12 +127,19 @@ impl Sqlite {
         if !self.connection.is_autocommit() {
             let _ = self.connection.execute_batch("ROLLBACK");
         }
-        if !is_busy(error) {
-            self.failed = Some(explained.clone());
-            // What failed to be written once is left to whoever opens the file next.
-            let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        }
-        explained
+        if is_busy(error) { explained } else { self.stop(explained) }
+    }
+
+    fn stop(&mut self, cause: JournalError) -> JournalError {
+        self.failed = Some(cause.clone());
+        self.leave_the_log();
+        cause
+    }
+
+    // What failed to be written once is left to whoever opens the file next. And a log at a path where another database
+    // was made meanwhile is not this one's to remove.
+    pub(super) fn leave_the_log(&self) {
+        let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     }
 
     pub(super) fn data_version(&self) -> rusqlite::Result<i64> {
@@ -126,16 +175,18 @@ pub(super) fn is_write(request: &Request) -> bool {
     )
 }
 
-pub(super) fn carry_out(db: &Connection, request: &Request) -> Answer {
+pub(super) fn carry_out(db: &Connection, machine: &Machine, request: &Request) -> Answer {
     match request {
-        Request::Enlist { owner, lease_until } => owners::enlist(db, *owner, *lease_until),
-        Request::Renew { owner, lease_until } => owners::renew(db, *owner, *lease_until),
+        Request::Enlist { owner, lease } => owners::enlist(db, machine, *owner, *lease),
+        Request::Renew { owner, lease } => owners::renew(db, machine, *owner, *lease),
         Request::Release { owner } => owners::release(db, *owner),
         Request::Create { run, owner, commit } => commits::create(db, run, *owner, commit),
         Request::Append { run, epoch, after, commit } => commits::append(db, *run, *epoch, *after, commit),
         Request::Reopen { run, after, owner, commit } => commits::reopen(db, *run, *after, *owner, commit),
-        Request::Claim { owner, workflows, now, limit } => owners::claim(db, *owner, workflows, *now, *limit),
-        Request::NextDue { workflows } => owners::next_due(db, workflows),
+        Request::Claim { owner, workflows, now, limit } => {
+            owners::claim(db, machine, *owner, workflows, *now, *limit)
+        },
+        Request::NextDue { owner, workflows } => owners::next_due(db, machine, *owner, workflows),
         Request::Send { run, message, now } => inbox::send(db, *run, message, *now),
         Request::Poll { owner, after, limit } => inbox::poll(db, *owner, *after, *limit),
         Request::Load { run } => read::load(db, *run),

@@ -1,13 +1,12 @@
 //! Commits: what a run appends to its log, and all that changes with it.
 
-use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, ToSql};
 
 use super::batch::Answer;
 use super::failure::Failure;
 use super::runs::{self, Stored, sql};
 use super::{inbox, owners};
-use crate::journal::{Commit, NewRun, OwnerId, Reply, rules};
+use crate::journal::{Commit, JournalError, NewRun, OwnerId, Reply, rules};
 use crate::run_id::RunId;
 
 pub(super) fn create(db: &Connection, new: &NewRun, owner: Option<OwnerId>, commit: &Commit) -> Answer {
@@ -144,10 +143,10 @@ fn pack(records: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// The records of a packed blob.
-pub(super) fn unpack(mut packed: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+pub(super) fn unpack(run: RunId, mut packed: &[u8]) -> Result<Vec<Vec<u8>>, JournalError> {
     let mut records = Vec::new();
     while !packed.is_empty() {
-        let (record, rest) = first(packed).ok_or_else(malformed)?;
+        let (record, rest) = first(packed).ok_or_else(|| malformed(run))?;
         records.push(record.to_vec());
         packed = rest;
     }
@@ -159,6 +158,6 @@ fn first(packed: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
-fn malformed() -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, "the records of a commit are cut short".into())
+fn malformed(run: RunId) -> JournalError {
+    JournalError::Damaged { run, what: "the records of a commit are cut short".into() }
 }

@@ -15,6 +15,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::Options;
 use super::batch::{carry_out, is_write};
 use super::failure::{Failure, explain};
+use super::locks::Locks;
+use super::machine::Machine;
 use super::open::{check_place, check_version};
 use super::schema::{Kind, VERSION, kind};
 use crate::journal::worker::Backend;
@@ -24,6 +26,7 @@ use crate::journal::{JournalError, Outcome, Request};
 pub(super) struct Look {
     path: PathBuf,
     options: Options,
+    machine: Machine,
     seen: State,
 }
 
@@ -41,7 +44,8 @@ impl Look {
         let unreadable =
             |error: std::io::Error| JournalError::Unreadable { path: path.into(), cause: error.to_string() };
         fs::File::open(path).map_err(unreadable)?;
-        let look = Self { path: path.into(), options: options.clone(), seen: State::of(path) };
+        let machine = Machine { clock: options.clock.clone(), locks: Locks::beside(path) };
+        let look = Self { path: path.into(), options: options.clone(), machine, seen: State::of(path) };
         look.read(&[])?;
         Ok(look)
     }
@@ -82,7 +86,7 @@ impl Look {
             let cause = "the journal was opened for reading only".into();
             return Ok(Err(JournalError::ReadOnly { path: self.path.clone(), cause }));
         }
-        match carry_out(connection, request) {
+        match carry_out(connection, &self.machine, request) {
             Ok(reply) => Ok(Ok(reply)),
             Err(Failure::Refused(error)) => Ok(Err(error)),
             Err(Failure::Broken(error)) => Err(self.explain(&error)),

@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Error, OpenFlags};
 
 use super::failure::{explain, is_busy};
+use super::files::Files;
+use super::locks::Locks;
+use super::machine::Machine;
 use super::schema::{self, Kind, VERSION};
-use super::{Options, Sqlite};
+use super::{Options, Sqlite, owners};
 use crate::journal::JournalError;
 
 /// Older ones can lose data when two connections start the WAL anew at once.
@@ -31,9 +34,24 @@ impl Sqlite {
             opening.check_kind(&connection)?;
         }
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        let mut sqlite =
-            Self { path: path.into(), connection, failed: None, wal_pages: options.wal_pages, unlooked: 0, seen: 0 };
+        // What is beside the database is beside it, not beside a link to it.
+        let place = path.canonicalize().map_err(|error| JournalError::Io { path: path.into(), cause: error.to_string() });
+        let place = place?;
+        let mut sqlite = Self {
+            path: path.into(),
+            connection,
+            failed: None,
+            wal_pages: options.wal_pages,
+            unlooked: 0,
+            seen: 0,
+            machine: Machine { clock: options.clock.clone(), locks: Locks::beside(&place) },
+            others: Vec::new(),
+            files: Files::of(&place),
+        };
         sqlite.seen = opening.explained(sqlite.data_version())?;
+        let known = opening.explained(owners::leases(&sqlite.connection))?;
+        sqlite.machine.locks.tidy(|owner| known.iter().any(|&(other, _)| other == owner));
+        sqlite.others = known.into_iter().map(|(owner, _)| owner).collect();
         Ok(sqlite)
     }
 }

@@ -3,29 +3,37 @@
 //! A process that has lost its lease loses its id: whatever it tries finds no owner. Its row stays as long as
 //! runs refer to it, so that losing a lease costs one row, whatever the number of its runs.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension};
 
 use super::batch::Answer;
 use super::failure::Failure;
+use super::machine::Machine;
 use super::runs::{self, sql, sql_limit};
+use crate::journal::lease::{Lease, Moment};
 use crate::journal::{Claimed, JournalError, Next, OwnerId, Reply, rules};
 use crate::timers::Time;
 
 /// How many runs of a lost process one claim gives free at most, beyond those that it takes.
 const FREED_AT_ONCE: usize = 1000;
 
-pub(super) fn enlist(db: &Connection, owner: OwnerId, lease_until: Time) -> Answer {
+/// Its lock is taken by then.
+pub(super) fn enlist(db: &Connection, machine: &Machine, owner: OwnerId, lasts: Duration) -> Answer {
+    let lease = Lease::new(machine.clock.now(), lasts);
     db.prepare_cached(
-        "INSERT INTO owners (id, lease_until) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET lease_until = ?2",
+        "INSERT INTO processes (id, boot, since, lasts) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT (id) DO UPDATE SET boot = ?2, since = ?3, lasts = ?4",
     )?
-    .execute((owner.0, sql(lease_until)))?;
+    .execute((owner.0, lease.since.boot, sql(lease.since.micros), sql(lease.lasts)))?;
     failpoint!("journal.enlisted");
     Ok(Reply::Done)
 }
 
-pub(super) fn renew(db: &Connection, owner: OwnerId, lease_until: Time) -> Answer {
-    let mut statement = db.prepare_cached("UPDATE owners SET lease_until = ?2 WHERE id = ?1")?;
-    match statement.execute((owner.0, sql(lease_until)))? {
+pub(super) fn renew(db: &Connection, machine: &Machine, owner: OwnerId, lasts: Duration) -> Answer {
+    let lease = Lease::new(machine.clock.now(), lasts);
+    let mut statement = db.prepare_cached("UPDATE processes SET boot = ?2, since = ?3, lasts = ?4 WHERE id = ?1")?;
+    match statement.execute((owner.0, lease.since.boot, sql(lease.since.micros), sql(lease.lasts)))? {
         0 => Err(JournalError::LeaseLost(owner).into()),
         _ => {
             failpoint!("journal.lease_renewed");
@@ -35,14 +43,14 @@ pub(super) fn renew(db: &Connection, owner: OwnerId, lease_until: Time) -> Answe
 }
 
 pub(super) fn release(db: &Connection, owner: OwnerId) -> Answer {
-    db.prepare_cached("UPDATE owners SET id = NULL WHERE id = ?1")?.execute([owner.0])?;
+    db.prepare_cached("UPDATE processes SET id = NULL WHERE id = ?1")?.execute([owner.0])?;
     failpoint!("journal.released");
     Ok(Reply::Done)
 }
 
 /// The number of a process that has its lease.
 pub(super) fn number(db: &Connection, owner: OwnerId) -> rusqlite::Result<Option<i64>> {
-    db.prepare_cached("SELECT n FROM owners WHERE id = ?1")?.query_row([owner.0], |row| row.get(0)).optional()
+    db.prepare_cached("SELECT n FROM processes WHERE id = ?1")?.query_row([owner.0], |row| row.get(0)).optional()
 }
 
 /// The number of a process that must have its lease.
@@ -51,10 +59,20 @@ pub(super) fn living(db: &Connection, owner: Option<OwnerId>) -> Result<Option<i
     Ok(Some(number(db, owner)?.ok_or(JournalError::LeaseLost(owner))?))
 }
 
-pub(super) fn claim(db: &Connection, owner: OwnerId, workflows: &[String], now: Time, limit: usize) -> Answer {
+pub(super) fn claim(
+    db: &Connection,
+    machine: &Machine,
+    owner: OwnerId,
+    workflows: &[String],
+    now: Time,
+    limit: usize,
+) -> Answer {
     let me = number(db, owner)?.ok_or(JournalError::LeaseLost(owner))?;
-    db.prepare_cached("UPDATE owners SET id = NULL WHERE id IS NOT NULL AND lease_until < ?1 AND n <> ?2")?
-        .execute((sql(now), me))?;
+    for (other, lease) in leases(db)? {
+        if other != owner && machine.left(other, &lease).is_none() {
+            release(db, other)?;
+        }
+    }
     failpoint!("journal.leases_lapsed");
     let lost = lost(db)?;
     let mut claimed = Claimed::default();
@@ -68,8 +86,18 @@ pub(super) fn claim(db: &Connection, owner: OwnerId, workflows: &[String], now: 
     Ok(Reply::Claimed(claimed))
 }
 
+/// The processes that have not lost their leases yet.
+pub(super) fn leases(db: &Connection) -> rusqlite::Result<Vec<(OwnerId, Lease)>> {
+    db.prepare_cached("SELECT id, boot, since, lasts FROM processes WHERE id IS NOT NULL")?
+        .query_map([], |row| {
+            let since = Moment { boot: row.get(1)?, micros: row.get(2)? };
+            Ok((OwnerId(row.get(0)?), Lease { since, lasts: row.get(3)? }))
+        })?
+        .collect()
+}
+
 fn lost(db: &Connection) -> rusqlite::Result<Vec<i64>> {
-    db.prepare_cached("SELECT n FROM owners WHERE id IS NULL")?.query_map([], |row| row.get(0))?.collect()
+    db.prepare_cached("SELECT n FROM processes WHERE id IS NULL")?.query_map([], |row| row.get(0))?.collect()
 }
 
 // Those of nobody, and those of the processes that lost them.
@@ -120,12 +148,15 @@ fn free(db: &Connection, lost: &[i64]) -> rusqlite::Result<()> {
         if left == 0 {
             break;
         }
-        db.prepare_cached("DELETE FROM owners WHERE n = ?1")?.execute([owner])?;
+        db.prepare_cached("DELETE FROM processes WHERE n = ?1")?.execute([owner])?;
     }
     Ok(())
 }
 
-pub(super) fn next_due(db: &Connection, workflows: &[String]) -> Answer {
+pub(super) fn next_due(db: &Connection, machine: &Machine, owner: OwnerId, workflows: &[String]) -> Answer {
+    if workflows.is_empty() {
+        return Ok(Reply::Next(Next::default()));
+    }
     let lost = lost(db)?;
     let mut statement = db.prepare_cached(NEXT)?;
     let mut due: Option<Time> = None;
@@ -135,8 +166,7 @@ pub(super) fn next_due(db: &Connection, workflows: &[String]) -> Answer {
             due = due.into_iter().chain(first).min();
         }
     }
-    let lapse = db
-        .prepare_cached("SELECT min(lease_until) FROM owners WHERE id IS NOT NULL")?
-        .query_row([], |row| row.get(0))?;
+    let others = leases(db)?.into_iter().filter(|&(other, _)| other != owner);
+    let lapse = others.map(|(other, lease)| machine.left(other, &lease).unwrap_or_default()).min();
     Ok(Reply::Next(Next { due, lapse }))
 }

@@ -5,9 +5,9 @@ use rusqlite::{Connection, OptionalExtension, ToSql};
 use super::batch::Answer;
 use super::commits::unpack;
 use super::inbox;
-use super::runs::{self, select, sql, sql_limit, stored};
+use super::runs::{self, Stored, select, sql, sql_limit, stored};
 use crate::journal::request::Filter;
-use crate::journal::{Loaded, Phase, Reply, StreamRead, rules};
+use crate::journal::{JournalError, Loaded, Phase, Reply, StreamRead, rules};
 use crate::run_id::RunId;
 
 pub(super) fn load(db: &Connection, id: RunId) -> Answer {
@@ -17,17 +17,22 @@ pub(super) fn load(db: &Connection, id: RunId) -> Answer {
         .query_row([run.n], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let mut records = Vec::new();
-    let mut statement = db.prepare_cached("SELECT records FROM commits WHERE run = ?1 ORDER BY seq")?;
+    let mut counts = Vec::new();
+    let mut statement = db.prepare_cached("SELECT seq, records FROM commits WHERE run = ?1 ORDER BY seq")?;
     let mut commits = statement.query([run.n])?;
     while let Some(commit) = commits.next()? {
-        records.extend(unpack(commit.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?);
+        let unpacked = unpack(id, commit.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+        counts.push((commit.get(0)?, unpacked.len() as u64));
+        records.extend(unpacked);
     }
+    rules::check_whole(&run.row, checkpoint.as_ref().map_or(0, |&(seq, _)| seq), counts)?;
     let inbox = inbox::of(db, run.n)?;
     Ok(Reply::Loaded(Box::new(Loaded { run: run.row, checkpoint, records, inbox })))
 }
 
 pub(super) fn get(db: &Connection, id: RunId) -> Answer {
-    let run = runs::find(db, id)?;
+    let mut run = runs::find(db, id)?;
+    run.row.is_cut_short = is_cut_short(db, &run)?;
     let outcome = db.prepare_cached("SELECT outcome FROM runs WHERE n = ?1")?.query_row([run.n], |row| row.get(0))?;
     Ok(Reply::Run { run: Box::new(run.row), outcome })
 }
@@ -38,11 +43,27 @@ pub(super) fn list(db: &Connection, filter: &Filter) -> Answer {
     let phase = filter.phase.map(|phase| phase as i64);
     let parameters: [&dyn ToSql; 5] =
         [first.as_bytes(), end.as_bytes(), &sql_limit(filter.limit), &filter.workflow, &phase];
-    let runs = db
+    let found: Vec<Stored> = db
         .prepare_cached(list_sql(filter))?
-        .query_map(parameters, |row| Ok(stored(row)?.row))?
+        .query_map(parameters, stored)?
         .collect::<rusqlite::Result<_>>()?;
-    Ok(Reply::Listed(runs))
+    let mut rows = Vec::with_capacity(found.len());
+    for mut run in found {
+        run.row.is_cut_short = is_cut_short(db, &run)?;
+        rows.push(run.row);
+    }
+    Ok(Reply::Listed(rows))
+}
+
+// Two look-ups by key, whatever the length of the log.
+fn is_cut_short(db: &Connection, run: &Stored) -> rusqlite::Result<bool> {
+    let end: u64 = db
+        .prepare_cached(
+            "SELECT max(ifnull((SELECT max(seq) FROM commits WHERE run = ?1), 0), \
+             ifnull((SELECT seq FROM checkpoints WHERE run = ?1), 0))",
+        )?
+        .query_row([run.n], |row| row.get(0))?;
+    Ok(end < run.row.seq)
 }
 
 // Nearly all runs are completed, so that the index of phases leaves those out.
@@ -52,7 +73,7 @@ pub(super) fn list_sql(filter: &Filter) -> &'static str {
             select!(
                 "FROM runs r ",
                 $index,
-                " LEFT JOIN owners o ON o.n = r.owner WHERE r.id >= ?1 AND r.id < ?2 ",
+                " LEFT JOIN processes o ON o.n = r.owner WHERE r.id >= ?1 AND r.id < ?2 ",
                 $fits,
                 " ORDER BY r.id DESC LIMIT ?3"
             )
@@ -87,8 +108,11 @@ pub(super) fn records(db: &Connection, id: RunId, after: u64, limit: usize) -> A
         && let Some(commit) = commits.next()?
     {
         let last: u64 = commit.get(0)?;
-        let unpacked = unpack(commit.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
-        let first = last + 1 - unpacked.len() as u64;
+        let unpacked = unpack(id, commit.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+        let Some(first) = (last + 1).checked_sub(unpacked.len() as u64) else {
+            let what = format!("a commit that ends with record {last} has {} records", unpacked.len());
+            return Err(JournalError::Damaged { run: id, what }.into());
+        };
         records.extend((first..).zip(unpacked).filter(|&(seq, _)| seq > after));
     }
     records.truncate(limit);
@@ -106,7 +130,7 @@ pub(super) fn stream(db: &Connection, id: RunId, after: u64, limit: usize) -> An
     let first = first.unwrap_or(run.row.published + 1);
     Ok(Reply::Stream(StreamRead {
         entries,
-        missed: (first - 1).saturating_sub(after),
+        missed: first.saturating_sub(1).saturating_sub(after),
         published: run.row.published,
         ended: run.row.is_over(),
     }))

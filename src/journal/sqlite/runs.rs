@@ -44,14 +44,23 @@ pub(super) fn sql_limit(limit: usize) -> i64 {
 
 /// Reads a run.
 pub(super) fn find(db: &Connection, id: RunId) -> Result<Stored, Failure> {
-    let sql = select!("FROM runs r LEFT JOIN owners o ON o.n = r.owner WHERE r.id = ?1");
-    let found = db.prepare_cached(sql)?.query_row([id.as_bytes()], stored).optional()?;
+    let sql = select!("FROM runs r LEFT JOIN processes o ON o.n = r.owner WHERE r.id = ?1");
+    let found = db.prepare_cached(sql)?.query_row([id.as_bytes()], stored).optional();
+    let found = found.map_err(|error| damaged(id, error))?;
     found.ok_or(Failure::Refused(JournalError::UnknownRun(id)))
+}
+
+// SQLite could read the row, and it makes no sense: that is the fault of this run alone.
+fn damaged(run: RunId, error: rusqlite::Error) -> Failure {
+    match error.sqlite_error_code() {
+        None => JournalError::Damaged { run, what: error.to_string() }.into(),
+        Some(_) => error.into(),
+    }
 }
 
 /// Reads a run by the number that the other tables call it.
 pub(super) fn find_by_number(db: &Connection, n: i64) -> rusqlite::Result<Stored> {
-    let sql = select!("FROM runs r LEFT JOIN owners o ON o.n = r.owner WHERE r.n = ?1");
+    let sql = select!("FROM runs r LEFT JOIN processes o ON o.n = r.owner WHERE r.n = ?1");
     db.prepare_cached(sql)?.query_row([n], stored)
 }
 
@@ -75,6 +84,7 @@ pub(super) fn stored(row: &Row) -> rusqlite::Result<Stored> {
             seq: row.get(13)?,
             inbox: row.get(14)?,
             published: row.get(15)?,
+            is_cut_short: false,
         },
         owner: row.get(16)?,
         wake: row.get(17)?,

@@ -9,7 +9,7 @@ pub const APPLICATION_ID: i64 = 0x7472_646c;
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from one version to the next, from an empty file on. Once released an entry never changes.
-const MIGRATIONS: [&str; 1] = [V1];
+const MIGRATIONS: [&str; 2] = [V1, V2];
 
 const V1: &str = "
 CREATE TABLE owners (
@@ -78,6 +78,23 @@ CREATE TABLE inbox (
 CREATE UNIQUE INDEX inbox_id ON inbox (run, id);
 CREATE INDEX inbox_new ON inbox (run, number) WHERE body IS NOT NULL;
 CREATE INDEX inbox_consumed ON inbox (run, number) WHERE body IS NULL;
+";
+
+// Leases are durations on the machine's clock: `since` and `lasts` are microseconds, `boot` names what they count from.
+//
+// The table has another name, so that a process of an older version which still has the file open fails at its next
+// request instead of comparing times of different clocks. Its runs are lost by it, and go on elsewhere.
+const V2: &str = "
+CREATE TABLE processes (
+    n INTEGER PRIMARY KEY AUTOINCREMENT,
+    id BLOB UNIQUE,
+    boot BLOB NOT NULL,
+    since INTEGER NOT NULL,
+    lasts INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO processes (n, id, boot, since, lasts) SELECT n, NULL, zeroblob(16), 0, 0 FROM owners;
+DROP TABLE owners;
 ";
 
 /// What a file is, as far as its header and its tables tell.

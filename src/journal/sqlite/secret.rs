@@ -95,7 +95,7 @@ fn read(path: &Path) -> io::Result<Result<Secret, JournalError>> {
     Ok(bytes.try_into().map_err(malformed))
 }
 
-fn explain(path: &Path, error: &io::Error) -> JournalError {
+pub(super) fn explain(path: &Path, error: &io::Error) -> JournalError {
     let (path, cause) = (path.to_owned(), error.to_string());
     match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => JournalError::ReadOnly { path, cause },

@@ -53,13 +53,15 @@ fn each_run_is_claimed_by_one(store: &dyn Store) {
     let desk = store.open();
     desk.create_each(1..=200, None);
     let taken = Mutex::new(Vec::new());
+    let owners = [1, 2, 3, 4].map(|number| OwnerId([number; 16]));
+    // They stay open: the runs of one that is closed are free.
+    let desks = owners.map(|owner| store.open_as(owner));
     thread::scope(|scope| {
-        for thread in 1..=4 {
+        for (owner, desk) in owners.into_iter().zip(&desks) {
             let taken = &taken;
             scope.spawn(move || {
-                let desk = store.open_as(OwnerId([thread; 16]));
                 loop {
-                    let claimed = desk.claim_up_to(OwnerId([thread; 16]), 10, 7);
+                    let claimed = desk.claim_up_to(owner, 10, 7);
                     taken.lock().unwrap().extend(claimed.runs.iter().map(|row| row.id));
                     if !claimed.more {
                         break;

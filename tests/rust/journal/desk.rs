@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use treadle::RunId;
+use treadle::journal::lease::{BootId, Clock, Moment};
 use treadle::journal::memory::{self, MemoryStore};
 use treadle::journal::{
     Batch, Claimed, Commit, Filter, Journal, JournalError, Loaded, Message, NewRun, OnBatch, OwnerId, Phase, Polled,
@@ -18,9 +19,39 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const A: OwnerId = OwnerId([0xaa; 16]);
 pub const B: OwnerId = OwnerId([0xbb; 16]);
 
+/// How long a lease of the tests lasts, in microseconds.
+pub const LEASE: u64 = 1000;
+
+/// A clock of leases that stands still until it is set.
+#[derive(Clone, Default)]
+pub struct StillClock(Arc<Mutex<(BootId, u64)>>);
+
+impl StillClock {
+    pub fn set(&self, micros: u64) {
+        self.0.lock().unwrap().1 = micros;
+    }
+
+    pub fn boot(&self, boot: BootId, micros: u64) {
+        *self.0.lock().unwrap() = (boot, micros);
+    }
+
+    pub fn clock(&self) -> Clock {
+        let shared = Arc::clone(&self.0);
+        Clock::new(move || {
+            let (boot, micros) = *shared.lock().unwrap();
+            Moment { boot, micros }
+        })
+    }
+}
+
 /// Where journals are.
 pub trait Store: Sync {
     fn open_with(&self, on_batch: OnBatch) -> Box<dyn Journal>;
+
+    /// The clock of their leases.
+    fn clock(&self) -> &StillClock {
+        panic!("who only looks has no lease");
+    }
 
     fn open(&self) -> Desk {
         let (tell, told) = channel();
@@ -28,33 +59,46 @@ pub trait Store: Sync {
         Desk { journal, told: Mutex::new(told), batches: Mutex::default() }
     }
 
-    /// A desk at which `A` has a lease until 1000.
+    /// A desk at which the process has a lease from now on.
     fn open_as(&self, owner: OwnerId) -> Desk {
         let desk = self.open();
-        desk.done(Request::Enlist { owner, lease_until: 1000 });
+        desk.done(enlist(owner, LEASE));
         desk
     }
 }
 
-#[derive(Default)]
-pub struct Memory(MemoryStore);
+pub struct Memory(MemoryStore, StillClock);
+
+impl Default for Memory {
+    fn default() -> Self {
+        let clock = StillClock::default();
+        Self(MemoryStore::with_clock(clock.clock()), clock)
+    }
+}
 
 impl Store for Memory {
     fn open_with(&self, on_batch: OnBatch) -> Box<dyn Journal> {
         memory::open(&self.0, on_batch).unwrap()
+    }
+
+    fn clock(&self) -> &StillClock {
+        &self.1
     }
 }
 
 #[cfg(feature = "sqlite")]
 pub struct File {
     directory: tempfile::TempDir,
+    clock: StillClock,
     pub options: treadle::journal::sqlite::Options,
 }
 
 #[cfg(feature = "sqlite")]
 impl File {
     pub fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), options: Default::default() }
+        let clock = StillClock::default();
+        let options = treadle::journal::sqlite::Options { clock: clock.clock(), ..Default::default() };
+        Self { directory: tempfile::tempdir().unwrap(), clock, options }
     }
 
     pub fn path(&self) -> std::path::PathBuf {
@@ -66,6 +110,10 @@ impl File {
 impl Store for File {
     fn open_with(&self, on_batch: OnBatch) -> Box<dyn Journal> {
         treadle::journal::sqlite::open(&self.path(), &self.options, on_batch).unwrap()
+    }
+
+    fn clock(&self) -> &StillClock {
+        &self.clock
     }
 }
 
@@ -239,6 +287,18 @@ pub fn ending(phase: Phase, outcome: &str) -> Commit {
 /// Hands the run back with this commit.
 pub fn released(commit: Commit) -> Commit {
     Commit { release: true, ..commit }
+}
+
+pub fn enlist(owner: OwnerId, micros: u64) -> Request {
+    Request::Enlist { owner, lease: Duration::from_micros(micros) }
+}
+
+pub fn renew(owner: OwnerId, micros: u64) -> Request {
+    Request::Renew { owner, lease: Duration::from_micros(micros) }
+}
+
+pub fn next_due(owner: OwnerId, workflows: &[&str]) -> Request {
+    Request::NextDue { owner, workflows: workflows.iter().map(|&name| name.to_owned()).collect() }
 }
 
 pub fn send(run: RunId, id: u8, body: &str) -> Request {

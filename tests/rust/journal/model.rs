@@ -18,6 +18,7 @@ const LIMIT: u64 = 3;
 #[derive(Default)]
 struct Model {
     leases: HashMap<OwnerId, u64>,
+    time: u64,
     runs: BTreeMap<RunId, Run>,
     entries: u64,
 }
@@ -95,13 +96,13 @@ impl Model {
     /// What the journal must answer; `claimed` is what it did claim, where it had a choice.
     fn answer(&mut self, request: &Request, given: &Outcome) -> Outcome {
         match request {
-            Request::Enlist { owner, lease_until } => {
-                self.leases.insert(*owner, *lease_until);
+            Request::Enlist { owner, lease } => {
+                self.leases.insert(*owner, self.time + lease.as_micros() as u64);
                 Ok(Reply::Done)
             }
-            Request::Renew { owner, lease_until } => {
+            Request::Renew { owner, lease } => {
                 self.lives(Some(*owner))?;
-                self.leases.insert(*owner, *lease_until);
+                self.leases.insert(*owner, self.time + lease.as_micros() as u64);
                 Ok(Reply::Done)
             }
             Request::Release { owner } => {
@@ -198,7 +199,7 @@ impl Model {
 
     fn claim(&mut self, owner: OwnerId, now: u64, limit: usize, given: &Outcome) -> Outcome {
         self.lives(Some(owner))?;
-        let lapsed = self.leases.iter().filter(|&(&other, &until)| other != owner && until < now);
+        let lapsed = self.leases.iter().filter(|&(&other, &until)| other != owner && until < self.time);
         let lapsed: Vec<_> = lapsed.map(|(&other, _)| other).collect();
         lapsed.into_iter().for_each(|other| self.lose(other));
         let fits = |run: &&Run| run.owner.is_none() && run.wake().is_some_and(|at| at <= now);
@@ -310,8 +311,8 @@ fn drafts() -> impl Strategy<Value = Draft> {
         ..run(number)
     });
     let request = prop_oneof![
-        3 => (owner(), time()).prop_map(|(owner, lease_until)| Request::Enlist { owner, lease_until }),
-        1 => (owner(), time()).prop_map(|(owner, lease_until)| Request::Renew { owner, lease_until }),
+        3 => (owner(), time()).prop_map(|(owner, micros)| enlist(owner, micros)),
+        1 => (owner(), time()).prop_map(|(owner, micros)| renew(owner, micros)),
         1 => owner().prop_map(|owner| Request::Release { owner }),
         6 => (new, prop::option::weighted(0.8, owner()), commits())
             .prop_map(|(run, owner, mut commit)| {
@@ -342,6 +343,8 @@ fn behaves_like_the_model(store: &dyn Store, batches: &[Vec<Draft>]) {
     let desk = store.open();
     let mut model = Model::default();
     for batch in batches {
+        model.time += 3;
+        store.clock().set(model.time);
         // What a request of a batch asks for is known from the model before the batch.
         let requests: Vec<_> = batch.iter().map(|draft| draft.finished(&model)).collect();
         let answers = desk.ask_all(requests.clone());

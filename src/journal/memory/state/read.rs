@@ -9,6 +9,8 @@ use crate::run_id::RunId;
 impl State {
     pub(super) fn load(&self, id: RunId) -> Outcome {
         let run = self.run(id)?;
+        let folded = run.checkpoint.as_ref().map_or(0, |&(seq, _)| seq);
+        rules::check_whole(&run.row, folded, run.records.iter().map(|&(seq, _)| (seq, 1)))?;
         Ok(Reply::Loaded(Box::new(Loaded {
             run: run.row.clone(),
             checkpoint: run.checkpoint.clone(),

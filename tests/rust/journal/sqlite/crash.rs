@@ -44,7 +44,7 @@ fn record(synchronous: Synchronous) -> Vec<Op> {
 
 /// Batches of requests; the ticket of a request is the number of its run.
 fn history() -> Vec<Vec<(u64, Request)>> {
-    let mut batches = vec![vec![(0, Request::Enlist { owner: A, lease_until: 1000 })]];
+    let mut batches = vec![vec![(0, enlist(A, LEASE))]];
     let create = |number| Request::Create { run: run(number), owner: Some(A), commit: commit(&[&text(number, 1)]) };
     batches.push((1..=3).map(|number| (number, create(number))).collect());
     for after in 1..12 {

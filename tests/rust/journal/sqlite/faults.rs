@@ -42,7 +42,7 @@ fn history() -> Vec<(u64, Request)> {
         let commit = Commit { checkpoint, published: vec![(after, vec![2; 3000])], records, ..Commit::default() };
         (number, Request::Append { run: id(number), epoch: 1, after, commit })
     };
-    let mut requests = vec![(0, Request::Enlist { owner: A, lease_until: 1000 }), (1, create(1)), (2, create(2))];
+    let mut requests = vec![(0, enlist(A, LEASE)), (1, create(1)), (2, create(2))];
     requests.extend((1..5).flat_map(|after| [append(1, after), append(2, after)]));
     requests.push((0, Request::Load { run: id(1) }));
     requests

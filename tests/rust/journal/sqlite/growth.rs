@@ -30,7 +30,7 @@ fn what_is_there_costs_nothing(first: Commit, copies: u64) {
     let desk = file.open_as(A);
     assert_eq!(desk.claim(A, 10), vec![]);
     assert_eq!(desk.list(Filter { limit: 50, ..Filter::default() }).len(), 50);
-    desk.ask(Request::NextDue { workflows: vec!["w".into()] }).unwrap();
+    desk.ask(next_due(A, &["w"])).unwrap();
     desk.ask(Request::Prune { finished_before: 1, limit: 100 }).unwrap();
     let failed = Filter { phase: Some(Phase::Failed), limit: 50, ..Filter::default() };
     assert_eq!(desk.list(failed), []);
@@ -89,6 +89,6 @@ fn a_process_with_many_waiting_runs_is_forgotten_bit_by_bit() {
         assert_eq!(desk.claim(B, 10), vec![]);
         assert_eq!(owned(), left);
     }
-    let owners: i64 = connection.query_row("SELECT count(*) FROM owners", [], |row| row.get(0)).unwrap();
+    let owners: i64 = connection.query_row("SELECT count(*) FROM processes", [], |row| row.get(0)).unwrap();
     assert_eq!(owners, 1);
 }

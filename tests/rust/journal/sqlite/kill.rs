@@ -31,7 +31,7 @@ fn work(path: &Path) {
     let journal = sqlite::open(path, &Options::default(), on_batch).unwrap();
     let next = || told.iter().find(|answers: &Vec<_>| !answers.is_empty()).unwrap().into_iter();
     let owner = OwnerId((std::process::id() as u128).to_le_bytes());
-    let enlist = Request::Enlist { owner, lease_until: 1 };
+    let enlist = enlist(owner, 60_000_000);
     let claim = Request::Claim { owner, workflows: vec!["w".into()], now: 2, limit: 9 };
     journal.submit(vec![(0, enlist), (1, claim)]).unwrap();
     let Ok(Reply::Claimed(claimed)) = next().nth(1).unwrap().1 else { panic!("no claim") };

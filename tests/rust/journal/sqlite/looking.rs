@@ -122,7 +122,7 @@ fn whatever_would_write_is_refused_and_the_rest_is_answered() {
     let answers = look.ask_all(vec![
         Request::Get { run: id(1) },
         send(id(1), 1, "a message"),
-        Request::Enlist { owner: A, lease_until: 1000 },
+        enlist(A, LEASE),
         Request::Delete { run: id(1) },
         Request::Get { run: id(2) },
     ]);
