@@ -186,7 +186,9 @@ fn claims(c: &mut Criterion) {
             desk.ask_all(vec![(0, Request::Send { run, message, now: 0 }), (1, claim())])
         })
     });
-    group.bench_function("next due", |b| b.iter(|| desk.ask(Request::NextDue { owner: OWNER, workflows: workflows.clone() })));
+    group.bench_function("next due", |b| {
+        b.iter(|| desk.ask(Request::NextDue { owner: OWNER, workflows: workflows.clone() }))
+    });
     let newest = Filter { limit: 50, ..Filter::default() };
     group.bench_function("list 50", |b| b.iter(|| desk.ask(Request::List { filter: newest.clone() })));
     group.finish();

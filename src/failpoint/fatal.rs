@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const VARIABLE: &str = "TREADLE_FAILPOINT";
 
 /// All of them. What a test must reach is what is listed here.
-pub const NAMES: [&str; 48] = [
+pub const NAMES: [&str; 49] = [
     // The file is opened.
     "journal.connected",
     "journal.set_up",
     "journal.schema_made",
     "journal.schema_committed",
+    "lock.file_made",
     "secret.drafted",
     "secret.linked",
     "secret.made",

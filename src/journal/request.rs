@@ -280,7 +280,9 @@ impl Request {
                 }
                 Self::Append { commit, .. } | Self::Reopen { commit, .. } => commit.bytes(),
                 Self::Send { message, .. } => message.body.len(),
-                Self::Claim { workflows, .. } | Self::NextDue { workflows, .. } => workflows.iter().map(String::len).sum(),
+                Self::Claim { workflows, .. } | Self::NextDue { workflows, .. } => {
+                    workflows.iter().map(String::len).sum()
+                }
                 _ => 0,
             }
     }

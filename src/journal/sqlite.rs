@@ -75,7 +75,13 @@ pub enum Synchronous {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { patience: Duration::from_secs(10), wal_pages: 4000, vfs: None, clock: machine_clock(), synchronous: Synchronous::Full }
+        Self {
+            patience: Duration::from_secs(10),
+            wal_pages: 4000,
+            vfs: None,
+            clock: machine_clock(),
+            synchronous: Synchronous::Full,
+        }
     }
 }
 

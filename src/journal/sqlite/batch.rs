@@ -183,9 +183,7 @@ pub(super) fn carry_out(db: &Connection, machine: &Machine, request: &Request) -
         Request::Create { run, owner, commit } => commits::create(db, run, *owner, commit),
         Request::Append { run, epoch, after, commit } => commits::append(db, *run, *epoch, *after, commit),
         Request::Reopen { run, after, owner, commit } => commits::reopen(db, *run, *after, *owner, commit),
-        Request::Claim { owner, workflows, now, limit } => {
-            owners::claim(db, machine, *owner, workflows, *now, *limit)
-        },
+        Request::Claim { owner, workflows, now, limit } => owners::claim(db, machine, *owner, workflows, *now, *limit),
         Request::NextDue { owner, workflows } => owners::next_due(db, machine, *owner, workflows),
         Request::Send { run, message, now } => inbox::send(db, *run, message, *now),
         Request::Poll { owner, after, limit } => inbox::poll(db, *owner, *after, *limit),

@@ -80,7 +80,10 @@ mod tests {
     #[test]
     fn the_offset_of_a_time_namespace_is_read() {
         assert_eq!(parse_offset("monotonic           0         0\nboottime            7  5000\n"), Some(7_000_005));
-        assert_eq!(parse_offset("monotonic           0         0\nboottime          -10         0\n"), Some(-10_000_000));
+        assert_eq!(
+            parse_offset("monotonic           0         0\nboottime          -10         0\n"),
+            Some(-10_000_000)
+        );
         assert_eq!(parse_offset(""), None);
     }
 

@@ -35,7 +35,8 @@ impl Sqlite {
         }
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         // What is beside the database is beside it, not beside a link to it.
-        let place = path.canonicalize().map_err(|error| JournalError::Io { path: path.into(), cause: error.to_string() });
+        let place =
+            path.canonicalize().map_err(|error| JournalError::Io { path: path.into(), cause: error.to_string() });
         let place = place?;
         let mut sqlite = Self {
             path: path.into(),

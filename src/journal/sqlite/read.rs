@@ -43,10 +43,8 @@ pub(super) fn list(db: &Connection, filter: &Filter) -> Answer {
     let phase = filter.phase.map(|phase| phase as i64);
     let parameters: [&dyn ToSql; 5] =
         [first.as_bytes(), end.as_bytes(), &sql_limit(filter.limit), &filter.workflow, &phase];
-    let found: Vec<Stored> = db
-        .prepare_cached(list_sql(filter))?
-        .query_map(parameters, stored)?
-        .collect::<rusqlite::Result<_>>()?;
+    let found: Vec<Stored> =
+        db.prepare_cached(list_sql(filter))?.query_map(parameters, stored)?.collect::<rusqlite::Result<_>>()?;
     let mut rows = Vec::with_capacity(found.len());
     for mut run in found {
         run.row.is_cut_short = is_cut_short(db, &run)?;

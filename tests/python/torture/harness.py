@@ -64,6 +64,7 @@ def over(journal: Journal, name: str, process: subprocess.Popen[bytes]) -> tuple
 def kill(journal: Journal, name: str, process: subprocess.Popen[bytes]) -> bool:
     """Kill a process by its own id. Say whether it was alive until then."""
     if process.poll() is None:
+        journal.log("killing", name)
         os.kill(process.pid, signal.SIGKILL)
     code, errors = over(journal, name, process)
     assert code in (0, -signal.SIGKILL), errors[-2000:]

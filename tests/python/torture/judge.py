@@ -173,7 +173,8 @@ def _judge_bodies(verdict: Verdict, lines: list[Line], waits_for_disk: bool) -> 
     # Of a process that has lost its lease it is not known when.
     gone = {line.rest[0] for line in lines if line.word == "over" and any(line.rest[1:])}
     for line in lines:
-        if line.word == "over":
+        # Others have its runs as soon as it is killed, before it is known here to be over.
+        if line.word in ("killing", "over"):
             gone.add(line.rest[0])
         elif line.word in ("begins", "raises"):
             run_id, name = line.rest

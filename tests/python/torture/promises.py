@@ -3,7 +3,8 @@
 A line is a JSON array: a time (of the clock that all processes of a machine share), who wrote it, a
 word, and what the word needs:
 
-- opened; over: a process can be used; it was killed, was frozen or has ended.
+- opened; killing; over: a process can be used; it is about to be killed; it was killed, was frozen
+  or has ended.
 - started, submitted, sent, ended, read, retrying, retried, cancelled, deleting, deleted: of runs.
   What is in the past tense was acknowledged by the engine.
 - begins, raises: a body of a step begins, or ends by an exception of its own.

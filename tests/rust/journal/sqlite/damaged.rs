@@ -41,7 +41,8 @@ fn said(run: RunId, sql: &str) -> String {
 
 #[test]
 fn the_run_and_what_is_missing_are_named() {
-    let error = JournalError::Damaged { run: id(1), what: said(id(1), "DELETE FROM commits WHERE run = 1 AND seq = 4") };
+    let error =
+        JournalError::Damaged { run: id(1), what: said(id(1), "DELETE FROM commits WHERE run = 1 AND seq = 4") };
     let text = error.to_string();
     assert!(text.contains(&id(1).to_string()) && text.contains("record 4 is missing"), "{text}");
 }
@@ -59,7 +60,11 @@ fn whatever_part_of_a_log_is_missing_is_noticed() {
         (2, "UPDATE checkpoints SET seq = 3", "a commit of 1 records ends with record 3, behind record 3"),
         (3, "UPDATE runs SET seq = 3 WHERE n = 3", "a commit of 1 records ends with record 4, behind record 3"),
         (3, "UPDATE runs SET seq = 9 WHERE n = 3", "the records from 5 to 9 are missing"),
-        (3, "DELETE FROM commits WHERE run = 3; INSERT INTO checkpoints VALUES (3, 7, x'00')", "its checkpoint stands for 7 records, and 4 were acknowledged"),
+        (
+            3,
+            "DELETE FROM commits WHERE run = 3; INSERT INTO checkpoints VALUES (3, 7, x'00')",
+            "its checkpoint stands for 7 records, and 4 were acknowledged",
+        ),
     ] {
         let said = said(id(number), sql);
         assert!(said.contains(what), "{sql}: {said}");
