@@ -44,8 +44,8 @@ class Engine:
             starts at once, and only the result waits for the disk.
         secret: what opaque values are signed with; one, or several of which the first one signs.
             Without it `TREADLE_SECRET` counts, or a file beside the database, which is made.
-        lease: seconds, or a `timedelta`, after which the runs of a process that has stopped are
-            taken over; a year at most.
+        lease: seconds, or a `timedelta`, after which the runs of a process that hangs or is stopped
+            are taken over; a year at most. Those of a process that has ended go on at once.
         concurrency: how many runs this process takes from the journal at once, beside those that it
             starts itself.
         keep: seconds, or a `timedelta`, for which runs are kept after their end; for good if not
