@@ -67,8 +67,10 @@ async def test_a_stopped_process_keeps_its_runs_as_long_as_its_lease_lasts(path:
     async with engine_on(path, workflows=[]) as sender:
         with Process(path, WORKER) as worker:
             assert worker.line() == "open"
-            run_id = await sender.submit(long, seconds=2)
+            run_id = await sender.submit(long, seconds=4)
             await begun(sender, run_id)
+            # A process that is stopped within a transaction would keep the lock of the file.
+            await asyncio.sleep(1)
             worker.signal(signal.SIGSTOP)
             async with engine_on(path):
                 await asyncio.sleep(1)
