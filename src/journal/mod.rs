@@ -28,6 +28,7 @@ mod worker;
 pub use error::JournalError;
 pub use reply::{Claimed, Entry, Loaded, Next, Polled, Reply, RunRow, StreamRead};
 pub use request::{Commit, Digest, EntryId, EntryNumber, Filter, Message, NewRun, OwnerId, Phase, Request, Status};
+pub use rules::MAX_BYTES;
 
 /// Names a request until it is answered; chosen by whoever submits it.
 pub type Ticket = u64;

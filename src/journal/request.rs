@@ -289,6 +289,14 @@ impl Request {
 }
 
 impl Commit {
+    /// Adds a checkpoint if the commit has room for it within so many bytes. A run goes on without one: its records
+    /// say the same.
+    pub fn add_checkpoint(&mut self, checkpoint: Vec<u8>, limit: usize) {
+        if self.bytes().saturating_add(checkpoint.len()) <= limit {
+            self.checkpoint = Some(checkpoint);
+        }
+    }
+
     /// About how much memory its parts take.
     pub fn bytes(&self) -> usize {
         const EACH: usize = size_of::<(u64, Vec<u8>)>();

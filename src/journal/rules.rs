@@ -7,7 +7,7 @@ use crate::run_id::RunId;
 use crate::timers::Time;
 
 /// The most bytes of one commit or message. SQLite stores no more than 10^9 bytes in one place.
-pub(super) const MAX_BYTES: usize = 900_000_000;
+pub const MAX_BYTES: usize = 900_000_000;
 
 /// The row of a run before its first commit.
 pub(super) fn new_row(run: NewRun) -> RunRow {

@@ -19,7 +19,9 @@ use super::state::{Outcome, Python3, State};
 use super::stored::ToBytes;
 use super::touch::Touch;
 use super::wake;
-use crate::journal::{Commit, Digest, JournalError, NewRun, Phase as JournalPhase, Reply, Request, Status, record};
+use crate::journal::{
+    Commit, Digest, JournalError, MAX_BYTES, NewRun, Phase as JournalPhase, Reply, Request, Status, record,
+};
 use crate::{Body, EncodedEvent, EncodedRecord, Phase, Record, Run as CoreRun, RunId, Time, snapshot};
 
 /// What a run with a journal knows of it.
@@ -38,6 +40,9 @@ pub struct Durable {
     // The last entry of the inbox that was taken.
     pub last_entry: u64,
     is_marked: bool,
+    // A commit is being made. What pickles it may record more, which is for the next one: commits are handed over in
+    // the order of their records.
+    is_writing: bool,
     // What a lane waits for that has something to start, which waits for the journal.
     held_lane: Option<Py<PyAny>>,
     // What it wrote last of how far it is.
@@ -78,6 +83,7 @@ impl Durable {
             input: Digest::default(),
             last_entry: 0,
             is_marked: false,
+            is_writing: false,
             held_lane: None,
             status: None,
             record_bytes: 0,
@@ -339,6 +345,23 @@ impl Run {
     /// Writes what has happened.
     pub fn flush(run: &Bound<'_, Self>) -> PyResult<()> {
         let Some((taken, journal)) = take(run) else { return Ok(()) };
+        let written = Self::write(run, taken, &journal);
+        let has_more = match &mut run.get().state.lock().durable {
+            Some(durable) => {
+                durable.is_writing = false;
+                durable.is_marked && !durable.is_detached
+            }
+            None => false,
+        };
+        written?;
+        if has_more {
+            let flush = run.getattr(intern!(run.py(), "_flush"))?;
+            run.get().call_in_next_pass(flush)?;
+        }
+        Ok(())
+    }
+
+    fn write(run: &Bound<'_, Self>, taken: Taken, journal: &Bound<'_, Journal>) -> PyResult<()> {
         failpoint!("run.before_flush");
         let mut requests = Vec::with_capacity(2);
         if let Some((request, recorded)) = taken.creation {
@@ -346,10 +369,10 @@ impl Run {
         }
         if !(taken.records.is_empty() && taken.consumed.is_empty() && taken.is_status_known) {
             let recorded = taken.recorded;
-            let commit = match commit(run, &journal, taken.records, taken.first, taken.image) {
+            let commit = match commit(run, journal, taken.records, taken.first, taken.image) {
                 Ok(commit) => Commit { consumed: taken.consumed, status: taken.status, ..commit },
                 Err(error) if error.is_instance_of::<PyException>(run.py()) => {
-                    return Self::leave_gap(run, &journal, taken.first, requests, error);
+                    return Self::leave_gap(run, journal, taken.first, requests, error);
                 }
                 Err(error) => {
                     // The program ends. What was taken is not written: the run goes on elsewhere from before that.
@@ -501,6 +524,9 @@ fn take<'py>(run: &Bound<'py, Run>) -> Option<(Taken, Bound<'py, Journal>)> {
     let mut state = run.get().state.lock();
     let State { core, durable, .. } = &mut *state;
     let durable = durable.as_mut()?;
+    if durable.is_writing {
+        return None;
+    }
     let is_due = std::mem::take(&mut durable.is_marked) || durable.creation.is_some();
     if !is_due || durable.is_detached || core.phase() != Phase::Running {
         return None;
@@ -513,6 +539,7 @@ fn take<'py>(run: &Bound<'py, Run>) -> Option<(Taken, Bound<'py, Journal>)> {
         return None;
     }
     durable.status = Some(status);
+    durable.is_writing = true;
     let first = durable.seq;
     durable.seq += records.len() as u64;
     let is_due = durable.record_bytes > LEAST_FOR_CHECKPOINT.max(durable.checkpoint_bytes);
@@ -583,7 +610,9 @@ fn commit(
         }
     }
     drop(state);
-    commit.checkpoint = sealed;
+    if let Some(sealed) = sealed {
+        commit.add_checkpoint(sealed, MAX_BYTES);
+    }
     Ok(commit)
 }
 

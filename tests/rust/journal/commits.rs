@@ -220,3 +220,14 @@ fn the_bytes_that_wait_are_counted(store: &dyn Store) {
     assert_eq!(journal.queued_bytes(), 0);
     drop(go_on);
 }
+
+#[test]
+fn a_checkpoint_for_which_a_commit_has_no_room_is_left_out() {
+    let mut commit = Commit { records: vec![vec![0; 100]], ..Commit::default() };
+    let limit = commit.bytes() + 50;
+    commit.add_checkpoint(vec![0; 51], limit);
+    assert_eq!(commit.checkpoint, None);
+    commit.add_checkpoint(vec![0; 50], limit);
+    assert_eq!(commit.checkpoint, Some(vec![0; 50]));
+    assert_eq!(commit.bytes(), limit);
+}
