@@ -55,8 +55,8 @@ pub use record::{EncodedRecord, Record};
 pub use replay::{Collection, Failure, Replay, Wanted};
 pub use retry::{Backoff, RetryPlan};
 pub use run::{
-    Collecting, Deadline, Gathered, Host, HostDelivery, HostImage, HostRecord, Leftover, Phase, Plan, Remains, Run,
-    Slot, Started, StepPlan, WaitId, WaitOver,
+    Collecting, Deadline, Gathered, Host, HostDelivery, HostImage, HostRecord, Leftover, MOST_IN_A_ROW, Phase, Plan,
+    Remains, Run, Setbacks, Slot, Started, StepPlan, WaitId, WaitOver,
 };
 pub use run_id::RunId;
 pub use secret::{KeyId, Secrets};

@@ -6,6 +6,7 @@
 //!
 //! - this file: deliveries, from the queue through a step to its end, and the keys and values;
 //! - `collect`, `wait`: what a step can do in its middle; `pause`: holding a run; `end`: its end;
+//! - `setbacks`: failures in a row that other steps deal with;
 //! - `restore`: a run from an [`Image`](crate::Image) and back; `settle`: bodies that run again, and have yet to come
 //!   to where they waited.
 
@@ -13,6 +14,7 @@ mod collect;
 mod end;
 mod pause;
 mod restore;
+mod setbacks;
 mod settle;
 mod wait;
 
@@ -38,6 +40,7 @@ use crate::{Error, EventKind, Refused};
 pub use collect::{Collecting, Gathered, Leftover};
 pub use end::Remains;
 pub use restore::HostImage;
+pub use setbacks::{MOST_IN_A_ROW, Setbacks};
 pub use wait::{WaitId, WaitOver};
 
 /// The types that a host brings along.
@@ -195,6 +198,7 @@ pub struct Run<H: Host> {
     delivered: u64,
     // Deliveries that failed and are to be tried again. They hold no place in their step.
     retries: Rare<HashMap<u64, HostDelivery<H>>>,
+    setbacks: Rare<setbacks::AllSetbacks>,
     groups: collect::Groups<H>,
     waits: wait::Waits<H>,
     kept: Rare<VecDeque<(u64, H::Event)>>,
@@ -244,6 +248,7 @@ impl<H: Host> Run<H> {
             left_behind: Rare::default(),
             delivered: 0,
             retries: Rare::default(),
+            setbacks: Rare::default(),
             groups: collect::Groups::default(),
             waits: wait::Waits::default(),
             kept: Rare::default(),
@@ -538,6 +543,7 @@ impl<H: Host> Run<H> {
     pub fn finish_step(&mut self, slot: Slot) -> Option<HostDelivery<H>> {
         let mut delivery = self.leave(slot)?;
         self.settle(&mut delivery);
+        self.forget_setbacks(slot.seq);
         let at = self.time;
         self.record(|| Record::Finished { seq: slot.seq, at });
         Some(delivery)

@@ -27,6 +27,7 @@ from .exceptions import (
     WaitTimeout,
     WorkflowDefinitionError,
     WorkflowTimeout,
+    WorkflowWarning,
 )
 from .log import logger as _logger  # noqa: F401  (adds the NullHandler)
 from .resources import Resource, close_resources
@@ -83,6 +84,7 @@ __all__ = [
     "Workflow",
     "WorkflowDefinitionError",
     "WorkflowTimeout",
+    "WorkflowWarning",
     "__version__",
     "close_resources",
     "failure_of",

@@ -23,6 +23,10 @@ class WorkflowDefinitionError(TreadleError, ValueError):
         return type(self), (self.workflow, self.problems)
 
 
+class WorkflowWarning(UserWarning):
+    """A workflow works, and is seldom meant to be as it is."""
+
+
 class UnroutedEvent(TreadleError):
     """An event was emitted that no step of the workflow accepts."""
 

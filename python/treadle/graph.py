@@ -69,6 +69,22 @@ class Graph:
             else:
                 self.handlers[step.name] = found[0]
 
+    def warnings(self) -> list[str]:
+        """Return what works, and is seldom meant."""
+        named = set(self.handlers.values())
+        names = [
+            step.name
+            for at, step in enumerate(self.steps)
+            if step.takes_failures and at not in named
+        ]
+        if len(names) < 2:
+            return []
+        listed = " and ".join(map(repr, names))
+        return [
+            f"workflow {self.name!r}: steps {listed} each get every failure that no on_error= names"
+            " another step for; name the one that is meant with on_error=, or leave one"
+        ]
+
     def descriptions(self, retry: Retry | None) -> list[dict[str, Any]]:
         """Return the steps as the compiled plan takes them. `retry` is for those without one."""
         named = set(self.handlers.values())

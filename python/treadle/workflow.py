@@ -3,7 +3,7 @@
 from . import checks
 from ._treadle import Plan, Run
 from .events import StopEvent
-from .exceptions import WorkflowDefinitionError
+from .exceptions import WorkflowDefinitionError, WorkflowWarning
 from .signing import secrets_of
 from .steps import check_retry
 
@@ -43,6 +43,9 @@ class Workflow:
     Raises:
         WorkflowDefinitionError: the graph cannot work; lists everything that is wrong with it.
         TypeError, ValueError: an option is of a wrong type or out of range.
+
+    Warns:
+        WorkflowWarning: the graph works, and is seldom meant.
     """
 
     def __init__(
@@ -70,6 +73,10 @@ class Workflow:
         self._graph = Graph(self.name, [*methods, *steps], problems)
         if self._graph.problems:
             raise WorkflowDefinitionError(self.name, self._graph.problems)
+        for warning in self._graph.warnings():
+            import warnings
+
+            warnings.warn(warning, WorkflowWarning, stacklevel=2)
         self._start_class = self._graph.start_class()
         self._plan = Plan(
             self.name,

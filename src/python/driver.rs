@@ -530,7 +530,9 @@ impl Lane {
                     state.core.set_time(run.get().now());
                 }
                 let event = value.unbind();
+                let before = state.core.delivered();
                 let delivered = state.core.deliver(kind, event);
+                state.core.inherit(started.slot, before);
                 let finished = state.core.finish_step(started.slot);
                 drop(state);
                 drop(finished);

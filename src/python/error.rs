@@ -376,6 +376,12 @@ pub fn log_debug(py: Python<'_>, run: &Run, what: &str) -> PyResult<()> {
     logger(py)?.call_method1(intern!(py, "debug"), ("%s", text)).map(|_| ())
 }
 
+/// Logs what somebody should look after.
+#[cold]
+pub fn log_warning(py: Python<'_>, text: &str) -> PyResult<()> {
+    logger(py)?.call_method1(intern!(py, "warning"), ("%s", text)).map(|_| ())
+}
+
 fn logger(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     py.import(intern!(py, "treadle.log"))?.call_method0(intern!(py, "logger"))
 }

@@ -11,7 +11,12 @@ use super::hook;
 use super::plan::RetryFilter;
 use super::run::Run;
 use super::touch::Touch;
-use crate::{Started, StepId};
+use crate::{MOST_IN_A_ROW, Started, StepId};
+
+// From so many failures in a row on, somebody is told.
+const MANY_IN_A_ROW: u32 = 10;
+const CURE: &str = "what deals with its failure sends it the same event again; let it wait before that, or give the \
+     step a retry";
 
 /// Deals with the failure of a step in flight. Gives the exception, with notes, if it ends the run; the step is
 /// in flight still, then.
@@ -110,24 +115,42 @@ fn hand_on(run: &Bound<'_, Run>, started: Started, event: Option<&Py<PyAny>>, er
     if takers.is_empty() || is_failure {
         return Ok(false);
     }
+    let now = run.get().now();
+    let setbacks = run.get().state.lock().core.setbacks(started.slot, now);
+    let Some(setbacks) = setbacks else { return Ok(false) };
+    if setbacks.are_too_many() {
+        error::add_note(py, error, format!("{}: {CURE}", in_a_row(run, started, MOST_IN_A_ROW + 1)));
+        return Ok(false);
+    }
+    if setbacks.in_a_row == MANY_IN_A_ROW {
+        error::log_warning(py, &format!("{}: {CURE}", in_a_row(run, started, MANY_IN_A_ROW)))?;
+    }
     let fields = PyDict::new(py);
     fields.set_item("step", plan.step_name(started.step))?;
     fields.set_item("event", event)?;
     fields.set_item("error", error.value(py))?;
     fields.set_item("attempts", started.attempt)?;
     let failed = class.call((), Some(&fields))?;
-    let (delivered, finished) = {
+    let failed = failed.unbind();
+    let finished = {
         let mut state = run.get().state.lock();
-        let deliver = |step| state.core.deliver_to(step, failed.clone().unbind());
-        let delivered: Vec<_> = takers.into_iter().map(deliver).collect();
-        if state.durable.is_some() {
-            state.core.set_time(run.get().now());
-        }
-        (delivered, state.core.finish_step(started.slot))
+        state.core.set_time(now);
+        state.core.hand_on(started.slot, &takers, &failed, setbacks)
     };
-    drop((delivered, finished));
+    drop((finished, failed));
     Run::touch(run, Touch::Finished)?;
     Ok(true)
+}
+
+/// Says that a step fails again and again.
+fn in_a_row(run: &Bound<'_, Run>, started: Started, times: u32) -> String {
+    let plan = run.get().plan.get();
+    format!(
+        "step {:?} of run {} of workflow {:?} has failed {times} times in a row, without a second between",
+        plan.step_name(started.step),
+        run.get().id_text(),
+        plan.name
+    )
 }
 
 /// Adds a note for each earlier attempt.

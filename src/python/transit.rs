@@ -43,6 +43,14 @@ impl Origin {
         }
     }
 
+    /// What its sender emitted is queued, behind so many deliveries.
+    #[inline]
+    fn inherit(self, core: &mut CoreRun<Python3>, before: u64) {
+        if let Self::Sent(slot, _) | Self::Returned(slot) = self {
+            core.inherit(slot, before);
+        }
+    }
+
     fn is_from_outside(self) -> bool {
         matches!(self, Self::Outside | Self::Inbox(_) | Self::GivenBack(_) | Self::Held(_, true))
     }
@@ -248,6 +256,7 @@ impl<'a, 'py> Transit<'a, 'py> {
 
     fn arrive(self, state: &mut State, is_held: bool) -> Arrived {
         let origin = self.origin;
+        let before = state.core.delivered();
         let mut arrived = Arrived { is_held, ..Arrived::default() };
         for OnItsWay { event, route, taker, delayed_by, .. } in self.events {
             let event = event.unbind();
@@ -279,6 +288,7 @@ impl<'a, 'py> Transit<'a, 'py> {
             };
             arrived.dropped.extend(refused.err().map(|refused| refused.value));
         }
+        origin.inherit(&mut state.core, before);
         arrived.finished = origin.conclude(self.run.get(), state);
         arrived
     }
@@ -310,7 +320,9 @@ impl Run {
         if !state.core.is_direct() {
             return false;
         }
+        let before = state.core.delivered();
         let refused = state.core.deliver(kind, event.clone().unbind());
+        origin.inherit(&mut state.core, before);
         let finished = origin.conclude(run.get(), &mut state);
         drop(state);
         drop((refused, finished));

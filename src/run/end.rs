@@ -32,6 +32,7 @@ impl<H: Host> Run<H> {
         self.phase = Phase::Ending;
         self.is_paused = false;
         self.timers.clear();
+        self.setbacks.take();
         let none: [Option<NonZeroU32>; 0] = [];
         let held = self.held.take().into_events();
         let kept = self.kept.take().into_iter().map(|(_, event)| event);

@@ -1,12 +1,15 @@
 """A failure as an event: `on_error`, and steps that accept `StepFailed`."""
 
 import asyncio
+import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from treadle import (
     Context,
+    Engine,
     Event,
     Retry,
     StartEvent,
@@ -15,8 +18,10 @@ from treadle import (
     StopEvent,
     Workflow,
     WorkflowDefinitionError,
+    WorkflowWarning,
     step,
 )
+from treadle.testing import ManualClock
 
 
 class Go(Event):
@@ -110,7 +115,9 @@ async def test_several_steps_that_accept_failures_get_each_of_them():
         taken.append("two")
         return StopEvent() if len(taken) == 2 else None
 
-    await Workflow("w", [work, one, two]).run()
+    with pytest.warns(WorkflowWarning):
+        workflow = Workflow("w", [work, one, two])
+    await workflow.run()
     assert taken == ["one", "two"]
 
 
@@ -510,3 +517,113 @@ def test_all_problems_are_listed_at_once():
     said = problems(one, two)
     assert "'nobody' is not a step" in said
     assert "'one' does not accept a StepFailed" in said
+
+
+# A failure that goes round
+
+
+def spinning(by: str, bodies: list[int], *, fails: int = 10**9, pause: float = 0) -> Workflow:
+    """Make a workflow whose failure handler sends the failed step its event again."""
+
+    @step
+    async def begin(ev: StartEvent) -> Go:
+        return Go()
+
+    @step
+    async def detour(ev: Own) -> Go:
+        return Go()
+
+    @step
+    async def again(ctx: Context, ev: StepFailed) -> Go | Own | None:
+        await ctx.sleep(pause)
+        if by == "return":
+            return Go()
+        if by == "send":
+            ctx.send_event(Go(n=len(bodies)))
+            return None
+        return Own(step="", event=None, error=ev.error, attempts=1)
+
+    @step(on_error=again)
+    async def work(ev: Go) -> StopEvent:
+        bodies.append(1)
+        if len(bodies) <= fails:
+            raise ValueError("as always")
+        return StopEvent(result=len(bodies))
+
+    steps = [begin, again, work, detour] if by == "detour" else [begin, again, work]
+    return Workflow("w", steps)
+
+
+@pytest.mark.parametrize("by", ["return", "send", "detour"])
+async def test_a_handler_that_sends_the_failed_step_its_event_again_does_not_spin(
+    by: str, caplog: pytest.LogCaptureFixture
+):
+    bodies: list[int] = []
+    with pytest.raises(ValueError, match="as always") as caught:
+        await asyncio.wait_for(spinning(by, bodies).run(), 60)
+    assert len(bodies) == 101
+    assert any("101 times in a row" in note for note in caught.value.__notes__)
+    warned = [it.getMessage() for it in caplog.records if it.levelname == "WARNING"]
+    assert len(warned) == 1
+    assert 'step "work"' in warned[0]
+    assert "10 times in a row" in warned[0]
+
+
+async def test_a_durable_run_that_spins_ends_as_well(tmp_path: Path):
+    bodies: list[int] = []
+    workflow = spinning("return", bodies)
+    async with Engine(f"sqlite:///{tmp_path}/runs.db", workflows=[workflow]) as engine:
+        with pytest.raises(ValueError, match="as always"):
+            await asyncio.wait_for(engine.run(workflow), 60)
+    assert len(bodies) == 101
+
+
+async def test_a_step_that_succeeds_in_the_end_is_tried_again_by_its_handler():
+    assert await spinning("return", [], fails=100).run() == 101
+
+
+async def test_a_handler_that_waits_may_send_the_event_again_as_often_as_it_likes():
+    with ManualClock() as clock:
+        run = spinning("return", [], fails=300, pause=2).run()
+        awaiting = asyncio.ensure_future(run)
+        while not awaiting.done():
+            if not await clock.advance_to_next():
+                await asyncio.sleep(0)
+        assert await awaiting == 301
+
+
+async def test_the_failures_of_many_events_are_no_row():
+    @step
+    async def begin(ctx: Context, ev: StartEvent) -> None:
+        for n in range(1000):
+            ctx.send_event(Go(n=n))
+
+    @step
+    async def count(ctx: Context, ev: StepFailed) -> StopEvent | None:
+        return StopEvent(result="all") if ctx.increment("failed") == 1000 else None
+
+    @step(on_error=count)
+    async def work(ev: Go) -> None:
+        raise ValueError(ev.n)
+
+    assert await Workflow("w", [begin, work, count]).run() == "all"
+
+
+def test_two_steps_that_get_every_failure_are_warned_of():
+    @step
+    async def one(ev: StepFailed) -> StopEvent: ...
+
+    @step
+    async def two(ev: StepFailed) -> StopEvent: ...
+
+    @step
+    async def work(ev: StartEvent) -> StopEvent: ...
+
+    @step(on_error=two)
+    async def named(ev: StartEvent) -> StopEvent: ...
+
+    with pytest.warns(WorkflowWarning, match="steps 'one' and 'two' each get every failure"):
+        Workflow("w", [work, one, two])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Workflow("w", [named, one, two])
