@@ -486,7 +486,9 @@ class LoadedRun:
     def reopen(self, journal: Journal) -> Awaitable[Any]:
         """Have a run that is over go on from where it failed."""
 
-    def fork(self, journal: Journal, at: int | None = None) -> tuple[str, Awaitable[Any]]:
+    def fork(
+        self, journal: Journal, stream: list[tuple[int, bytes]], at: int | None = None
+    ) -> tuple[str, Awaitable[Any]]:
         """Make a new run that goes on from a point of this one."""
 
     def timeline(self, journal: Journal) -> list[dict[str, Any]]:

@@ -132,11 +132,13 @@ impl LoadedRun {
         Journal::ask(journal, request)
     }
 
-    /// Makes a new run that goes on from where this one was after the record numbered `at`.
-    #[pyo3(signature = (journal, at = None))]
+    /// Makes a new run that goes on from where this one was after the record numbered `at`. It has what was published
+    /// by then: `stream` is what is kept of that and what came later, with its numbers.
+    #[pyo3(signature = (journal, stream, at = None))]
     fn fork<'py>(
         &self,
         journal: &Bound<'py, Journal>,
+        stream: Vec<(u64, Bound<'py, PyBytes>)>,
         at: Option<&Bound<'py, PyInt>>,
     ) -> PyResult<(String, Bound<'py, PyAny>)> {
         let loaded = &self.0;
@@ -154,7 +156,6 @@ impl LoadedRun {
         };
         let id = super::clock::new_run_id()?;
         image.id = id;
-        image.published = 0;
         begin_again(&mut image);
         let run = NewRun {
             id,
@@ -164,7 +165,11 @@ impl LoadedRun {
             created: super::clock::now(),
             stream_limit: loaded.run.stream_limit,
         };
-        let request = Request::Create { run, owner: None, commit: ready(&image, secrets)? };
+        let mut commit = ready(&image, secrets)?;
+        for (number, body) in stream.iter().take_while(|(number, _)| *number <= image.published) {
+            commit.published.push((*number, moved(&loaded.run.id, &id, body, secrets)?));
+        }
+        let request = Request::Create { run, owner: None, commit };
         Ok((id.to_string(), Journal::ask(journal, request)?))
     }
 }
@@ -185,6 +190,12 @@ fn begin_again(image: &mut EncodedImage) {
         pending.replay.failures.clear();
         pending.replay.deadlines.clear();
     }
+}
+
+/// An event of the stream of one run as one of another.
+fn moved(from: &RunId, to: &RunId, body: &Bound<'_, PyBytes>, secrets: &Secrets) -> PyResult<Vec<u8>> {
+    let event = record::decode(*from, 0, lend(body), secrets)?;
+    Ok(record::encode(*to, 0, &event, secrets)?.into())
 }
 
 fn ready(image: &EncodedImage, secrets: &Secrets) -> PyResult<Commit> {

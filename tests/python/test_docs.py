@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
+import treadle
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 SECONDS = 30
@@ -71,9 +73,42 @@ def test_every_block_of_python_is_run(page: Path) -> None:
     assert text.count("```python") == len(EXAMPLE.findall(text))
 
 
-def test_every_public_name_is_in_the_docs() -> None:
-    import treadle
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_table_says_the_same_thing_twice(page: Path) -> None:
+    rows = re.findall(r"^\| (`[^|]*)\|.*\n(?=((?:\|.*\n)*))", page.read_text("utf-8"), re.MULTILINE)
+    twice = [name for name, below in rows if f"| {name}|" in below]
+    assert not twice
 
+
+@pytest.mark.parametrize(
+    "public", [treadle.Engine, treadle.RunHandle], ids=lambda cls: cls.__name__
+)
+def test_the_page_of_the_engine_names_every_call(public: type) -> None:
+    text = (ROOT / "docs/engine.md").read_text("utf-8")
+    if public is treadle.RunHandle:
+        (text,) = re.findall(r"a `RunHandle`: (.*)", text)
+    calls = [name for name in vars(public) if not name.startswith("_") and name != "open"]
+    assert [name for name in calls if not re.search(rf"\b{name}\b", text)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_call_that_a_page_names_exists(page: Path) -> None:
+    known = {
+        "ctx": treadle.Context,
+        "engine": treadle.Engine,
+        "run": treadle.Run,
+        "wf": treadle.Workflow,
+        "workflow": treadle.Workflow,
+        "reader": treadle.StreamReader,
+    }
+    text = page.read_text("utf-8")
+    calls = re.findall(rf"(?<![./\w\[])({'|'.join(known)})\.([a-z_]+)\b(?!\))", text)
+    assert [
+        call for call in calls if not hasattr(known[call[0]], call[1]) and call[1] != "md"
+    ] == []
+
+
+def test_every_public_name_is_in_the_docs() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     for name in treadle.__all__:
         if name not in ("__version__", "StreamReader"):

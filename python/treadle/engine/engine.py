@@ -353,6 +353,8 @@ class Engine:
     async def fork(self, run_id: str, *, at: int | None = None) -> RunHandle:
         """Make a new run that goes on from where another one was.
 
+        Its stream begins with what the other one had published by then.
+
         Args:
             run_id: the other one.
             at: the number of the record of its log behind which the new one goes on; the last one
@@ -366,7 +368,9 @@ class Engine:
             at = checks.whole("at", at, least=0)
         session = self._session()
         journal = session.journal_with(run_id)
-        new, written = (await journal.load(run_id)).fork(journal, at)
+        loaded = await journal.load(run_id)
+        stream = await looking.kept_stream(session, run_id)
+        new, written = loaded.fork(journal, stream, at)
         await written
         session.pulse.beat()
         return self.get(new)

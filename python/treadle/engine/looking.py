@@ -42,6 +42,19 @@ async def story(session: "Session", run_id: str) -> dict[str, Any]:
     }
 
 
+async def kept_stream(session: "Session", run_id: str) -> list[tuple[int, bytes]]:
+    """Return what is kept of what a run has published so far."""
+    kept: list[tuple[int, bytes]] = []
+    last, published = 0, 1
+    while last < published:
+        entries, missed, published, _ = await session.journal.read_stream(
+            run_id, last, _READ_AT_ONCE
+        )
+        kept += entries
+        last = entries[-1][0] if entries else max(last + missed, published)
+    return kept
+
+
 async def stream(
     session: "Session", run_id: str, after: int
 ) -> AsyncIterator[tuple[int, list[tuple[int, bytes]]]]:
