@@ -28,6 +28,10 @@ impl Host for Guest {
         value.clone()
     }
 
+    fn copy_waiter(waiter: &u64) -> u64 {
+        *waiter
+    }
+
     fn is_same_event(one: &u64, other: &u64) -> bool {
         one == other
     }

@@ -55,8 +55,9 @@ pub use record::{EncodedRecord, Record};
 pub use replay::{Collection, Failure, Replay, Wanted};
 pub use retry::{Backoff, RetryPlan};
 pub use run::{
-    Collecting, Deadline, Gathered, Host, HostDelivery, HostImage, HostRecord, Leftover, MOST_IN_A_ROW, Phase, Plan,
-    Remains, Run, Setbacks, Slot, Started, StepPlan, WaitId, WaitOver,
+    Answer, Arrival, Collecting, Deadline, Gathered, Host, HostDelivery, HostImage, HostRecord, Leftover, Lookup,
+    MOST_IN_A_ROW, Origin, Phase, Plan, Question, Remains, Route, Routed, Routing, Run, Setbacks, Slot, Started,
+    StepPlan, WaitId, WaitOver,
 };
 pub use run_id::RunId;
 pub use secret::{KeyId, Secrets};

@@ -5,6 +5,7 @@
 //! dropped here: a host's value may run foreign code when it is dropped, and must not do so under a lock.
 //!
 //! - this file: deliveries, from the queue through a step to its end, and the keys and values;
+//! - `router`: where an event goes; `lookup`: a step asks for an event;
 //! - `collect`, `wait`: what a step can do in its middle; `pause`: holding a run; `end`: its end;
 //! - `setbacks`: failures in a row that other steps deal with;
 //! - `restore`: a run from an [`Image`](crate::Image) and back; `settle`: bodies that run again, and have yet to come
@@ -12,8 +13,10 @@
 
 mod collect;
 mod end;
+mod lookup;
 mod pause;
 mod restore;
+mod router;
 mod setbacks;
 mod settle;
 mod wait;
@@ -39,7 +42,9 @@ use crate::{Error, EventKind, Refused};
 
 pub use collect::{Collecting, Gathered, Leftover};
 pub use end::Remains;
+pub use lookup::Lookup;
 pub use restore::HostImage;
+pub use router::{Answer, Arrival, Origin, Question, Route, Routed, Routing};
 pub use setbacks::{MOST_IN_A_ROW, Setbacks};
 pub use wait::{WaitId, WaitOver};
 
@@ -58,6 +63,8 @@ pub trait Host {
     fn copy_event(event: &Self::Event) -> Self::Event;
     /// One more reference to a value.
     fn copy_value(value: &Self::Value) -> Self::Value;
+    /// The same waiter once more, for a question about it.
+    fn copy_waiter(waiter: &Self::Waiter) -> Self::Waiter;
     /// Whether two references are to the same event.
     fn is_same_event(one: &Self::Event, other: &Self::Event) -> bool;
 }
@@ -216,6 +223,8 @@ pub struct Run<H: Host> {
     // How many records there were, and up to which of them deliveries may start.
     recorded: u64,
     acknowledged: u64,
+    // The entries of the inbox that the next commit deals with.
+    consumed: Rare<Vec<u64>>,
     // The time of what is recorded, as far as the host has told it.
     time: Time,
 }
@@ -263,6 +272,7 @@ impl<H: Host> Run<H> {
             log: None,
             recorded: 0,
             acknowledged: 0,
+            consumed: Rare::default(),
             time: 0,
         }
     }
@@ -292,9 +302,12 @@ impl<H: Host> Run<H> {
         }
     }
 
-    /// The time of what is recorded from now on.
-    pub fn set_time(&mut self, now: Time) {
-        self.time = now;
+    /// The time of what is recorded from now on. A run without a log does not ask for it.
+    #[inline]
+    pub fn stamp(&mut self, now: impl FnOnce() -> Time) {
+        if self.log.is_some() {
+            self.time = now();
+        }
     }
 
     /// How many records there were since the log was begun.

@@ -16,8 +16,7 @@ use super::event;
 use super::run::Run;
 use super::state::State;
 use super::touch::Touch;
-use super::transit::Origin;
-use crate::{Error, Phase, Slot, Started, StepId};
+use crate::{Error, Origin, Phase, Slot, Started, StepId};
 
 /// The state and the events of a run, as one step sees them. Every call is synchronous.
 #[pyclass(frozen, weakref, module = "treadle")]
@@ -291,7 +290,9 @@ impl Context {
             }
         }
         // In one step with that: what could not be sent, another attempt has to try again.
-        Run::emit(run, event, Origin::Sent(self.slot, Some(digest)), &|| format!("step {:?} sent", self.step_name()))?;
+        Run::emit(run, event, Origin::Sent { slot: self.slot, digest }, &|| {
+            format!("step {:?} sent", self.step_name())
+        })?;
         Run::wake_lanes(run)?;
         Run::touch(run, Touch::Sent)
     }

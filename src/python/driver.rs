@@ -22,12 +22,12 @@ use super::error;
 use super::failure;
 use super::gate::{Entry, Gate, yielded};
 use super::hook;
-use super::plan::{Arguments, Route};
+use super::plan::Arguments;
 use super::run::Run;
 use super::state::Outcome;
 use super::touch::Touch;
 use super::wake::{self, Waker, is_closed};
-use crate::{Phase, Slot, Started};
+use crate::{Origin, Phase, Route, Slot, Started};
 
 /// Why the engine cancels the step of a lane.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -509,7 +509,7 @@ impl Lane {
         lane: &Bound<'_, Self>,
         run: &Bound<'_, Run>,
         active: Active,
-        value: Bound<'_, PyAny>,
+        mut value: Bound<'_, PyAny>,
     ) -> PyResult<Option<Next>> {
         if active.interrupted {
             // A step that finishes in spite of a cancellation has decided so, as a coroutine may in a task.
@@ -522,23 +522,18 @@ impl Lane {
         } else {
             Some(run.get().plan.get().route(&value))
         };
+        let py = value.py();
         // The usual case under one lock: one event for the steps, and nothing that could keep it from them.
         if let Some(Route::Steps(kind)) = route {
-            let mut state = run.get().state.lock();
-            if state.core.is_direct() {
-                if state.durable.is_some() {
-                    state.core.set_time(run.get().now());
+            let origin = Origin::Returned(started.slot);
+            let routed = run.get().state.lock().core.route_directly(origin, kind, value.unbind(), || run.get().now());
+            match routed {
+                Ok(finished) => {
+                    drop(finished);
+                    Run::touch(run, Touch::Finished)?;
+                    return Ok(None);
                 }
-                let event = value.unbind();
-                let before = state.core.delivered();
-                let delivered = state.core.deliver(kind, event);
-                state.core.inherit(started.slot, before);
-                let finished = state.core.finish_step(started.slot);
-                drop(state);
-                drop(finished);
-                drop(delivered);
-                Run::touch(run, Touch::Finished)?;
-                return Ok(None);
+                Err(event) => value = event.into_bound(py),
             }
         }
         // First: a step because of which the run failed is not done, and runs again if the run is retried.
@@ -548,23 +543,21 @@ impl Lane {
             Run::fail(run, error)?;
         }
         // Unless it is done with what it returned.
-        let finished = {
+        let (finished, phase) = {
             let mut state = run.get().state.lock();
-            if state.durable.is_some() {
-                state.core.set_time(run.get().now());
-            }
-            state.core.finish_step(started.slot)
+            state.core.stamp(|| run.get().now());
+            (state.core.finish_step(started.slot), state.core.phase())
         };
         drop(finished);
         Run::touch(run, Touch::Finished)?;
-        if run.get().state.lock().core.phase() == Phase::Ending {
+        if phase == Phase::Ending {
             Run::try_finish(run)?;
         }
         Ok(None)
     }
 
     fn emit_returned(run: &Bound<'_, Run>, started: Started, value: Bound<'_, PyAny>) -> PyResult<()> {
-        if value.is_none() || run.get().state.lock().core.phase() != Phase::Running {
+        if value.is_none() {
             return Ok(());
         }
         let events = match value.cast_into_exact::<PyList>() {

@@ -13,7 +13,7 @@ use super::error;
 use super::gate::new_future;
 use super::journal::{Asker, Journal};
 use super::outcome;
-use super::plan::{Plan, Route};
+use super::plan::Plan;
 use super::run::Run;
 use super::state::{Outcome, Python3, State};
 use super::stored::ToBytes;
@@ -22,7 +22,7 @@ use super::wake;
 use crate::journal::{
     Commit, Digest, JournalError, MAX_BYTES, NewRun, Phase as JournalPhase, Reply, Request, Status, record,
 };
-use crate::{Body, EncodedEvent, EncodedRecord, Phase, Record, Run as CoreRun, RunId, Time, snapshot};
+use crate::{Body, EncodedEvent, EncodedRecord, Phase, Record, Route, Run as CoreRun, RunId, Time, snapshot};
 
 /// What a run with a journal knows of it.
 pub struct Durable {
@@ -33,8 +33,6 @@ pub struct Durable {
     // What makes the run in the journal, until it is handed over with the first commit, and how many records the
     // run had by then.
     creation: Option<(Request, u64)>,
-    // Entries of the inbox that the next commit deals with.
-    pub consumed: Vec<u64>,
     // The digest of the input, if the run has a key.
     input: Digest,
     // The last entry of the inbox that was taken.
@@ -79,7 +77,6 @@ impl Durable {
             epoch,
             seq,
             creation: None,
-            consumed: Vec::new(),
             input: Digest::default(),
             last_entry: 0,
             is_marked: false,
@@ -418,8 +415,9 @@ impl Run {
         let mut gap = Vec::new();
         let (journal, first, epoch, creation, consumed, records) = {
             let mut state = run.get().state.lock();
-            let mut records = state.core.take_log();
-            let Some(durable) = &mut state.durable else { return Ok(false) };
+            let State { core, durable, .. } = &mut *state;
+            let mut records = core.take_log();
+            let Some(durable) = durable else { return Ok(false) };
             if durable.is_detached {
                 let lost = durable.lost.take();
                 drop(state);
@@ -432,9 +430,8 @@ impl Run {
                 gap = std::mem::take(&mut records);
             }
             durable.seq += records.len() as u64;
-            let consumed = std::mem::take(&mut durable.consumed);
             let creation = durable.creation.take();
-            (durable.journal.clone_ref(py), first, durable.epoch, creation, consumed, records)
+            (durable.journal.clone_ref(py), first, durable.epoch, creation, core.take_consumed(), records)
         };
         drop(gap);
         let journal = journal.bind(py);
@@ -535,7 +532,7 @@ fn take<'py>(run: &Bound<'py, Run>) -> Option<(Taken, Bound<'py, Journal>)> {
     let records = core.take_log();
     let is_status_known = durable.status == Some(status);
     let creation = durable.creation.take();
-    if creation.is_none() && records.is_empty() && durable.consumed.is_empty() && is_status_known {
+    if creation.is_none() && records.is_empty() && !core.has_consumed() && is_status_known {
         return None;
     }
     durable.status = Some(status);
@@ -550,7 +547,7 @@ fn take<'py>(run: &Bound<'py, Run>) -> Option<(Taken, Bound<'py, Journal>)> {
         recorded: core.recorded(),
         first,
         epoch: durable.epoch,
-        consumed: std::mem::take(&mut durable.consumed),
+        consumed: core.take_consumed(),
         status,
         image: is_due.then(|| core.image()),
     };

@@ -11,7 +11,7 @@ use super::hook;
 use super::plan::RetryFilter;
 use super::run::Run;
 use super::touch::Touch;
-use crate::{MOST_IN_A_ROW, Started, StepId};
+use crate::{MOST_IN_A_ROW, Started};
 
 // From so many failures in a row on, somebody is told.
 const MANY_IN_A_ROW: u32 = 10;
@@ -70,7 +70,7 @@ fn retry(run: &Bound<'_, Run>, started: Started, error: &PyErr) -> PyResult<bool
     })?;
     let retried = {
         let mut state = run.get().state.lock();
-        state.core.set_time(now);
+        state.core.stamp(|| now);
         state.core.retry(started.slot, text.into(), due)
     };
     let is_waiting = retried.is_ok();
@@ -108,7 +108,7 @@ fn hand_on(run: &Bound<'_, Run>, started: Started, event: Option<&Py<PyAny>>, er
     static STEP_FAILED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = run.py();
     let plan = run.get().plan.get();
-    let takers: Vec<StepId> = plan.failure_takers(started.step).to_vec();
+    let takers = plan.failure_takers(started.step);
     let class = STEP_FAILED.import(py, "treadle.events", "StepFailed")?;
     let is_failure = event.is_some_and(|event| event.bind(py).is_instance(class).unwrap_or(false));
     // The failure of a step that deals with failures ends the run: else it could go round for good.
@@ -134,8 +134,8 @@ fn hand_on(run: &Bound<'_, Run>, started: Started, event: Option<&Py<PyAny>>, er
     let failed = failed.unbind();
     let finished = {
         let mut state = run.get().state.lock();
-        state.core.set_time(now);
-        state.core.hand_on(started.slot, &takers, &failed, setbacks)
+        state.core.stamp(|| now);
+        state.core.hand_on(started.slot, takers, &failed, setbacks)
     };
     drop((finished, failed));
     Run::touch(run, Touch::Finished)?;

@@ -6,9 +6,8 @@ use pyo3::types::PyDict;
 use super::error;
 use super::run::Run;
 use super::stored::ToObjects;
-use super::transit::Origin;
 use crate::journal::{Entry, record};
-use crate::{Phase, Record, Secrets, Translate};
+use crate::{Origin, Phase, Record, Secrets, Translate};
 
 // What an entry is; an event is 0.
 const CANCEL: u8 = 1;
@@ -33,10 +32,8 @@ pub fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDic
         _ => Some(event_of(entry, &journal.get().secrets, classes)?),
     };
     // Only what was understood is consumed, by the commit that writes what became of it.
-    if event.is_none()
-        && let Some(durable) = &mut run.get().state.lock().durable
-    {
-        durable.consumed.push(entry.number);
+    if event.is_none() {
+        run.get().state.lock().core.consume(entry.number);
     }
     failpoint!("run.entry_taken");
     match (event, entry.kind) {

@@ -2,6 +2,7 @@
 //!
 //! - `plan`: a compiled workflow, its step functions and the route of each class of events.
 //! - `run`: a run with its event loop; `state`: what changes of it; `clock`: its time and its random bits.
+//! - `router`: the core's router with matchers and futures.
 //! - `driver`: the lanes that run its steps; `coroutine`: one step's coroutine; `gate`: fairness between runs.
 //! - `hook`: what the user's hooks may raise.
 //! - `context`, `wait`, `reader`: what steps and callers use; `number`: the numbers that they give.
@@ -35,13 +36,13 @@ mod pause;
 mod plan;
 mod reader;
 mod recover;
+mod router;
 mod run;
 mod snapshot;
 mod state;
 mod stored;
 mod timeline;
 mod touch;
-mod transit;
 mod wait;
 mod wake;
 

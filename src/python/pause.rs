@@ -12,9 +12,8 @@ use super::error;
 use super::gate::yielded;
 use super::run::Run;
 use super::touch::Touch;
-use super::transit::Origin;
 use super::wake::{self, Waker, is_closed};
-use crate::Phase;
+use crate::{Origin, Phase};
 
 /// What `Run.pause` gives: awaitable, until nothing of the run moves. The run is paused whether or not anybody
 /// waits for that.
@@ -157,9 +156,8 @@ impl Run {
                 let Some((number, held)) = state.core.next_release() else { return Ok(()) };
                 (number, held.event.clone_ref(py), held.is_from_outside)
             };
-            let origin = Origin::Held(number, is_from_outside);
-            let from = || "a step emitted".to_owned();
-            if let Err(error) = Self::pass_on(run, vec![event.into_bound(py)], origin, &from) {
+            let origin = Origin::Deferred { number, is_from_outside };
+            if let Err(error) = Self::take_deferred(run, event.bind(py), origin) {
                 Self::fail(run, error)?;
             }
         }

@@ -11,7 +11,7 @@ use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::run::Run;
-use crate::{Backoff, EventKind, Plan as CorePlan, RetryPlan, Routes, StepId, StepPlan, Time};
+use crate::{Backoff, EventKind, Plan as CorePlan, RetryPlan, Route, Routes, StepId, StepPlan, Time};
 
 /// What a step's function is called with.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,14 +37,6 @@ pub struct RetryFilter {
     pub on: Py<PyAny>,
     pub unless: Py<PyAny>,
     pub retry_if: Option<Py<PyAny>>,
-}
-
-/// Where an event of some class goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Route {
-    Steps(EventKind),
-    Stop,
-    Nowhere,
 }
 
 /// A compiled workflow. Made by `treadle.Workflow`, which checks the graph first.

@@ -20,13 +20,12 @@ use super::error;
 use super::gate::Gate;
 use super::hook;
 use super::number;
-use super::plan::{Plan, Route};
+use super::plan::Plan;
 use super::reader::StreamReader;
 use super::state::{Outcome, Python3, State};
 use super::touch::Touch;
-use super::transit::Origin;
 use super::wake::{self, Waker, call_soon_threadsafe, is_closed};
-use crate::{Deadline, Phase, Run as CoreRun, RunId, Slot, Time, WaitOver};
+use crate::{Deadline, Origin, Phase, Route, Run as CoreRun, RunId, Slot, Time, WaitOver};
 
 // Seconds. An event loop that is asked to wait for years may refuse; a timer that fires early is armed again.
 const LONGEST_DELAY: f64 = 86_400.0;
@@ -228,15 +227,15 @@ impl Run {
         self.id.to_string()
     }
 
-    /// The first `StopEvent` ends the run.
-    pub fn stop(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// The first `StopEvent` ends the run, and with that the entry of the inbox is dealt with that it was.
+    pub fn stop(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>, entry: Option<u64>) -> PyResult<()> {
         let py = run.py();
         if !run.get().is_on_its_thread() {
-            return run.get().call_soon(py, (run.getattr(intern!(py, "_stop"))?, event));
+            return run.get().call_soon(py, (run.getattr(intern!(py, "_stop"))?, event, entry));
         }
         let is_plain = event.get_type_ptr() == run.get().plan.get().stop_event.as_ptr().cast();
         let result = if is_plain { event.getattr(intern!(py, "result"))? } else { event.clone() };
-        Self::end(run, Outcome::Result(result.unbind()))
+        Self::end_by(run, Outcome::Result(result.unbind()), entry)
     }
 
     /// Has the run's event loop call something, from another thread.
@@ -283,9 +282,17 @@ impl Run {
 
     /// The outcome is known: what waits is dropped, what runs is cancelled. A second outcome is ignored.
     pub fn end(run: &Bound<'_, Self>, outcome: Outcome) -> PyResult<()> {
+        Self::end_by(run, outcome, None)
+    }
+
+    /// As [`Run::end`], by an entry of the inbox.
+    fn end_by(run: &Bound<'_, Self>, outcome: Outcome, entry: Option<u64>) -> PyResult<()> {
         let py = run.py();
         let (remains, lanes, children) = {
             let mut state = run.get().state.lock();
+            if let Some(entry) = entry {
+                state.core.consume(entry);
+            }
             let Some(remains) = state.core.begin_end() else {
                 drop(state);
                 drop(outcome);
@@ -521,7 +528,7 @@ impl Run {
                 }
                 Some(Deadline::Wait(id)) => {
                     let over = run.get().state.lock().core.end_wait(id);
-                    let Some(WaitOver { waiter, class }) = over else { continue };
+                    let Some(WaitOver { waiter, class, .. }) = over else { continue };
                     match class {
                         Some(class) => {
                             let error = error::wait_timeout(py, &waiter, &class, &run.get().id_text());
@@ -769,8 +776,8 @@ impl Run {
         Self::wake_lanes(slf)
     }
 
-    fn _stop(slf: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
-        Self::stop(slf, event)
+    fn _stop(slf: &Bound<'_, Self>, event: &Bound<'_, PyAny>, entry: Option<u64>) -> PyResult<()> {
+        Self::stop(slf, event, entry)
     }
 
     fn _give(

@@ -12,8 +12,8 @@ use super::gate::{new_future, set_result_unless_done};
 use super::plan::Plan;
 use super::run::Run;
 use super::stored::{ToBytes, ToObjects, lend};
-use super::{error, plan, wake};
-use crate::{EncodedImage, Phase, Run as CoreRun, Secrets, StepId, snapshot};
+use super::{error, wake};
+use crate::{EncodedImage, Phase, Route, Run as CoreRun, Secrets, StepId, snapshot};
 
 /// The run at this moment, as bytes.
 pub fn take(run: &Bound<'_, Run>, secrets: Vec<Vec<u8>>) -> PyResult<Py<PyBytes>> {
@@ -220,8 +220,8 @@ impl<'a, 'py> Fitting<'a, 'py> {
 
     fn takers(&self, class: &Bound<'py, PyType>) -> Vec<StepId> {
         match self.plan.route_of(class) {
-            plan::Route::Steps(kind) => self.plan.core.routes.steps(kind).to_vec(),
-            plan::Route::Stop | plan::Route::Nowhere => Vec::new(),
+            Route::Steps(kind) => self.plan.core.routes.steps(kind).to_vec(),
+            Route::Stop | Route::Nowhere => Vec::new(),
         }
     }
 

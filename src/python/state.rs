@@ -14,7 +14,7 @@ use super::durable::Durable;
 use super::hook;
 use super::run::Run;
 use super::wake::Waker;
-use crate::{Host, Phase, Rare, Run as CoreRun, Slot, Time};
+use crate::{Host, Phase, Rare, Run as CoreRun, Time};
 
 /// The types that Python brings to the core.
 pub struct Python3;
@@ -33,6 +33,10 @@ impl Host for Python3 {
     #[inline]
     fn copy_value(value: &PyValue) -> PyValue {
         value.clone_ref(attached())
+    }
+
+    fn copy_waiter(waiter: &EventWaiter) -> EventWaiter {
+        waiter.clone_ref(attached())
     }
 
     #[inline]
@@ -75,20 +79,19 @@ impl Hash for Class {
 
 /// Somebody who waits for an event, or sleeps.
 pub struct EventWaiter {
-    pub slot: Slot,
     pub matcher: Option<Py<PyAny>>,
     pub waker: Waker,
     pub timeout: Option<f64>,
 }
 
 impl EventWaiter {
-    pub fn new(
-        slot: Slot,
-        matcher: Option<Py<PyAny>>,
-        event_loop: &Bound<'_, PyAny>,
-        timeout: Option<f64>,
-    ) -> PyResult<Self> {
-        Ok(Self { slot, matcher, waker: Waker::new(event_loop)?, timeout })
+    pub fn new(matcher: Option<Py<PyAny>>, event_loop: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Self> {
+        Ok(Self { matcher, waker: Waker::new(event_loop)?, timeout })
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        let matcher = self.matcher.as_ref().map(|matcher| matcher.clone_ref(py));
+        Self { matcher, waker: self.waker.clone_ref(py), timeout: self.timeout }
     }
 }
 

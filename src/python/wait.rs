@@ -16,10 +16,10 @@ use super::gate::yielded;
 use super::number;
 use super::plan::micros;
 use super::run::{Run, is_match};
-use super::state::{Class, EventWaiter, LastExpected, Python3, State};
+use super::state::{Class, EventWaiter, LastExpected, State};
 use super::touch::Touch;
 use super::wake;
-use crate::{Collecting, Error, Gathered, Run as CoreRun, Slot, Time, WaitId, Wanted};
+use crate::{Collecting, Error, Gathered, Lookup, Refused, Slot, Time, WaitId, Wanted};
 
 /// What `Context.wait_for_event` and `Context.sleep` give: awaitable once, for the event or for nothing.
 #[pyclass(frozen, module = "treadle._treadle")]
@@ -52,7 +52,7 @@ impl EventWait {
         Py::new(py, Self { run, slot, call, at: Mutex::new(at) })
     }
 
-    /// Takes an event that an earlier body got or that is kept, or registers for the next one.
+    /// Takes an event that is there, or registers for the next one.
     pub fn start(
         context: &Bound<'_, Context>,
         class: &Bound<'_, PyAny>,
@@ -75,13 +75,8 @@ impl EventWait {
             }
             None => None,
         };
-        let at = match take(context, class, matcher.as_ref())? {
-            Some(event) => At::Ready(event),
-            None => {
-                let waiter = EventWaiter::new(context.get().slot, matcher, &event_loop, timeout)?;
-                Self::register(context, class, waiter, deadline)?
-            }
-        };
+        let wanted = Awaited { class, matcher, timeout, deadline };
+        let at = Self::look_or_wait(context, &wanted, &event_loop)?;
         Run::touch(run, Touch::Waiting)?;
         Run::release_soon(run)?;
         Self::new(context, WAIT, at)
@@ -100,7 +95,7 @@ impl EventWait {
         if deadline <= run.get().now() {
             return Self::new(context, SLEEP, At::Slept);
         }
-        let waiter = EventWaiter::new(slot, None, &event_loop, None)?;
+        let waiter = EventWaiter::new(None, &event_loop, None)?;
         let future = waiter.waker.future.clone_ref(context.py());
         let waiting = context.get().state()?.core.wait(slot, waiter, None, Some(deadline));
         let id = waiting.map_err(|_refused| error::run_ended(&run.get().id_text(), SLEEP))?;
@@ -111,35 +106,51 @@ impl EventWait {
         Self::new(context, SLEEP, At::Sleeping(id, future))
     }
 
-    fn register(
+    /// Takes an event that is there, or registers in the same step in which it is seen that there is none.
+    fn look_or_wait(
         context: &Bound<'_, Context>,
-        class: &Bound<'_, PyType>,
-        waiter: EventWaiter,
-        deadline: Option<Time>,
+        wanted: &Awaited<'_, '_>,
+        event_loop: &Bound<'_, PyAny>,
     ) -> PyResult<At> {
         let py = context.py();
         let run = context.get().run.bind(py);
         let slot = context.get().slot;
-        let future = waiter.waker.future.clone_ref(py);
-        let asked = waiter.matcher.as_ref().map(|matcher| matcher.clone_ref(py));
-        let waiting = context.get().state()?.core.wait(slot, waiter, Some(Class(class.clone().unbind())), deadline);
-        let id = waiting.map_err(|_refused| error::run_ended(&run.get().id_text(), WAIT))?;
-        if deadline.is_some() {
-            Run::arm_timer(run)?;
-        }
-        // Another thread may have sent an event between the first look and the registration.
-        if let Some(event) = take_kept(run, slot, class, asked.as_ref())? {
-            let over = run.get().state.lock().core.end_wait(id);
-            if over.is_some() {
-                return Ok(At::Ready(event));
+        let mut lookup = Lookup::new(slot);
+        let mut waiter = None;
+        loop {
+            let looked = {
+                let mut state = context.get().state()?;
+                match (lookup.next(&state.core), waiter.take()) {
+                    (Some(event), unused) => Looked::At(event.clone_ref(py), unused),
+                    (None, None) => Looked::Nothing,
+                    (None, Some(waiter)) => {
+                        let future = waiter.waker.future.clone_ref(py);
+                        let class = Class(wanted.class.clone().unbind());
+                        Looked::Waits(state.core.wait(slot, waiter, Some(class), wanted.deadline), future)
+                    }
+                }
+            };
+            match looked {
+                Looked::At(event, unused) => {
+                    if is_match(event.bind(py), wanted.class, wanted.matcher.as_ref())? {
+                        let received = lookup.receive(&mut run.get().state.lock().core);
+                        if let Some(received) = received {
+                            return Ok(At::Ready(received));
+                        }
+                    }
+                    waiter = unused;
+                }
+                Looked::Nothing => waiter = Some(wanted.waiter(event_loop)?),
+                Looked::Waits(waiting, future) => {
+                    let id = waiting.map_err(|_refused| error::run_ended(&run.get().id_text(), WAIT))?;
+                    if wanted.deadline.is_some() {
+                        Run::arm_timer(run)?;
+                    }
+                    Run::check_quiet(run)?;
+                    return Ok(At::Waiting(id, future));
+                }
             }
-            let taken = run.get().state.lock().core.take_back(slot, &event);
-            drop(taken);
-            let kept = run.get().state.lock().core.keep_again(event);
-            drop(kept);
         }
-        Run::check_quiet(run)?;
-        Ok(At::Waiting(id, future))
     }
 
     fn resume(&self, py: Python<'_>) -> PyResult<Resumed> {
@@ -204,31 +215,27 @@ fn running_loop<'py>(context: &Bound<'py, Context>, call: &str) -> PyResult<Boun
     })
 }
 
-/// An event that an earlier body of the delivery got, else one that is kept, else one that is held for this one.
-fn take(
-    context: &Bound<'_, Context>,
-    class: &Bound<'_, PyType>,
-    matcher: Option<&Py<PyAny>>,
-) -> PyResult<Option<Py<PyAny>>> {
-    let py = context.py();
-    let run = context.get().run.bind(py);
-    let slot = context.get().slot;
-    let mut from = 0;
-    loop {
-        let before = {
-            let state = context.get().state()?;
-            state.core.next_received_before(slot, from).map(|(place, event)| (place, event.clone_ref(py)))
-        };
-        let Some((place, event)) = before else { break };
-        if is_match(event.bind(py), class, matcher)? && run.get().state.lock().core.receive_again(slot, place) {
-            return Ok(Some(event));
-        }
-        from = place + 1;
+/// What a step waits for.
+struct Awaited<'a, 'py> {
+    class: &'a Bound<'py, PyType>,
+    matcher: Option<Py<PyAny>>,
+    timeout: Option<f64>,
+    deadline: Option<Time>,
+}
+
+impl Awaited<'_, '_> {
+    fn waiter(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<EventWaiter> {
+        let matcher = self.matcher.as_ref().map(|matcher| matcher.clone_ref(event_loop.py()));
+        EventWaiter::new(matcher, event_loop, self.timeout)
     }
-    match take_kept(run, slot, class, matcher)? {
-        Some(event) => Ok(Some(event)),
-        None => take_held(run, slot, class, matcher),
-    }
+}
+
+/// What a look at the events that are there has shown.
+enum Looked {
+    /// One that may be wanted, and the waiter that was made for the case that none is.
+    At(Py<PyAny>, Option<EventWaiter>),
+    Nothing,
+    Waits(Result<WaitId, Refused<(EventWaiter, Option<Class>)>>, Py<PyAny>),
 }
 
 #[pymethods]
@@ -296,57 +303,6 @@ fn predicate(matcher: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     }
     let name = type_name(&matcher.get_type());
     Err(PyTypeError::new_err(format!("match: a function of the event or a dict of fields expected, not {name}")))
-}
-
-fn take_kept(
-    run: &Bound<'_, Run>,
-    slot: Slot,
-    class: &Bound<'_, PyType>,
-    matcher: Option<&Py<PyAny>>,
-) -> PyResult<Option<Py<PyAny>>> {
-    let py = run.py();
-    let next = |core: &CoreRun<Python3>, asked: Option<u64>| {
-        core.next_kept(asked.unwrap_or(0)).map(|(number, event)| (number, event.clone_ref(py)))
-    };
-    take_first(run, class, matcher, next, |core, number| core.take_kept(slot, number))
-}
-
-fn take_held(
-    run: &Bound<'_, Run>,
-    slot: Slot,
-    class: &Bound<'_, PyType>,
-    matcher: Option<&Py<PyAny>>,
-) -> PyResult<Option<Py<PyAny>>> {
-    let py = run.py();
-    let next = |core: &CoreRun<Python3>, asked: Option<u64>| {
-        // In a paused run all that comes is held, for whoever waits first when it goes on.
-        let held = if core.is_paused() { None } else { core.next_held(asked) };
-        held.map(|(number, held)| (number, held.event.clone_ref(py)))
-    };
-    take_first(run, class, matcher, next, |core, number| core.take_held(slot, number))
-}
-
-/// Takes the first event that matches. `next` gives the one behind a number; a matcher is asked without the lock, so
-/// that `take` may find the event gone.
-fn take_first(
-    run: &Bound<'_, Run>,
-    class: &Bound<'_, PyType>,
-    matcher: Option<&Py<PyAny>>,
-    next: impl Fn(&CoreRun<Python3>, Option<u64>) -> Option<(u64, Py<PyAny>)>,
-    take: impl Fn(&mut CoreRun<Python3>, u64) -> Option<Py<PyAny>>,
-) -> PyResult<Option<Py<PyAny>>> {
-    let mut asked = None;
-    loop {
-        let found = next(&run.get().state.lock().core, asked);
-        let Some((number, event)) = found else { return Ok(None) };
-        if is_match(event.bind(run.py()), class, matcher)? {
-            let taken = take(&mut run.get().state.lock().core, number);
-            if taken.is_some() {
-                return Ok(taken);
-            }
-        }
-        asked = Some(number);
-    }
 }
 
 /// `Context.collect_events`.

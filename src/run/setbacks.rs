@@ -65,16 +65,10 @@ impl<H: Host> Run<H> {
         self.finish_step(slot)
     }
 
-    /// How many deliveries there were: what is queued behind that, [`Run::inherit`] tells of its sender.
-    #[inline]
-    pub fn delivered(&self) -> u64 {
-        self.delivered
-    }
-
     /// A step in flight has emitted what was queued since there were `before` deliveries. What the step that failed
     /// emits itself begins anew: it has got further.
     #[inline]
-    pub fn inherit(&mut self, slot: Slot, before: u64) {
+    pub(super) fn inherit(&mut self, slot: Slot, before: u64) {
         if self.setbacks.get().is_some() {
             self.pass_setbacks_on(slot, before);
         }

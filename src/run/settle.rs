@@ -140,13 +140,13 @@ impl<H: Host> Run<H> {
     }
 
     /// A body in flight that is stopped gives back an event of a class: it is to wait for it again.
-    pub fn wait_again(&mut self, slot: Slot, class: H::Class) {
+    pub fn wait_again(&mut self, slot: Slot, class: &H::Class) {
         if self.phase != Phase::Running || !self.is_to_run_again(slot) {
             return;
         }
         self.waits.begun += 1;
         let wait = self.waits.begun;
-        let waiting = Waiting { seq: slot.seq, class: Some(class), due: None };
+        let waiting = Waiting { seq: slot.seq, class: Some(class.clone()), due: None };
         self.record(|| Record::Waiting { wait, waiting: waiting.clone() });
         self.settle_later(slot, wait, waiting);
     }

@@ -55,6 +55,8 @@ impl<H: Host> Waits<H> {
 pub struct WaitOver<H: Host> {
     /// Who waited.
     pub waiter: H::Waiter,
+    /// The body whose wait it was.
+    pub slot: Slot,
     /// For which class of events; nothing for a sleep.
     pub class: Option<H::Class>,
 }
@@ -125,7 +127,7 @@ impl<H: Host> Run<H> {
     pub fn end_wait(&mut self, id: WaitId) -> Option<WaitOver<H>> {
         let wait = self.close_wait(id)?;
         self.record(|| Record::WaitOver { wait: id.0 });
-        Some(WaitOver { waiter: wait.waiter, class: wait.class })
+        Some(WaitOver { waiter: wait.waiter, slot: wait.slot, class: wait.class })
     }
 
     /// Ends a wait that its body gave up. One that was stopped is to wait again.
@@ -138,7 +140,7 @@ impl<H: Host> Run<H> {
         let wait = self.close_wait(id)?;
         let waiting = Waiting { seq: slot.seq, class: wait.class.clone(), due: wait.due };
         self.settle_later(slot, id.0, waiting);
-        Some(WaitOver { waiter: wait.waiter, class: wait.class })
+        Some(WaitOver { waiter: wait.waiter, slot: wait.slot, class: wait.class })
     }
 
     /// Ends a wait because its event is there: the step in flight has received it, and receives it again if its
@@ -152,7 +154,7 @@ impl<H: Host> Run<H> {
             flight.delivery.replay_mut().receive(H::copy_event(event));
             self.record(|| Record::Received { seq: slot.seq, event: H::copy_event(event) });
         }
-        Some(WaitOver { waiter: wait.waiter, class: wait.class })
+        Some(WaitOver { waiter: wait.waiter, slot: wait.slot, class: wait.class })
     }
 
     fn close_wait(&mut self, id: WaitId) -> Option<Wait<H>> {

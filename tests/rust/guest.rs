@@ -7,7 +7,7 @@ use treadle::{Host, Value};
 /// Those who wait are of any type.
 pub struct Guest<Waiter = ()>(PhantomData<Waiter>);
 
-impl<Waiter> Host for Guest<Waiter> {
+impl<Waiter: Copy> Host for Guest<Waiter> {
     type Event = u64;
     type Value = Value;
     type Class = u8;
@@ -19,6 +19,10 @@ impl<Waiter> Host for Guest<Waiter> {
 
     fn copy_value(value: &Value) -> Value {
         value.clone()
+    }
+
+    fn copy_waiter(waiter: &Self::Waiter) -> Self::Waiter {
+        *waiter
     }
 
     fn is_same_event(one: &u64, other: &u64) -> bool {

@@ -11,6 +11,7 @@ mod pause;
 mod queue;
 mod replay;
 mod retry;
+mod router;
 mod run;
 mod run_id;
 mod settle;

@@ -49,6 +49,10 @@ impl Host for Guest {
         value.clone()
     }
 
+    fn copy_waiter(waiter: &Self::Waiter) -> Self::Waiter {
+        *waiter
+    }
+
     fn is_same_event(one: &Ev, other: &Ev) -> bool {
         one == other
     }

@@ -145,12 +145,12 @@ fn a_body_that_gives_an_event_back_when_it_is_stopped_will_wait_for_its_class_ag
     let slot = slots[0];
     let (id, ()) = run.waiters().next().unwrap();
     run.receive(id, &10).unwrap();
-    run.wait_again(slot, 1);
+    run.wait_again(slot, &1);
     assert!(!run.is_settling(), "nothing stops it");
     run.pause().unwrap();
     run.take_log();
     let mut fold = run.image();
-    run.wait_again(slot, 1);
+    run.wait_again(slot, &1);
     run.take_back(slot, &10).unwrap();
     run.hold_again(10).unwrap();
     run.put_back(slot).unwrap();

@@ -4,18 +4,21 @@
 // A refused delivery is given back as it is.
 #![allow(clippy::result_large_err)]
 
+mod routing;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use treadle::{
-    Collecting, Deadline, Gathered, HostImage, Leftover, Phase, Run, RunId, Slot, StepId, Tag, Time, Value, WaitId,
-    Wanted,
+    Collecting, Deadline, Gathered, HostDelivery, HostImage, Leftover, Origin, Phase, Run, RunId, Slot, StepId, Tag,
+    Time, Value, WaitId, Wanted,
 };
 
+use self::routing::Move;
 use super::ledger::Ledger;
 use super::random::{Random, mix};
-use super::workflow::{Action, DROPS, Ev, FAILED, Guest, Match, Named, Program, STOP, WAITED, Waiter, Workflow};
+use super::workflow::{Action, DROPS, Ev, FAILED, Guest, Match, Named, Program, WAITED, Waiter, Workflow};
 
 /// What may happen to a run besides its steps.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +37,8 @@ enum At {
     /// It was given an event, and has not seen it yet.
     Got(Named),
     TimedOut,
+    /// Its matcher raised.
+    Failed,
 }
 
 struct Body {
@@ -45,24 +50,6 @@ struct Body {
     next: usize,
     at: At,
     has_joined: bool,
-}
-
-/// Where an event comes from.
-#[derive(Clone, Copy)]
-enum Origin {
-    Outside,
-    Sent(Slot),
-    Returned(Slot),
-    Held(u64, bool),
-    GivenBack(Slot),
-}
-
-/// An event that knows where it goes.
-struct OnItsWay {
-    event: Ev,
-    taker: Option<WaitId>,
-    /// Whether somebody may be about to wait for it again.
-    is_delayed: bool,
 }
 
 /// What is written of a run, and what is known of it besides.
@@ -94,9 +81,11 @@ pub struct Simulation {
     fold: HostImage<Guest>,
     /// Where the run goes on after a crash: what was written last.
     written: Option<Written>,
-    /// How many steps are open of which no commit has a part.
-    open: u32,
+    /// What the last call of the core recorded of events on their way, each with how many records there were by then.
+    moves: Vec<(Move, u64)>,
     sent: u64,
+    /// Answers from outside that are on their way.
+    sending: BTreeSet<u64>,
     /// For each step, the deliveries that wait to be started for the first time, in their order.
     in_order: Vec<VecDeque<u64>>,
     /// How many records are safe, and with how many of them each delivery was queued.
@@ -130,8 +119,9 @@ impl Simulation {
             ledger: Ledger::default(),
             fold,
             written: None,
-            open: 0,
+            moves: Vec::new(),
             sent: 0,
+            sending: BTreeSet::new(),
             in_order,
             acknowledged: 0,
             queued_at: BTreeMap::new(),
@@ -174,18 +164,9 @@ impl Simulation {
 
     // --- calls of the core
 
-    /// Does in one step what belongs together: the real host holds a lock meanwhile, that a commit takes as well.
-    fn in_one_step<T>(&mut self, step: impl FnOnce(&mut Self) -> T) -> T {
-        self.commit_perhaps();
-        self.open += 1;
-        let result = step(self);
-        self.open -= 1;
-        result
-    }
-
-    /// Between any two steps all that is recorded may be written, or none of it.
+    /// Between any two calls all that is recorded may be written, or none of it.
     fn commit_perhaps(&mut self) {
-        if self.disturbances.snapshots && self.open == 0 && self.is_running() && self.random.one_in(24) {
+        if self.disturbances.snapshots && self.is_running() && self.random.one_in(24) {
             self.write();
         }
     }
@@ -215,7 +196,10 @@ impl Simulation {
 
     fn check_fold(&mut self) {
         self.calls += 1;
-        for record in self.run.take_log() {
+        let records = self.run.take_log();
+        let before = self.run.recorded() - records.len() as u64;
+        self.moves = (before + 1..).zip(&records).filter_map(|(at, record)| Some((Move::of(record)?, at))).collect();
+        for record in records {
             self.fold.apply(record).expect("a run records what is possible");
         }
         let image = self.run.image();
@@ -328,7 +312,7 @@ impl Simulation {
     }
 
     fn is_ready(&self, at: usize) -> bool {
-        matches!(self.bodies[at].at, At::Ready | At::Got(_) | At::TimedOut)
+        matches!(self.bodies[at].at, At::Ready | At::Got(_) | At::TimedOut | At::Failed)
     }
 
     fn send_from_outside(&mut self) {
@@ -438,11 +422,10 @@ impl Simulation {
     /// What is held goes its way, one by one. Other threads may do something meanwhile.
     fn release_held(&mut self) {
         while self.run.is_release_due() {
-            let next = self.call(|run| {
-                run.next_release().map(|(number, held)| (number, held.event.clone(), held.is_from_outside))
-            });
+            let next =
+                self.call(|run| run.next_release().map(|(number, held)| (number, held.event.0, held.is_from_outside)));
             let Some((number, event, is_from_outside)) = next else { return };
-            self.pass_on(vec![event], Origin::Held(number, is_from_outside));
+            self.pass_on(vec![event], Origin::Deferred { number, is_from_outside });
             if self.disturbances.pauses && self.random.one_in(30) && self.is_running() {
                 let _ = self.call(Run::pause);
             }
@@ -481,155 +464,6 @@ impl Simulation {
         self.release_held();
     }
 
-    // --- events, on their way
-
-    fn take_in(&mut self, event: Named) {
-        self.note(&[10, event.name]);
-        self.pass_on(vec![Ev(event)], Origin::Outside);
-    }
-
-    /// Events get where they go all in one step, and leave where they were.
-    fn pass_on(&mut self, events: Vec<Ev>, origin: Origin) {
-        if !self.is_running() {
-            return;
-        }
-        if let Some(at) = events.iter().position(|event| event.0.class == STOP) {
-            self.note(&[11, events[at].0.name]);
-            return self.end(false);
-        }
-        let is_early = matches!(origin, Origin::Held(..) | Origin::GivenBack(_));
-        let is_held = self.run.is_paused() || (self.run.is_release_due() && !is_early);
-        let sent = events.first().map_or(0, |event| event.0.name);
-        let asks = !is_held || matches!(origin, Origin::GivenBack(_));
-        let events = if !asks { without_takers(events) } else { self.with_takers(events, origin) };
-        let given = self.in_one_step(|simulation| {
-            let mut given = Vec::new();
-            for one in events {
-                given.extend(simulation.arrive(one, origin, is_held));
-            }
-            match origin {
-                Origin::Sent(slot) => simulation.call(|run| run.note_sent(slot, sent)),
-                Origin::Returned(slot) => simulation.leave(slot),
-                Origin::Outside | Origin::Held(..) | Origin::GivenBack(_) => {}
-            }
-            given
-        });
-        given.into_iter().for_each(|(event, waiter, id)| self.give(event, waiter, id));
-    }
-
-    /// Asks those who wait, each about one event at most that they take, and then those who will wait again.
-    fn with_takers(&self, events: Vec<Ev>, origin: Origin) -> Vec<OnItsWay> {
-        let sender = match origin {
-            Origin::Sent(slot) | Origin::Returned(slot) => Some(slot.seq()),
-            Origin::Outside | Origin::Held(..) | Origin::GivenBack(_) => None,
-        };
-        let mut takers = Vec::new();
-        let mut with_taker = |event: Ev| {
-            let mut asked = None;
-            while let Some((id, waiter, &class)) = self.run.next_waiter(asked) {
-                asked = Some(id);
-                if class == event.0.class && waiter.filter.takes(event.0.name) && !takers.contains(&id) {
-                    if !waiter.is_task && self.run.delaying(id).is_some() {
-                        return OnItsWay { event, taker: None, is_delayed: true };
-                    }
-                    takers.push(id);
-                    return OnItsWay { event, taker: Some(id), is_delayed: false };
-                }
-            }
-            let (mut looked_at, mut other) = (None, None);
-            while let Some((wait, &class)) = self.run.next_delaying(looked_at, sender, other.as_ref()) {
-                assert!(self.run.is_delaying(wait));
-                if class == event.0.class {
-                    return OnItsWay { event, taker: None, is_delayed: true };
-                }
-                (looked_at, other) = (Some(wait), Some(class));
-            }
-            OnItsWay { event, taker: None, is_delayed: false }
-        };
-        events.into_iter().map(&mut with_taker).collect()
-    }
-
-    /// An event gets where it goes. Gives it, with whom, if that is somebody who waits.
-    fn arrive(&mut self, one: OnItsWay, origin: Origin, is_held: bool) -> Option<(Ev, Waiter, WaitId)> {
-        let OnItsWay { event, taker, is_delayed } = one;
-        let name = event.0.name;
-        self.note(&[11, name]);
-        let is_given_back = matches!(origin, Origin::GivenBack(_));
-        // It came before all that is held.
-        let is_kept_again = is_given_back && taker.is_none() && self.workflow.kind_of(event.0.class).is_none();
-        let is_delayed = is_delayed && !is_held && !is_kept_again;
-        if is_delayed {
-            let now = self.now;
-            self.call(|run| run.delay(|| now));
-            if matches!(origin, Origin::Held(..)) {
-                return None;
-            }
-        }
-        let is_held = is_held || is_delayed;
-        match origin {
-            Origin::Outside | Origin::Sent(_) | Origin::Returned(_) => self.ledger.emit(name),
-            Origin::Held(number, _) => {
-                let released = self.call(|run| run.release(number)).expect("it is held");
-                assert_eq!(released.event, event);
-                self.ledger.release(name);
-            }
-            Origin::GivenBack(slot) => {
-                let is_in_flight = self.run.delivery(slot).is_some();
-                let taken = self.call(|run| run.take_back(slot, &event));
-                assert_eq!(taken.is_some(), is_in_flight);
-                if is_in_flight {
-                    self.ledger.give_back(slot.seq(), name);
-                }
-            }
-        }
-        let is_from_outside = matches!(origin, Origin::Outside | Origin::Held(_, true));
-        if is_kept_again {
-            self.ledger.keep_again(name);
-            assert!(self.call(|run| run.keep_again(event)).is_ok());
-        } else if is_held && is_given_back {
-            self.ledger.hold_again(name);
-            assert!(self.call(|run| run.hold_again(event)).is_ok());
-        } else if is_held {
-            self.ledger.hold(name);
-            assert!(self.call(|run| run.hold(event, is_from_outside)).is_ok());
-        } else if let Some(taker) = taker {
-            let over = self.call(|run| run.receive(taker, &event)).expect("it waits");
-            if self.run.delivery(over.waiter.slot).is_some() {
-                self.ledger.receive(over.waiter.slot.seq(), name);
-            }
-            return Some((event, over.waiter, taker));
-        } else if self.workflow.kind_of(event.0.class).is_some() {
-            self.deliver(event);
-        } else {
-            self.ledger.keep(name);
-            assert!(self.call(|run| run.keep(event)).is_ok());
-        }
-        None
-    }
-
-    /// Somebody who has waited gets an event, or has gone away.
-    fn give(&mut self, event: Ev, waiter: Waiter, id: WaitId) {
-        if waiter.is_task && self.random.one_in(3) {
-            return self.pass_on(vec![event], Origin::GivenBack(waiter.slot));
-        }
-        self.note(&[12, waiter.slot.seq(), event.0.name]);
-        if !waiter.is_task {
-            let body = self.bodies.iter_mut().find(|body| matches!(body.at, At::Waiting(other) if other == id));
-            body.expect("the body is there that waits").at = At::Got(event.0);
-        }
-    }
-
-    fn deliver(&mut self, event: Ev) {
-        let named = event.0;
-        let kind = self.workflow.kind_of(named.class).expect("it has a route");
-        let recorded = self.run.recorded();
-        assert!(self.call(|run| run.deliver(kind, event)).is_ok());
-        let steps = self.workflow.plan.routes.steps(kind).to_vec();
-        for (step, recorded) in steps.into_iter().zip(recorded + 1..) {
-            self.note_delivery(named, step, recorded);
-        }
-    }
-
     /// An event was queued for a step with this many records.
     fn note_delivery(&mut self, event: Named, step: StepId, recorded: u64) {
         let seq = self.ledger.deliver(event, step);
@@ -651,10 +485,9 @@ impl Simulation {
                 assert_eq!(over.is_some(), self.is_running(), "it waited");
             }
             At::Got(event) => {
-                self.call(|run| run.wait_again(slot, event.class));
-                self.pass_on(vec![Ev(event)], Origin::GivenBack(slot));
+                self.give_back(slot, event);
             }
-            At::Ready | At::TimedOut => {}
+            At::Ready | At::TimedOut | At::Failed => {}
         }
     }
 
@@ -676,6 +509,7 @@ impl Simulation {
                     self.fail(at);
                 }
             }
+            (At::Failed, _) => self.fail(at),
             (_, Some(action)) => self.act(at, action),
             (_, None) => self.finish(at),
         }
@@ -694,7 +528,7 @@ impl Simulation {
             Action::CompareAndSet(key) => self.compare_and_set(&format!("shared {key}"), attempt as u8),
             Action::Send(sent) => {
                 if self.is_running() && !self.call(|run| run.sends_again(slot, |name| name == sent.name)) {
-                    self.pass_on(vec![Ev(sent)], Origin::Sent(slot));
+                    self.pass_on(vec![sent], Origin::Sent { slot, digest: sent.name });
                 }
             }
             Action::Publish => {
@@ -742,26 +576,11 @@ impl Simulation {
     fn wait(&mut self, at: usize, class: u8, filter: Match, timeout: Option<Time>) {
         let (slot, now) = (self.bodies[at].slot, self.now);
         let deadline = timeout.map(|timeout| self.call(|run| run.ask_deadline(slot, Wanted::Wait(timeout), || now)));
-        let matches = |event: &Ev| event.0.class == class && filter.takes(event.0.name);
-        let before =
-            self.run.received_before(slot).find(|(_, event)| matches(event)).map(|(place, event)| (place, event.0));
-        if let Some((place, event)) = before {
-            assert!(self.call(|run| run.receive_again(slot, place)));
-            return self.note(&[19, slot.seq(), event.name]);
-        }
-        let kept = self.run.kept().find(|(_, event)| matches(event)).map(|(number, _)| number);
-        if let Some(number) = kept {
-            let event = self.call(|run| run.take_kept(slot, number)).expect("it is kept");
-            self.ledger.take_kept(event.0.name);
-            self.ledger.receive(slot.seq(), event.0.name);
-            self.bodies[at].at = At::Got(event.0);
-            return;
-        }
-        if let Some(number) = self.held_for(matches) {
-            let event = self.call(|run| run.take_held(slot, number)).expect("it is held");
-            self.ledger.release(event.0.name);
-            self.ledger.receive(slot.seq(), event.0.name);
-            self.bodies[at].at = At::Got(event.0);
+        if let Some((event, was_received)) = self.look(slot, class, filter) {
+            if was_received {
+                return self.note(&[19, slot.seq(), event.name]);
+            }
+            self.bodies[at].at = At::Got(event);
             return;
         }
         let waiter = Waiter { slot, filter, is_task: false };
@@ -774,17 +593,6 @@ impl Simulation {
             }
             Err(_) => assert!(!self.is_running()),
         }
-    }
-
-    fn held_for(&self, matches: impl Fn(&Ev) -> bool) -> Option<u64> {
-        let mut after = None;
-        while let Some((number, held)) = self.run.next_held(after).filter(|_| !self.run.is_paused()) {
-            if matches(&held.event) {
-                return Some(number);
-            }
-            after = Some(number);
-        }
-        None
     }
 
     fn sleep(&mut self, at: usize, micros: Time) {
@@ -840,12 +648,13 @@ impl Simulation {
             let name = mix(&[event.name, step.0.into(), 16]);
             let failed = Named { name, class: FAILED, depth: event.depth.saturating_add(1), group: None };
             let taker = StepId((step.0 + 1) % self.workflow.plan.steps.len() as u32);
-            return self.in_one_step(|simulation| {
-                simulation.ledger.emit(name);
-                assert!(simulation.call(|run| run.deliver_to(taker, Ev(failed))).is_ok());
-                simulation.note_delivery(failed, taker, simulation.run.recorded());
-                simulation.leave(slot);
-            });
+            let setbacks = self.run.setbacks(slot, now).expect("it is in flight");
+            let failed_event = Ev(failed);
+            let finished = self.call(|run| run.hand_on(slot, &[taker], &failed_event, setbacks));
+            self.ledger.emit(name);
+            let recorded = self.moves.first().expect("it is queued").1;
+            self.note_delivery(failed, taker, recorded);
+            return self.has_left(slot, finished);
         }
         self.bodies.push(body);
         self.end(false);
@@ -860,7 +669,7 @@ impl Simulation {
         let program = Rc::clone(&self.bodies[at].program);
         self.note(&[17, slot.seq()]);
         let returned = program.returns.iter().chain(program.joined.iter().filter(|_| has_joined));
-        self.pass_on(returned.map(|&event| Ev(event)).collect(), Origin::Returned(slot));
+        self.pass_on(returned.copied().collect(), Origin::Returned(slot));
         self.bodies.retain(|body| body.slot != slot);
         if self.run.delivery(slot).is_some() {
             self.leave(slot);
@@ -869,8 +678,12 @@ impl Simulation {
     }
 
     fn leave(&mut self, slot: Slot) {
-        let delivery = self.call(|run| run.finish_step(slot)).expect("it is in flight");
-        assert_eq!(delivery.seq, slot.seq());
+        let finished = self.call(|run| run.finish_step(slot));
+        self.has_left(slot, finished);
+    }
+
+    fn has_left(&mut self, slot: Slot, finished: Option<HostDelivery<Guest>>) {
+        assert_eq!(finished.map(|delivery| delivery.seq), Some(slot.seq()), "it was in flight");
         self.ledger.finish(slot.seq());
         assert!(self.run.finish_step(slot).is_none() && self.run.delivery(slot).is_none(), "a step finishes once");
     }
@@ -1001,7 +814,11 @@ impl Simulation {
 
     fn send_answer(&mut self) {
         let at = self.random.below(self.ledger.outside.len());
-        self.take_in(self.ledger.outside[at]);
+        let answer = self.ledger.outside[at];
+        if self.sending.insert(answer.name) {
+            self.take_in(answer);
+            self.sending.remove(&answer.name);
+        }
     }
 
     /// The outcome is known; the steps in flight are stopped, if anybody is left to stop them.
@@ -1031,10 +848,6 @@ impl Simulation {
             self.is_over = true;
         }
     }
-}
-
-fn without_takers(events: Vec<Ev>) -> Vec<OnItsWay> {
-    events.into_iter().map(|event| OnItsWay { event, taker: None, is_delayed: false }).collect()
 }
 
 fn value(byte: u8) -> Value {

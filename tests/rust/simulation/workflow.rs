@@ -75,6 +75,10 @@ impl Host for Guest {
         value.clone()
     }
 
+    fn copy_waiter(waiter: &Waiter) -> Waiter {
+        *waiter
+    }
+
     fn is_same_event(one: &Ev, other: &Ev) -> bool {
         one == other
     }
