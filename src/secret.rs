@@ -20,9 +20,6 @@ pub(crate) const SIGNATURE_LEN: usize = 32;
 /// The signature of a value or of a snapshot.
 pub(crate) type Signature = [u8; SIGNATURE_LEN];
 
-// The version of what a signature covers; it is itself covered.
-const VERSION: u16 = 1;
-
 type Sha256Mac = Hmac<Sha256>;
 
 /// Tells which secret something was signed with; the secret cannot be found from it.
@@ -99,10 +96,13 @@ pub(crate) struct Key {
     pub id: KeyId,
     values: Sha256Mac,
     snapshots: Sha256Mac,
+    journals: Sha256Mac,
 }
 
 /// What the signature of a value covers, besides the key and the run.
 pub(crate) struct Signed<'a> {
+    /// The version of what is covered.
+    pub version: u16,
     /// Where it stands.
     pub place: &'a str,
     /// The class of the event that it is a part of.
@@ -126,7 +126,12 @@ impl Key {
         let mut id = [0; 8];
         id.copy_from_slice(&hash.finalize()[..8]);
         let derived = |purpose: &[u8]| keyed(&keyed(secret).chain_update(purpose).finalize().into_bytes());
-        Ok(Self { id: KeyId(id), values: derived(b"treadle values"), snapshots: derived(b"treadle snapshots") })
+        Ok(Self {
+            id: KeyId(id),
+            values: derived(b"treadle values"),
+            snapshots: derived(b"treadle snapshots"),
+            journals: derived(b"treadle journals"),
+        })
     }
 
     pub fn sign_value(&self, run: RunId, signed: &Signed<'_>) -> Signature {
@@ -147,10 +152,32 @@ impl Key {
         self.snapshots.clone().chain_update(bytes).verify_slice(signature).is_ok()
     }
 
+    /// The signature of something of a run in a journal: what it is and where it stands, what comes before it, and
+    /// its bytes.
+    pub fn sign_in_journal(&self, run: RunId, place: &str, before: &Signature, bytes: &[u8]) -> Signature {
+        self.journal_mac(run, place, before, bytes).finalize().into_bytes().into()
+    }
+
+    /// Compares in constant time.
+    pub fn is_of_journal(&self, signature: &[u8], run: RunId, place: &str, before: &Signature, bytes: &[u8]) -> bool {
+        self.journal_mac(run, place, before, bytes).verify_slice(signature).is_ok()
+    }
+
+    fn journal_mac(&self, run: RunId, place: &str, before: &Signature, bytes: &[u8]) -> Sha256Mac {
+        let mut mac = self.journals.clone();
+        mac.update(&self.id.0);
+        mac.update(run.as_bytes());
+        mac.update(before);
+        mac.update(&(place.len() as u64).to_be_bytes());
+        mac.update(place.as_bytes());
+        mac.update(bytes);
+        mac
+    }
+
     // Every part of changing length comes with its length: two different values never give the same bytes.
     fn value_mac(&self, run: RunId, signed: &Signed<'_>) -> Sha256Mac {
         let mut mac = self.values.clone();
-        mac.update(&VERSION.to_be_bytes());
+        mac.update(&signed.version.to_be_bytes());
         mac.update(&self.id.0);
         mac.update(run.as_bytes());
         for part in [Some(signed.place), Some(signed.owner), signed.name, signed.class] {

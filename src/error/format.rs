@@ -39,6 +39,23 @@ pub enum FormatError {
         /// Where the value stands.
         place: String,
     },
+    /// Not all of it is signed, and all of it has to be.
+    NotSignedWhole {
+        /// Where it stands.
+        place: String,
+    },
+    /// All of it is to be signed, and there is no secret.
+    NothingToSignWith {
+        /// Where it stands.
+        place: String,
+    },
+    /// They are whole, and were signed for another place than the one where they stand.
+    Misplaced {
+        /// What stands there.
+        what: String,
+        /// What should.
+        wanted: String,
+    },
     /// They are signed with a secret that is not among those given.
     UnknownSecret(KeyId),
     /// A snapshot is signed, and no secret is given.
@@ -96,6 +113,11 @@ impl fmt::Display for FormatError {
                 f,
                 "the signature of {place:?} does not match: it was changed, or signed for another place or another run"
             ),
+            Self::NotSignedWhole { place } => write!(f, "{place:?} is not signed as a whole, and has to be"),
+            Self::NothingToSignWith { place } => {
+                write!(f, "{place:?} is to be signed, and there is no secret: give one as {GIVE_SECRET}")
+            }
+            Self::Misplaced { what, wanted } => write!(f, "{what} stands in the place of {wanted}"),
             Self::UnknownSecret(key) => write!(f, "signed with another secret (key {key}) than those given"),
             Self::SignedWithoutSecret(key) => {
                 write!(f, "signed, and there is no secret to check it: give the one with key {key} as {GIVE_SECRET}")

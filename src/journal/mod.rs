@@ -5,7 +5,8 @@
 //! the run's epoch and last sequence number, in the same transaction as the write.
 //!
 //! - [`request`], [`reply`], [`error`]: what is asked, what comes back, what can go wrong.
-//! - [`record`]: what is written of a run, as bytes.
+//! - [`record`], [`entry`]: what is written of a run, in its log and beside it, as bytes; `frame`: what is around them.
+//! - [`chain`]: what of it is signed, and how records are chained.
 //! - [`lease`]: how long a process is taken to live, and the clock of that.
 //! - `rules`: what a commit does to a run's row; the same for every backend.
 //! - `worker`: the queue and the thread of an embedded backend.
@@ -14,7 +15,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod chain;
+pub mod entry;
 pub mod error;
+mod frame;
 pub mod lease;
 pub mod memory;
 pub mod record;
@@ -25,6 +29,8 @@ mod rules;
 pub mod sqlite;
 mod worker;
 
+pub use chain::{Chain, Sign, Signer};
+pub use entry::Slot;
 pub use error::JournalError;
 pub use reply::{Claimed, Entry, Loaded, Next, Polled, Reply, RunRow, StreamRead};
 pub use request::{Commit, Digest, EntryId, EntryNumber, Filter, Message, NewRun, OwnerId, Phase, Request, Status};

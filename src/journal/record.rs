@@ -1,30 +1,22 @@
 //! A record as bytes. `docs/formats.md` tells it byte by byte.
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::frame::{self, Check, NOTHING, Spot, Whole};
 use crate::error::{Error, FormatError};
 use crate::event::{EncodedEvent, StepId};
 use crate::image::Waiting;
 use crate::record::{EncodedRecord, Record};
 use crate::replay::Failure;
 use crate::run_id::RunId;
-use crate::secret::{Key, KeyId, Secrets};
+use crate::secret::{Secrets, Signature};
 use crate::value::{Tag, Value};
 use crate::wire::place::{At, Place};
-use crate::wire::read::{Reader, Trust};
+use crate::wire::read::Reader;
 use crate::wire::write::{Writer, room_for_event, room_for_value};
 
 /// The newest version of the format: the one that is written.
-pub const VERSION: u8 = 1;
-
-const SIGNED: u8 = 1;
-
-// version 1, flags 1; then, if it is signed, the key id
-const PLAIN_HEAD: usize = 2;
-const SIGNED_HEAD: usize = PLAIN_HEAD + 8;
-
-const CHECKSUM_LEN: usize = 8;
+pub const VERSION: u8 = frame::VERSION;
 
 /// Makes the bytes of a record that is the `seq`-th one of a run. Its opaque values are signed.
 ///
@@ -32,17 +24,7 @@ const CHECKSUM_LEN: usize = 8;
 /// [`FormatError::SecretNeeded`] if it has an opaque value and there is no secret, [`FormatError::TooLarge`] for
 /// what the format cannot hold.
 pub fn encode(run: RunId, seq: u64, record: &EncodedRecord, secrets: &Secrets) -> Result<Bytes, Error> {
-    let key = if has_opaque(record) { secrets.signing() } else { None };
-    let mut bytes = Vec::with_capacity(SIGNED_HEAD + room(record) + CHECKSUM_LEN);
-    bytes.extend_from_slice(&[VERSION, if key.is_some() { SIGNED } else { 0 }]);
-    if let Some(key) = key {
-        bytes.extend_from_slice(&key.id.0);
-    }
-    let mut to = Writer::new(bytes, run, key, None);
-    write(&mut to, seq, record)?;
-    let mut bytes = to.finish(CHECKSUM_LEN)?;
-    bytes.extend_from_slice(&checksum(run, seq, &bytes));
-    Ok(bytes.into())
+    frame::write(&spot(run, seq, Whole::No), secrets, has_opaque(record), room(record), |to| write(to, seq, record))
 }
 
 /// Reads the bytes of a record that is the `seq`-th one of a run. Large values are parts of `bytes`, not copies.
@@ -50,7 +32,38 @@ pub fn encode(run: RunId, seq: u64, record: &EncodedRecord, secrets: &Secrets) -
 /// # Errors
 /// A [`FormatError`] if the bytes are not what [`encode`] gives for this run and number with one of the secrets.
 pub fn decode(run: RunId, seq: u64, bytes: Bytes, secrets: &Secrets) -> Result<EncodedRecord, Error> {
-    decode_with(run, seq, &bytes, || Ok(Trust::Signed(key(&bytes, secrets)?)))
+    frame::read(&spot(run, seq, Whole::No), &bytes, Check::Signatures(secrets), |from, _| read(from, seq))
+}
+
+/// As [`encode`], and all of it is signed, behind the signature of the record or the checkpoint before it.
+///
+/// # Errors
+/// As [`encode`]; [`FormatError::NothingToSignWith`] if there is no secret.
+pub(super) fn encode_behind(
+    run: RunId,
+    seq: u64,
+    record: &EncodedRecord,
+    secrets: &Secrets,
+    before: Signature,
+) -> Result<Bytes, Error> {
+    let spot = spot(run, seq, Whole::Must(before));
+    frame::write(&spot, secrets, has_opaque(record), room(record), |to| write(to, seq, record))
+}
+
+/// Reads what [`encode_behind`] made.
+///
+/// # Errors
+/// As [`decode`]; [`FormatError::NotSignedWhole`] if not all of it is signed, [`FormatError::ValueChanged`] if it was
+/// changed, or comes behind something else.
+pub(super) fn decode_behind(
+    run: RunId,
+    seq: u64,
+    bytes: Bytes,
+    secrets: &Secrets,
+    before: Signature,
+) -> Result<EncodedRecord, Error> {
+    let spot = spot(run, seq, Whole::Must(before));
+    frame::read(&spot, &bytes, Check::Signatures(secrets), |from, _| read(from, seq))
 }
 
 /// As [`decode`], but no signature is checked: nothing of the record may be trusted, its opaque values must not be
@@ -59,51 +72,11 @@ pub fn decode(run: RunId, seq: u64, bytes: Bytes, secrets: &Secrets) -> Result<E
 /// # Errors
 /// A [`FormatError`] if the bytes are not a record of this run and number.
 pub fn decode_unverified(run: RunId, seq: u64, bytes: Bytes) -> Result<EncodedRecord, Error> {
-    decode_with(run, seq, &bytes, || Ok(Trust::Unverified))
+    frame::read(&spot(run, seq, Whole::May(NOTHING)), &bytes, Check::Nothing, |from, _| read(from, seq))
 }
 
-fn decode_with<'a>(
-    run: RunId,
-    seq: u64,
-    bytes: &Bytes,
-    trust_in_signed: impl FnOnce() -> Result<Trust<'a>, FormatError>,
-) -> Result<EncodedRecord, Error> {
-    let &[version, flags, ..] = &**bytes else { return Err(FormatError::Truncated.into()) };
-    if version != VERSION {
-        return Err(FormatError::UnknownVersion { found: version.into(), newest: VERSION.into() }.into());
-    }
-    if flags & !SIGNED != 0 {
-        return Err(FormatError::UnknownFlags(flags.into()).into());
-    }
-    let is_signed = flags & SIGNED != 0;
-    let head = if is_signed { SIGNED_HEAD } else { PLAIN_HEAD };
-    let end = bytes.len().checked_sub(CHECKSUM_LEN).filter(|&end| end >= head).ok_or(FormatError::Truncated)?;
-    if bytes[end..] != checksum(run, seq, &bytes[..end]) {
-        return Err(FormatError::Damaged.into());
-    }
-    let trust = if is_signed { trust_in_signed()? } else { Trust::Unsigned };
-    let mut from = Reader::new(bytes, head..end, trust, None);
-    from.set_run(run);
-    let record = read(&mut from, seq)?;
-    from.finish()?;
-    if from.has_opaque() != is_signed {
-        return Err(from.malformed("a key signs nothing").into());
-    }
-    Ok(record)
-}
-
-fn key<'a>(bytes: &[u8], secrets: &'a Secrets) -> Result<&'a Key, FormatError> {
-    let id = bytes[PLAIN_HEAD..].first_chunk().copied().map(KeyId).ok_or(FormatError::Truncated)?;
-    if secrets.is_empty() {
-        return Err(FormatError::SignedWithoutSecret(id));
-    }
-    secrets.find(id).ok_or(FormatError::UnknownSecret(id))
-}
-
-// A record that was moved to another place or another run does not match.
-fn checksum(run: RunId, seq: u64, bytes: &[u8]) -> [u8; CHECKSUM_LEN] {
-    let run = u128::from_be_bytes(*run.as_bytes());
-    xxh3_64_with_seed(bytes, seq ^ (run >> 64) as u64 ^ run as u64).to_be_bytes()
+fn spot(run: RunId, seq: u64, whole: Whole) -> Spot<'static> {
+    Spot { run, at: At::Record { seq, kind: "whole" }, seeds: (seq, seq), whole }
 }
 
 fn has_opaque(record: &EncodedRecord) -> bool {
@@ -125,13 +98,13 @@ fn room(record: &EncodedRecord) -> usize {
         }
 }
 
-fn room_for_names(event: &EncodedEvent) -> usize {
+pub(super) fn room_for_names(event: &EncodedEvent) -> usize {
     let classes = event.values().filter_map(|value| value.class.as_deref()).map(str::len).sum::<usize>();
     event.class.len() + classes + event.field_names().map(str::len).sum::<usize>()
 }
 
 /// The kinds of records, by their numbers.
-mod kind {
+pub(super) mod kind {
     pub const SET: u64 = 1;
     pub const DELETE: u64 = 2;
     pub const QUEUED: u64 = 3;

@@ -20,9 +20,11 @@ use super::stored::ToBytes;
 use super::touch::Touch;
 use super::wake;
 use crate::journal::{
-    Commit, Digest, JournalError, MAX_BYTES, NewRun, Phase as JournalPhase, Reply, Request, Status, record,
+    Chain, Commit, Digest, JournalError, MAX_BYTES, NewRun, Phase as JournalPhase, Reply, Request, Signer, Slot,
+    Status, entry,
 };
-use crate::{Body, EncodedEvent, EncodedRecord, Phase, Record, Route, Run as CoreRun, RunId, Time, snapshot};
+use crate::snapshot::Standing;
+use crate::{Body, EncodedEvent, EncodedRecord, Phase, Record, Route, Run as CoreRun, RunId, Time};
 
 /// What a run with a journal knows of it.
 pub struct Durable {
@@ -30,6 +32,8 @@ pub struct Durable {
     pub epoch: u64,
     // The number of the last record that was handed over.
     pub seq: u64,
+    // What the next record comes behind.
+    pub chain: Chain,
     // What makes the run in the journal, until it is handed over with the first commit, and how many records the
     // run had by then.
     creation: Option<(Request, u64)>,
@@ -71,11 +75,12 @@ const READY: Status = Status { phase: JournalPhase::Ready, due: None };
 const MOST_UNWRITTEN: usize = 1024;
 
 impl Durable {
-    pub fn new(journal: Py<Journal>, epoch: u64, seq: u64) -> Self {
+    pub fn new(journal: Py<Journal>, epoch: u64, seq: u64, chain: Chain) -> Self {
         Self {
             journal,
             epoch,
             seq,
+            chain,
             creation: None,
             input: Digest::default(),
             last_entry: 0,
@@ -150,13 +155,13 @@ impl Run {
     ) -> PyResult<Py<Self>> {
         let py = plan.py();
         let event_loop = wake::running_loop(py).map_err(|_| error::no_event_loop(&plan.get().name))?;
-        let (core, new_run, commit) = begin(journal, plan, event, key)?;
+        let Begun { core, run: new_run, commit, chain } = begin(journal, plan, event, key)?;
         let recorded = core.recorded();
         let has_key = new_run.key.is_some();
         let run = Self::make(plan, &event_loop, core, None)?;
         let input = new_run.input;
         let request = Request::Create { run: new_run, owner: Some(journal.get().owner), commit };
-        let mut durable = Box::new(Durable::new(journal.clone().unbind(), 1, 0));
+        let mut durable = Box::new(Durable::new(journal.clone().unbind(), 1, 0, chain));
         durable.status = Some(READY);
         durable.input = input;
         if has_key {
@@ -413,7 +418,7 @@ impl Run {
     pub fn write_end(run: &Bound<'_, Self>) -> PyResult<bool> {
         let py = run.py();
         let mut gap = Vec::new();
-        let (journal, first, epoch, creation, consumed, records) = {
+        let (journal, first, epoch, creation, consumed, records, signs_all) = {
             let mut state = run.get().state.lock();
             let State { core, durable, .. } = &mut *state;
             let mut records = core.take_log();
@@ -431,7 +436,9 @@ impl Run {
             }
             durable.seq += records.len() as u64;
             let creation = durable.creation.take();
-            (durable.journal.clone_ref(py), first, durable.epoch, creation, core.take_consumed(), records)
+            let signs_all = durable.chain.signs_all();
+            let consumed = core.take_consumed();
+            (durable.journal.clone_ref(py), first, durable.epoch, creation, consumed, records, signs_all)
         };
         drop(gap);
         let journal = journal.bind(py);
@@ -444,7 +451,9 @@ impl Run {
             }
             Err(error) => return Self::end_lost(run, error).map(|()| false),
         };
-        let (phase, ending) = match outcome::encode(run, &journal.get().secrets) {
+        let signer = &journal.get().signer;
+        let end = outcome::End { seq: first + written.records.len() as u64, secrets: &signer.secrets, signs_all };
+        let (phase, ending) = match outcome::encode(run, &end) {
             Ok(ending) => ending,
             Err(error) => return Self::end_lost(run, error).map(|()| false),
         };
@@ -572,45 +581,70 @@ fn commit(
     after: u64,
     image: Option<crate::HostImage<Python3>>,
 ) -> PyResult<Commit> {
-    let py = run.py();
-    let id = run.get().id;
-    let secrets = &journal.get().secrets;
-    let mut to = ToBytes::new(py);
+    let mut to = ToBytes::new(run.py());
+    let first_published = first_published(run, &records);
+    // Objects become bytes first: pickling may run code of theirs, and none may come between a record and the next
+    // one, which is chained to it.
+    let encoded: Vec<EncodedRecord> =
+        records.into_iter().map(|record| record.translate(&mut to)).collect::<PyResult<_>>()?;
+    let image = image.map(|image| image.translate(&mut to)).transpose()?;
+    let mut state = run.get().state.lock();
+    let Some(durable) = &mut state.durable else { return Ok(Commit::default()) };
+    let signer = &journal.get().signer;
+    let mut chain = durable.chain.clone();
     let mut commit = Commit { at: run.get().now(), ..Commit::default() };
-    let mut published = first_published(run, &records);
+    let written = Written { run: run.get().id, after, first_published };
+    let bytes = encode(&mut commit, &written, encoded, &mut chain, signer)?;
+    durable.record_bytes += bytes;
+    if let Some(image) = image {
+        let standing = Standing { seq: after + commit.records.len() as u64, epoch: durable.epoch };
+        let mut behind = chain.clone();
+        let sealed = behind.seal(&image, standing, &signer.secrets)?;
+        durable.record_bytes = 0;
+        durable.checkpoint_bytes = sealed.len();
+        commit.add_checkpoint(sealed, MAX_BYTES);
+        // Without it the next record comes behind the last one.
+        if commit.checkpoint.is_some() {
+            chain = behind;
+        }
+    }
+    durable.chain = chain;
+    Ok(commit)
+}
+
+// Where the records of a commit come.
+struct Written {
+    run: RunId,
+    after: u64,
+    first_published: u64,
+}
+
+/// Puts records, and what they publish, into a commit. Returns how many bytes the records take.
+fn encode(
+    commit: &mut Commit,
+    written: &Written,
+    records: Vec<EncodedRecord>,
+    chain: &mut Chain,
+    signer: &Signer,
+) -> Result<usize, crate::Error> {
+    let (run, secrets) = (written.run, &signer.secrets);
+    let mut number = written.first_published;
     let mut bytes = 0;
-    for (seq, one) in (after + 1..).zip(records) {
-        let encoded: EncodedRecord = one.translate(&mut to)?;
-        let encoded = match encoded {
+    for (seq, record) in (written.after + 1..).zip(records) {
+        let record = match record {
             Record::Published { event } => {
-                let body = record::encode(id, 0, &Record::Published { event }, secrets)?;
-                commit.published.push((published, body.into()));
-                published += 1;
+                let body = entry::encode(run, &Slot::Stream { number }, &event, secrets, chain.signs_all())?;
+                commit.published.push((number, body.into()));
+                number += 1;
                 Record::Published { event: EncodedEvent { class: "".into(), body: Body::Fields(Vec::new()) } }
             }
             other => other,
         };
-        let body = record::encode(id, seq, &encoded, secrets)?;
+        let body = chain.encode(run, seq, &record, secrets)?;
         bytes += body.len();
         commit.records.push(body.into());
     }
-    let sealed = match image {
-        Some(image) => Some(snapshot::seal_checkpoint(&image.translate(&mut to)?, secrets)?),
-        None => None,
-    };
-    let mut state = run.get().state.lock();
-    if let Some(durable) = &mut state.durable {
-        durable.record_bytes += bytes;
-        if let Some(sealed) = &sealed {
-            durable.record_bytes = 0;
-            durable.checkpoint_bytes = sealed.len();
-        }
-    }
-    drop(state);
-    if let Some(sealed) = sealed {
-        commit.add_checkpoint(sealed, MAX_BYTES);
-    }
-    Ok(commit)
+    Ok(bytes)
 }
 
 /// The number of the first event that these records, the last ones of the run, publish.
@@ -628,7 +662,13 @@ fn first_published(run: &Bound<'_, Run>, records: &[crate::HostRecord<Python3>])
     }
 }
 
-type Begun = (CoreRun<Python3>, NewRun, Commit);
+/// A new run that no journal has yet.
+pub struct Begun {
+    pub core: CoreRun<Python3>,
+    pub run: NewRun,
+    pub commit: Commit,
+    pub chain: Chain,
+}
 
 /// A new run, and how a journal learns of it: by a checkpoint that has the first event queued.
 pub fn begin(
@@ -649,8 +689,10 @@ pub fn begin(
     let queued = core.take_log();
     drop(queued);
     let image = core.image().translate(&mut ToBytes::new(py))?;
-    let checkpoint = Some(snapshot::seal_checkpoint(&image, &journal.get().secrets)?);
-    let new_run = NewRun {
+    let signer = &journal.get().signer;
+    let mut chain = Chain::begin(signer.sign);
+    let checkpoint = Some(chain.seal(&image, Standing { seq: 0, epoch: 0 }, &signer.secrets)?);
+    let run = NewRun {
         id: core.id(),
         workflow: plan.get().name.clone(),
         input: if key.is_some() { digest(event)?.of_input() } else { Digest::default() },
@@ -658,7 +700,8 @@ pub fn begin(
         created: now,
         stream_limit: plan.get().core.stream_limit as u64,
     };
-    Ok((core, new_run, Commit { at: now, checkpoint, status: READY, ..Commit::default() }))
+    let commit = Commit { at: now, checkpoint, status: READY, ..Commit::default() };
+    Ok(Begun { core, run, commit, chain })
 }
 
 #[pymethods]

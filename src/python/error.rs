@@ -58,9 +58,13 @@ impl From<Error> for PyErr {
 
 fn format(failure: &FormatError, text: String) -> PyErr {
     match failure {
-        FormatError::SecretNeeded { .. } | FormatError::SignedWithoutSecret(_) => classes::UnsignedValue::new_err(text),
+        FormatError::SecretNeeded { .. }
+        | FormatError::SignedWithoutSecret(_)
+        | FormatError::NothingToSignWith { .. } => classes::UnsignedValue::new_err(text),
         FormatError::Changed
         | FormatError::ValueChanged { .. }
+        | FormatError::NotSignedWhole { .. }
+        | FormatError::Misplaced { .. }
         | FormatError::UnknownSecret(_)
         | FormatError::Unsigned => classes::InvalidSignature::new_err(text),
         FormatError::ShortSecret { .. } => PyValueError::new_err(text),

@@ -2,30 +2,42 @@
 
 use bytes::Bytes;
 
-use crate::journal::{Loaded, record};
-use crate::{EncodedImage, EncodedRecord, Error, Record, RunId, Secrets, snapshot};
+use crate::journal::{Chain, Loaded, Signer, Slot, entry, record};
+use crate::{EncodedEvent, EncodedImage, EncodedRecord, Error, Record, RunId, snapshot};
 
 /// What is trusted of what is read.
 #[derive(Clone, Copy)]
 pub enum Trusted<'a> {
-    /// What is signed with one of the secrets.
-    Signed(&'a Secrets),
+    /// What is signed as it has to be.
+    Signed(&'a Signer),
     /// Nothing: names, tags and sizes are shown, and no opaque value is read.
     Nothing,
 }
 
 impl Trusted<'_> {
-    pub fn record(self, run: RunId, seq: u64, bytes: Bytes) -> Result<EncodedRecord, Error> {
+    /// The checkpoint of a run, and what its first record comes behind.
+    pub fn checkpoint(self, loaded: &Loaded) -> Result<(EncodedImage, Chain), Error> {
+        match (self, &loaded.checkpoint) {
+            (Self::Nothing, Some((_, bytes))) => {
+                Ok((snapshot::read_unverified(bytes.clone().into())?.image, Chain::start_of(loaded)))
+            }
+            (Self::Nothing, None) => Chain::open(loaded, &Signer::default()),
+            (Self::Signed(signer), _) => Chain::open(loaded, signer),
+        }
+    }
+
+    fn record(self, run: RunId, seq: u64, bytes: Bytes, chain: &mut Chain) -> Result<EncodedRecord, Error> {
         match self {
-            Self::Signed(secrets) => record::decode(run, seq, bytes, secrets),
+            Self::Signed(signer) => chain.decode(run, seq, bytes, &signer.secrets),
             Self::Nothing => record::decode_unverified(run, seq, bytes),
         }
     }
 
-    pub fn image(self, bytes: Bytes) -> Result<EncodedImage, Error> {
+    /// An event that stands beside the log.
+    pub fn event(self, run: RunId, slot: &Slot, bytes: Bytes) -> Result<EncodedEvent, Error> {
         match self {
-            Self::Signed(secrets) => snapshot::open_checkpoint(bytes, secrets),
-            Self::Nothing => Ok(snapshot::read_unverified(bytes)?.image),
+            Self::Signed(signer) => entry::decode(run, slot, bytes, &signer.secrets, signer.signs_all()),
+            Self::Nothing => entry::decode_unverified(run, slot, bytes),
         }
     }
 }
@@ -35,9 +47,17 @@ pub fn records<'a>(
     loaded: &'a Loaded,
     trusted: Trusted<'a>,
 ) -> impl Iterator<Item = Result<(u64, EncodedRecord), Error>> + 'a {
+    records_behind(loaded, trusted, Chain::start_of(loaded))
+}
+
+fn records_behind<'a>(
+    loaded: &'a Loaded,
+    trusted: Trusted<'a>,
+    mut chain: Chain,
+) -> impl Iterator<Item = Result<(u64, EncodedRecord), Error>> + 'a {
     let folded = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded);
     let numbered = (folded + 1..).zip(&loaded.records);
-    numbered.map(move |(seq, bytes)| Ok((seq, trusted.record(loaded.run.id, seq, bytes.clone().into())?)))
+    numbered.map(move |(seq, bytes)| Ok((seq, trusted.record(loaded.run.id, seq, bytes.clone().into(), &mut chain)?)))
 }
 
 /// The state of a run: its records folded into its checkpoint, up to the one numbered `until`.
@@ -57,17 +77,12 @@ fn fold_those(
     trusted: Trusted<'_>,
     counts: impl Fn(&EncodedRecord) -> bool,
 ) -> Result<EncodedImage, Error> {
-    let Some((folded, checkpoint)) = &loaded.checkpoint else {
-        return Err(Error::InvalidRecord("a run in a journal begins with a checkpoint"));
-    };
-    if until < *folded {
-        return Err(Error::Folded { first: *folded });
+    let folded = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded);
+    if until < folded {
+        return Err(Error::Folded { first: folded });
     }
-    let mut image = trusted.image(checkpoint.clone().into())?;
-    if image.id != loaded.run.id {
-        return Err(Error::InvalidImage("the checkpoint is of another run"));
-    }
-    for record in records(loaded, trusted).take(usize::try_from(until - folded).unwrap_or(usize::MAX)) {
+    let (mut image, chain) = trusted.checkpoint(loaded)?;
+    for record in records_behind(loaded, trusted, chain).take(usize::try_from(until - folded).unwrap_or(usize::MAX)) {
         let (_, record) = record?;
         if counts(&record) {
             image.apply(record)?;

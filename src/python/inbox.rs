@@ -3,13 +3,14 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::error;
+use super::fold::Trusted;
 use super::run::Run;
 use super::stored::ToObjects;
-use crate::journal::{Entry, record};
-use crate::{Origin, Phase, Record, Secrets, Translate};
+use crate::journal::{Entry, Signer, Slot, entry};
+use crate::{Origin, Phase, Translate};
 
-// What an entry is; an event is 0.
+// What an entry is.
+pub const EVENT: u8 = 0;
 const CANCEL: u8 = 1;
 const PAUSE: u8 = 2;
 const RESUME: u8 = 3;
@@ -27,9 +28,15 @@ pub fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDic
             _ => return Ok(()),
         }
     };
+    let signer = &journal.get().signer;
+    let slot = Slot::Inbox { id: entry.id, kind: entry.kind };
     let event = match entry.kind {
-        CANCEL | PAUSE | RESUME => None,
-        _ => Some(event_of(entry, &journal.get().secrets, classes)?),
+        CANCEL | PAUSE | RESUME => {
+            let body = entry.body.clone().into();
+            entry::check_wish(entry.run, &slot, body, &signer.secrets, signer.signs_all())?;
+            None
+        }
+        _ => Some(event_of(entry, &slot, signer, classes)?),
     };
     // Only what was understood is consumed, by the commit that writes what became of it.
     if event.is_none() {
@@ -46,8 +53,7 @@ pub fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDic
     Run::wake_lanes(run)
 }
 
-fn event_of(entry: &Entry, secrets: &Secrets, classes: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {
-    let decoded = record::decode(entry.run, 0, entry.body.clone().into(), secrets)?;
-    let Record::Published { event } = decoded else { return Err(error::unreadable_text()) };
+fn event_of(entry: &Entry, slot: &Slot, signer: &Signer, classes: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {
+    let event = Trusted::Signed(signer).event(entry.run, slot, entry.body.clone().into())?;
     Translate::event(&mut ToObjects::new(classes), event)
 }

@@ -22,7 +22,9 @@ use super::error;
 use super::fold::Trusted;
 use super::gate::new_future;
 use super::run::Run;
-use crate::journal::{self, Batch, Filter, JournalError, Message, OwnerId, Phase, Reply, Request, RunRow, Ticket};
+use crate::journal::{
+    self, Batch, Filter, JournalError, Message, OwnerId, Phase, Reply, Request, RunRow, Sign, Signer, Ticket,
+};
 use crate::{RunId, Secrets};
 
 /// A journal, on the event loop that opened it.
@@ -40,7 +42,7 @@ pub struct Journal {
     // Has methods `changed()`, `exists(run, id, is_same_input, events)`, `forward(id, event)` and `ended(run)`.
     listener: Py<PyAny>,
     pub owner: OwnerId,
-    pub secrets: Secrets,
+    pub signer: Signer,
     /// Whether steps start before what led to them is on disk.
     pub is_pipelined: bool,
     only_looks: bool,
@@ -192,7 +194,7 @@ impl Journal {
 
     /// How what is only shown is read.
     pub fn for_showing(&self) -> Trusted<'_> {
-        if self.only_looks && self.secrets.is_empty() { Trusted::Nothing } else { Trusted::Signed(&self.secrets) }
+        if self.only_looks && self.signer.secrets.is_empty() { Trusted::Nothing } else { Trusted::Signed(&self.signer) }
     }
 
     /// Whether more may be under way.
@@ -214,18 +216,19 @@ impl Drop for Journal {
 #[pymethods]
 impl Journal {
     /// Opens a journal for an event loop: `path` is that of a file, nothing means memory. With `only_looks` nothing is
-    /// made or changed. It blocks while another process has the file locked, so it is for a thread of its own.
+    /// made or changed. `signing` says which secrets there are, and whether all is signed. It blocks while another process has the file locked, so it is for a thread of its own.
     #[new]
-    #[pyo3(signature = (path, secrets, *, is_pipelined, only_looks, listener, event_loop))]
+    #[pyo3(signature = (path, signing, *, is_pipelined, only_looks, listener, event_loop))]
     fn new(
         py: Python<'_>,
         path: Option<String>,
-        secrets: Vec<Vec<u8>>,
+        signing: (Vec<Vec<u8>>, bool),
         is_pipelined: bool,
         only_looks: bool,
         listener: Py<PyAny>,
         event_loop: Py<PyAny>,
     ) -> PyResult<Self> {
+        let (secrets, signs_all) = signing;
         let (bell, ears) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         ears.set_nonblocking(true)?;
@@ -251,7 +254,7 @@ impl Journal {
             tickets: AtomicU64::new(1),
             listener,
             owner: OwnerId(owner),
-            secrets: Secrets::new(secrets)?,
+            signer: Signer { secrets: Secrets::new(secrets)?, sign: if signs_all { Sign::All } else { Sign::Opaque } },
             is_pipelined,
             only_looks,
             forks: clock::forks(),
@@ -440,7 +443,7 @@ pub fn id(text: &str) -> PyResult<RunId> {
     Ok(text.parse::<RunId>()?)
 }
 
-fn phase(status: &str) -> PyResult<Phase> {
+pub fn phase(status: &str) -> PyResult<Phase> {
     let known = Phase::ALL.into_iter().find(|phase| phase_name(*phase) == status);
     known.ok_or_else(|| {
         let names: Vec<_> = Phase::ALL.into_iter().map(phase_name).collect();
@@ -513,7 +516,7 @@ fn as_object(py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
         Reply::Sent { new } => return Ok(new.into_pyobject(py)?.to_owned().into_any().unbind()),
         Reply::Polled(polled) => {
             let entries = polled.entries.into_iter();
-            let entries = entries.map(|e| (e.run.to_string(), e.number, e.kind, PyBytes::new(py, &e.body)));
+            let entries = entries.map(|e| (e.run.to_string(), e.number, e.id, e.kind, PyBytes::new(py, &e.body)));
             (PyList::new(py, entries)?, polled.cursor, polled.more).into_pyobject(py)?.into_any()
         }
         Reply::Loaded(loaded) => {

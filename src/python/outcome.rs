@@ -6,27 +6,34 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use super::convert;
-use super::error;
 use super::event::class_name;
 use super::fold::Trusted;
 use super::run::Run;
 use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};
-use crate::journal::{Phase, record};
-use crate::{Body, EncodedEvent, EncodedRecord, Record, Secrets, Tag};
+use crate::journal::{Phase, Slot, entry};
+use crate::{Body, EncodedEvent, Secrets, Tag};
+
+/// Where a run ends, and what is signed of it.
+pub struct End<'a> {
+    /// The number of its last record.
+    pub seq: u64,
+    pub secrets: &'a Secrets,
+    pub signs_all: bool,
+}
 
 const RESULT: &str = "result";
 const CANCELLED: &str = "cancelled";
 
-/// How the run ended, and the bytes of that. A result that cannot be stored is a failure instead.
-pub fn encode(run: &Bound<'_, Run>, secrets: &Secrets) -> PyResult<(Phase, Vec<u8>)> {
+/// How a run ended at a record, and the bytes of that. A result that cannot be stored is a failure instead.
+pub fn encode(run: &Bound<'_, Run>, end: &End<'_>) -> PyResult<(Phase, Vec<u8>)> {
     let py = run.py();
     let result = match &run.get().state.lock().outcome {
         Some(Outcome::Result(result)) => Some(result.clone_ref(py)),
         _ => None,
     };
     if let Some(result) = result {
-        match store_result(run, result.bind(py), secrets) {
+        match store_result(run, result.bind(py), end) {
             Ok(bytes) => return Ok((Phase::Completed, bytes)),
             Err(error) if error.is_instance_of::<PyException>(py) => {
                 let failed = Outcome::failed(py, error);
@@ -41,29 +48,30 @@ pub fn encode(run: &Bound<'_, Run>, secrets: &Secrets) -> PyResult<(Phase, Vec<u
         _ => None,
     };
     match failure {
-        Some(exception) => Ok((Phase::Failed, store_failure(run, exception.bind(py).as_any(), secrets)?)),
+        Some(exception) => Ok((Phase::Failed, store_failure(run, exception.bind(py).as_any(), end)?)),
         None => {
             let event = EncodedEvent { class: CANCELLED.into(), body: Body::Fields(Vec::new()) };
-            Ok((Phase::Cancelled, seal(run, event, secrets)?))
+            Ok((Phase::Cancelled, seal(run, Phase::Cancelled, event, end)?))
         }
     }
 }
 
-fn seal(run: &Bound<'_, Run>, event: EncodedEvent, secrets: &Secrets) -> PyResult<Vec<u8>> {
-    Ok(record::encode(run.get().id, 0, &Record::Published { event }, secrets)?.into())
+fn seal(run: &Bound<'_, Run>, phase: Phase, event: EncodedEvent, end: &End<'_>) -> PyResult<Vec<u8>> {
+    let slot = Slot::Outcome { seq: end.seq, phase };
+    Ok(entry::encode(run.get().id, &slot, &event, end.secrets, end.signs_all)?.into())
 }
 
-fn store_result(run: &Bound<'_, Run>, result: &Bound<'_, PyAny>, secrets: &Secrets) -> PyResult<Vec<u8>> {
+fn store_result(run: &Bound<'_, Run>, result: &Bound<'_, PyAny>, end: &End<'_>) -> PyResult<Vec<u8>> {
     let mut to = ToBytes::new(run.py());
     // The event that ended the run, if it is one, is stored as an event is.
     let body = match to.event(result)? {
         EncodedEvent { body: Body::Whole(value), .. } => Body::Whole(value),
-        event => return seal(run, event, secrets),
+        event => return seal(run, Phase::Completed, event, end),
     };
-    seal(run, EncodedEvent { class: RESULT.into(), body }, secrets)
+    seal(run, Phase::Completed, EncodedEvent { class: RESULT.into(), body }, end)
 }
 
-fn store_failure(run: &Bound<'_, Run>, exception: &Bound<'_, PyAny>, secrets: &Secrets) -> PyResult<Vec<u8>> {
+fn store_failure(run: &Bound<'_, Run>, exception: &Bound<'_, PyAny>, end: &End<'_>) -> PyResult<Vec<u8>> {
     let py = run.py();
     let fields =
         py.import(intern!(py, "treadle.stored_errors"))?.call_method1(intern!(py, "fields_of"), (exception,))?;
@@ -79,18 +87,18 @@ fn store_failure(run: &Bound<'_, Run>, exception: &Bound<'_, PyAny>, secrets: &S
         }
     }
     let class = class_name(&exception.get_type());
-    seal(run, EncodedEvent { class, body: Body::Fields(stored) }, secrets)
+    seal(run, Phase::Failed, EncodedEvent { class, body: Body::Fields(stored) }, end)
 }
 
 /// What is known of a failure without unpickling it.
 pub fn failure_texts<'py>(
     run: crate::RunId,
+    seq: u64,
     bytes: &Bound<'py, PyBytes>,
     trusted: Trusted<'_>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let py = bytes.py();
-    let decoded = trusted.record(run, 0, lend(bytes))?;
-    let Record::Published { event } = decoded else { return Err(error::unreadable_text()) };
+    let event = trusted.event(run, &Slot::Outcome { seq, phase: Phase::Failed }, lend(bytes))?;
     let texts = PyDict::new(py);
     texts.set_item("class", &*event.class)?;
     let none = PyDict::new(py);
@@ -106,17 +114,16 @@ pub fn failure_texts<'py>(
 
 /// How a run ended: "completed" with its result, "failed" with the exception, or "cancelled" with nothing.
 pub fn decode<'py>(
-    phase: &str,
     run: crate::RunId,
+    slot: &Slot,
     bytes: &Bound<'py, PyBytes>,
-    secrets: &Secrets,
+    trusted: Trusted<'_>,
     classes: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = bytes.py();
-    let decoded: EncodedRecord = record::decode(run, 0, lend(bytes), secrets)?;
-    let Record::Published { event } = decoded else { return Err(error::unreadable_text()) };
+    let event = trusted.event(run, slot, lend(bytes))?;
     let mut to = ToObjects::new(classes);
-    if phase != "failed" {
+    if !matches!(slot, Slot::Outcome { phase: Phase::Failed, .. }) {
         return match event.body {
             Body::Whole(value) => convert::decode(py, "result", &to.stored_value(value)?),
             Body::Fields(_) if *event.class == *CANCELLED => Ok(py.None().into_bound(py)),

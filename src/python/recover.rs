@@ -7,7 +7,7 @@ use super::digest::{digest, is_same_input};
 use super::durable::{self, Durable};
 use super::error;
 use super::fold::{Trusted, before_end, end_of_operation, fold, fold_without_end};
-use super::inbox::take_entry;
+use super::inbox::{EVENT, take_entry};
 use super::journal::Journal;
 use super::plan::Plan;
 use super::run::Run;
@@ -15,8 +15,11 @@ use super::snapshot::{fit, problems, restore};
 use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};
 use crate::Status as ImageStatus;
-use crate::journal::{Commit, Entry, Loaded, NewRun, Phase as JournalPhase, Request, Status, record};
-use crate::{EncodedImage, Record, RunId, Secrets, Translate, snapshot};
+use crate::journal::{
+    Chain, Commit, Entry, Loaded, NewRun, Phase as JournalPhase, Request, Sign, Signer, Slot, Status, entry,
+};
+use crate::snapshot::{self, Standing};
+use crate::{EncodedImage, Translate};
 
 /// A run as a journal holds it.
 #[pyclass(frozen, module = "treadle._treadle")]
@@ -59,8 +62,8 @@ impl LoadedRun {
     #[pyo3(signature = (journal, at = None))]
     fn snapshot<'py>(&self, py: Python<'py>, journal: &Journal, at: Option<u64>) -> PyResult<Bound<'py, PyBytes>> {
         let loaded = &self.0;
-        let image = fold(loaded, at.unwrap_or(u64::MAX), Trusted::Signed(&journal.secrets))?;
-        Ok(PyBytes::new(py, &snapshot::seal(&image, &journal.secrets)?))
+        let image = fold(loaded, at.unwrap_or(u64::MAX), Trusted::Signed(&journal.signer))?;
+        Ok(PyBytes::new(py, &snapshot::seal(&image, &journal.signer.secrets)?))
     }
 
     /// Writes a checkpoint that has the steps of the plan, in the epoch in which the run was claimed: asks the journal
@@ -72,13 +75,16 @@ impl LoadedRun {
         classes: &Bound<'_, PyDict>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let loaded = &self.0;
-        let secrets = &journal.get().secrets;
-        let mut image = fold(loaded, u64::MAX, Trusted::Signed(secrets))?;
+        let signer = &journal.get().signer;
+        let mut image = fold(loaded, u64::MAX, Trusted::Signed(signer))?;
         let problems = fit(plan, &mut image, classes)?;
         if !problems.is_empty() {
             return Err(error::incompatible(problems));
         }
-        let commit = Commit { status: loaded.run.status, ..ready(&image, secrets)? };
+        let commit = Commit {
+            status: loaded.run.status,
+            ..ready(&image, standing(loaded), &mut Chain::end_of(loaded), signer)?
+        };
         let (run, epoch, after) = (loaded.run.id, loaded.run.epoch, loaded.run.seq);
         Journal::ask(journal, Request::Append { run, epoch, after, commit })
     }
@@ -94,14 +100,15 @@ impl LoadedRun {
     ) -> PyResult<Option<Py<Run>>> {
         failpoint!("run.going_on");
         let loaded = &self.0;
-        let image = fold(loaded, u64::MAX, Trusted::Signed(&journal.get().secrets))?;
+        let image = fold(loaded, u64::MAX, Trusted::Signed(&journal.get().signer))?;
         if !image.steps.iter().eq(plan.get().core.steps.iter().map(|step| &step.name)) {
             return Ok(None);
         }
         let published = image.published;
         let mut core = restore(plan.get(), image, classes)?;
         core.start_log();
-        let mut durable = Durable::new(journal.clone().unbind(), loaded.run.epoch, loaded.run.seq);
+        let chain = Chain::end_of(loaded);
+        let mut durable = Durable::new(journal.clone().unbind(), loaded.run.epoch, loaded.run.seq, chain);
         durable.published = published;
         let run = Run::go_on(plan, core, Some(Box::new(durable)))?;
         let py = plan.py();
@@ -118,16 +125,16 @@ impl LoadedRun {
     /// Makes a run that is over go on from where it failed: asks the journal for that.
     fn reopen<'py>(&self, journal: &Bound<'py, Journal>) -> PyResult<Bound<'py, PyAny>> {
         let loaded = &self.0;
-        let secrets = &journal.get().secrets;
+        let signer = &journal.get().signer;
         match loaded.run.phase() {
             JournalPhase::Failed | JournalPhase::Cancelled => {}
             phase => return Err(error::not_to_be_retried(&loaded.run.id, phase)),
         }
-        let mut image = fold_without_end(loaded, Trusted::Signed(secrets))?;
+        let mut image = fold_without_end(loaded, Trusted::Signed(signer))?;
         begin_again(&mut image);
         // No number of its stream is used twice.
         image.published = image.published.max(loaded.run.published);
-        let commit = ready(&image, secrets)?;
+        let commit = ready(&image, standing(loaded), &mut Chain::end_of(loaded), signer)?;
         let request = Request::Reopen { run: loaded.run.id, after: loaded.run.seq, owner: None, commit };
         Journal::ask(journal, request)
     }
@@ -142,16 +149,16 @@ impl LoadedRun {
         at: Option<&Bound<'py, PyInt>>,
     ) -> PyResult<(String, Bound<'py, PyAny>)> {
         let loaded = &self.0;
-        let secrets = &journal.get().secrets;
-        let last = before_end(loaded, Trusted::Signed(secrets))?.min(loaded.run.seq);
+        let signer = &journal.get().signer;
+        let last = before_end(loaded, Trusted::Signed(signer))?.min(loaded.run.seq);
         let first = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded);
         let mut image = match at {
-            None => fold_without_end(loaded, Trusted::Signed(secrets))?,
+            None => fold_without_end(loaded, Trusted::Signed(signer))?,
             Some(at) => {
                 let number = at.extract().ok().filter(|number| (first..=last).contains(number));
                 let number = number.ok_or_else(|| error::no_such_record(&loaded.run.id, at, first, last))?;
-                let end = end_of_operation(loaded, number, Trusted::Signed(secrets))?;
-                fold(loaded, end, Trusted::Signed(secrets))?
+                let end = end_of_operation(loaded, number, Trusted::Signed(signer))?;
+                fold(loaded, end, Trusted::Signed(signer))?
             }
         };
         let id = super::clock::new_run_id()?;
@@ -165,9 +172,14 @@ impl LoadedRun {
             created: super::clock::now(),
             stream_limit: loaded.run.stream_limit,
         };
-        let mut commit = ready(&image, secrets)?;
+        let sign = if Chain::start_of(loaded).signs_all() { Sign::All } else { signer.sign };
+        let mut chain = Chain::begin(sign);
+        let mut commit = ready(&image, Standing { seq: 0, epoch: 0 }, &mut chain, signer)?;
         for (number, body) in stream.iter().take_while(|(number, _)| *number <= image.published) {
-            commit.published.push((*number, moved(&loaded.run.id, &id, body, secrets)?));
+            let slot = Slot::Stream { number: *number };
+            let event = Trusted::Signed(signer).event(loaded.run.id, &slot, lend(body))?;
+            let signed_anew = entry::encode(id, &slot, &event, &signer.secrets, chain.signs_all())?;
+            commit.published.push((*number, signed_anew.into()));
         }
         let request = Request::Create { run, owner: None, commit };
         Ok((id.to_string(), Journal::ask(journal, request)?))
@@ -192,14 +204,13 @@ fn begin_again(image: &mut EncodedImage) {
     }
 }
 
-/// An event of the stream of one run as one of another.
-fn moved(from: &RunId, to: &RunId, body: &Bound<'_, PyBytes>, secrets: &Secrets) -> PyResult<Vec<u8>> {
-    let event = record::decode(*from, 0, lend(body), secrets)?;
-    Ok(record::encode(*to, 0, &event, secrets)?.into())
+/// Where the next checkpoint of a run that is not executed stands.
+fn standing(loaded: &Loaded) -> Standing {
+    Standing { seq: loaded.run.seq, epoch: loaded.run.epoch }
 }
 
-fn ready(image: &EncodedImage, secrets: &Secrets) -> PyResult<Commit> {
-    let checkpoint = Some(snapshot::seal_checkpoint(image, secrets)?);
+fn ready(image: &EncodedImage, standing: Standing, chain: &mut Chain, signer: &Signer) -> PyResult<Commit> {
+    let checkpoint = Some(chain.seal(image, standing, &signer.secrets)?);
     let status = Status { phase: JournalPhase::Ready, due: None };
     Ok(Commit { at: super::clock::now(), checkpoint, status, ..Commit::default() })
 }
@@ -210,11 +221,12 @@ impl Run {
     fn _take_entry(
         slf: &Bound<'_, Self>,
         number: u64,
+        id: [u8; 16],
         kind: u8,
         body: Vec<u8>,
         classes: &Bound<'_, PyDict>,
     ) -> PyResult<()> {
-        let entry = Entry { number, run: slf.get().id, id: [0; 16], kind, at: 0, body };
+        let entry = Entry { number, run: slf.get().id, id, kind, at: 0, body };
         take_entry(slf, &entry, classes)
     }
 
@@ -282,7 +294,7 @@ impl Journal {
         event: &Bound<'py, PyAny>,
         key: Option<String>,
     ) -> PyResult<(String, Bound<'py, PyAny>)> {
-        let (core, run, commit) = durable::begin(slf, plan, event, key)?;
+        let durable::Begun { core, run, commit, .. } = durable::begin(slf, plan, event, key)?;
         let request = Request::Create { run, owner: None, commit };
         Ok((core.id().to_string(), Self::ask(slf, request)?))
     }
@@ -299,41 +311,74 @@ impl Journal {
         is_same_input(event, &digest(event)?.of_input(), &stored)
     }
 
-    /// An event as a message for a run.
-    fn message<'py>(&self, run: &str, event: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    /// An event as a message of this name for a run.
+    fn message<'py>(&self, run: &str, id: [u8; 16], event: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         let py = event.py();
         let event = ToBytes::new(py).event(event)?;
-        let run: RunId = super::journal::id(run)?;
-        Ok(PyBytes::new(py, &record::encode(run, 0, &Record::Published { event }, &self.secrets)?))
+        let slot = Slot::Inbox { id, kind: EVENT };
+        // All of it is signed, since a message makes its run do something.
+        let bytes = entry::encode(super::journal::id(run)?, &slot, &event, &self.signer.secrets, true)?;
+        Ok(PyBytes::new(py, &bytes))
     }
 
-    /// How a run ended.
+    /// A wish as a message of this name for a run.
+    fn wish<'py>(&self, py: Python<'py>, run: &str, id: [u8; 16], kind: u8) -> PyResult<Bound<'py, PyBytes>> {
+        let slot = Slot::Inbox { id, kind };
+        Ok(PyBytes::new(py, &entry::encode_wish(super::journal::id(run)?, &slot, &self.signer.secrets)?))
+    }
+
+    /// How a run ended at a record.
     fn outcome<'py>(
         &self,
         status: &str,
         run: &str,
+        seq: u64,
         bytes: &Bound<'py, PyBytes>,
         classes: &Bound<'py, PyDict>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        super::outcome::decode(status, super::journal::id(run)?, bytes, &self.secrets, classes)
+        let slot = Slot::Outcome { seq, phase: super::journal::phase(status)? };
+        super::outcome::decode(super::journal::id(run)?, &slot, bytes, Trusted::Signed(&self.signer), classes)
     }
 
     /// What is known of a failure without unpickling it: the name of its class, its text and its notes.
-    fn failure<'py>(&self, run: &str, bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyDict>> {
-        super::outcome::failure_texts(super::journal::id(run)?, bytes, self.for_showing())
+    fn failure<'py>(&self, run: &str, seq: u64, bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyDict>> {
+        super::outcome::failure_texts(super::journal::id(run)?, seq, bytes, self.for_showing())
     }
 
-    /// An event of a stream, or a run's end, as plain objects: names, tags and sizes, no contents.
-    fn peek<'py>(&self, run: &str, bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyDict>> {
-        let decoded = self.for_showing().record(super::journal::id(run)?, 0, lend(bytes))?;
-        let Record::Published { event } = decoded else { return Err(error::unreadable_text()) };
-        super::inspect::event(bytes.py(), &event)
+    /// How a run ended, as plain objects: names, tags and sizes, no contents.
+    fn peek_outcome<'py>(
+        &self,
+        status: &str,
+        run: &str,
+        seq: u64,
+        bytes: &Bound<'py, PyBytes>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let slot = Slot::Outcome { seq, phase: super::journal::phase(status)? };
+        self.peek(run, &slot, bytes)
+    }
+
+    /// An event of a stream as plain objects: names, tags and sizes, no contents.
+    fn peek_published<'py>(&self, run: &str, number: u64, bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyDict>> {
+        self.peek(run, &Slot::Stream { number }, bytes)
     }
 
     /// An event of a stream.
-    fn published(&self, run: &str, bytes: &Bound<'_, PyBytes>, classes: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {
-        let decoded = record::decode(super::journal::id(run)?, 0, lend(bytes), &self.secrets)?;
-        let Record::Published { event } = decoded else { return Err(error::unreadable_text()) };
+    fn published(
+        &self,
+        run: &str,
+        number: u64,
+        bytes: &Bound<'_, PyBytes>,
+        classes: &Bound<'_, PyDict>,
+    ) -> PyResult<Py<PyAny>> {
+        let slot = Slot::Stream { number };
+        let event = Trusted::Signed(&self.signer).event(super::journal::id(run)?, &slot, lend(bytes))?;
         Translate::event(&mut ToObjects::new(classes), event)
+    }
+}
+
+impl Journal {
+    fn peek<'py>(&self, run: &str, slot: &Slot, bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyDict>> {
+        let event = self.for_showing().event(super::journal::id(run)?, slot, lend(bytes))?;
+        super::inspect::event(bytes.py(), &event)
     }
 }

@@ -13,9 +13,9 @@ impl LoadedRun {
     /// What happened: a word and some facts for each record that no checkpoint has replaced.
     fn timeline<'py>(&self, py: Python<'py>, journal: &Journal) -> PyResult<Bound<'py, PyList>> {
         let loaded = &self.0;
-        let Some((folded, checkpoint)) = &loaded.checkpoint else { return Ok(PyList::empty(py)) };
+        let Some((folded, _)) = &loaded.checkpoint else { return Ok(PyList::empty(py)) };
         let trusted = journal.for_showing();
-        let image = trusted.image(checkpoint.clone().into())?;
+        let (image, _) = trusted.checkpoint(loaded)?;
         let steps = &image.steps;
         let lines = PyList::empty(py);
         for (delivery, pending) in &image.pending {

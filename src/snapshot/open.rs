@@ -11,14 +11,14 @@ use crate::event::{EncodedEvent, StepId};
 use crate::image::{EncodedImage, Grouped, Held, Image, Pending, Status, Waiting};
 use crate::replay::{Collection, Failure, Replay};
 use crate::run_id::RunId;
-use crate::wire::place::{At, Place};
+use crate::wire::place::{At, Place, Within};
 use crate::wire::read::{Known, Reader, Trust};
 
 type Result<T> = std::result::Result<T, FormatError>;
 
 /// Reads a body, which must fill its part of the bytes.
-pub(super) fn body(bytes: &Bytes, part: Range<usize>, trust: Trust<'_>) -> Result<EncodedImage> {
-    let mut from = Reader::new(bytes, part, trust, Some(Known::default()));
+pub(super) fn body(bytes: &Bytes, part: Range<usize>, within: Within, trust: Trust<'_>) -> Result<EncodedImage> {
+    let mut from = Reader::new(bytes, part, within, trust, Some(Known::default()));
     let from = &mut from;
     from.array_of(16)?;
     let id = RunId::from_bytes(from.bytes()?);

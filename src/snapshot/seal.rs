@@ -7,7 +7,7 @@ use crate::event::EncodedEvent;
 use crate::image::{EncodedImage, Grouped, Pending, Status};
 use crate::replay::{Collection, Replay};
 use crate::secret::Key;
-use crate::wire::place::{At, Place};
+use crate::wire::place::{At, Place, Within};
 use crate::wire::write::{Known, Writer, room_for_event, room_for_value};
 
 use super::head::trailer_len;
@@ -36,8 +36,13 @@ fn room_for_replay(replay: &Replay<EncodedEvent, Arc<str>>) -> usize {
 }
 
 /// Writes the body behind what is there.
-pub(super) fn body(image: &EncodedImage, key: Option<&Key>, bytes: Vec<u8>) -> Result<Vec<u8>, FormatError> {
-    let mut to = Writer::new(bytes, image.id, key, Some(Known::default()));
+pub(super) fn body(
+    image: &EncodedImage,
+    within: Within,
+    key: Option<&Key>,
+    bytes: Vec<u8>,
+) -> Result<Vec<u8>, FormatError> {
+    let mut to = Writer::new(bytes, image.id, within, key, Some(Known::default()));
     to.array(16)?;
     to.bytes(image.id.as_bytes())?;
     to.text(&image.workflow)?;

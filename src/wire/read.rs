@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hashbrown::HashSet;
 use rmp::Marker;
 
-use super::place::{At, Place};
+use super::place::{At, Place, Within};
 use super::write::Expected;
 use super::{Unfolded, doubled, json};
 use crate::error::FormatError;
@@ -43,6 +43,7 @@ pub(crate) struct Reader<'a> {
     at: usize,
     end: usize,
     run: RunId,
+    within: Within,
     trust: Trust<'a>,
     // Nothing where everything is written out.
     known: Option<Known>,
@@ -57,11 +58,11 @@ type Result<T> = std::result::Result<T, FormatError>;
 
 impl<'a> Reader<'a> {
     /// A reader of a part of `whole`.
-    pub fn new(whole: &'a Bytes, part: Range<usize>, trust: Trust<'a>, known: Option<Known>) -> Self {
+    pub fn new(whole: &'a Bytes, part: Range<usize>, within: Within, trust: Trust<'a>, known: Option<Known>) -> Self {
         // No run is known yet, and no value was signed for this one.
         let run = RunId::from_bytes([0; 16]);
         let (at, end) = (part.start, part.end.min(whole.len()));
-        Self { whole, at, end, run, trust, known, unfolded: Unfolded::default(), has_opaque: false }
+        Self { whole, at, end, run, within, trust, known, unfolded: Unfolded::default(), has_opaque: false }
     }
 
     /// Of which run the values are that follow.
@@ -308,7 +309,7 @@ impl<'a> Reader<'a> {
         if is_within { Ok(()) } else { Err(FormatError::TooLarge { what: "what steps collect" }) }
     }
 
-    pub fn event(&mut self, at: At) -> Result<EncodedEvent> {
+    pub fn event(&mut self, at: At<'_>) -> Result<EncodedEvent> {
         self.array_of(2)?;
         let class = self.name()?;
         let body = match self.peek()? {
@@ -318,12 +319,12 @@ impl<'a> Reader<'a> {
         Ok(EncodedEvent { class, body })
     }
 
-    pub fn events(&mut self, at: impl Fn(usize) -> At) -> Result<Vec<EncodedEvent>> {
+    pub fn events(&mut self, at: impl Fn(usize) -> At<'static>) -> Result<Vec<EncodedEvent>> {
         const LEAST: usize = 3;
         self.list(LEAST, |reader, index| reader.event(at(index)))
     }
 
-    fn fields(&mut self, at: At, owner: &str) -> Result<Vec<(Arc<str>, Value)>> {
+    fn fields(&mut self, at: At<'_>, owner: &str) -> Result<Vec<(Arc<str>, Value)>> {
         const LEAST: usize = 3;
         let count = self.map()?;
         let mut fields: Vec<(Arc<str>, Value)> = Vec::with_capacity(count.min(self.rest() / LEAST));
@@ -376,7 +377,8 @@ impl<'a> Reader<'a> {
             }
             Trust::Signed(key) => {
                 let signed = Signed {
-                    place: &place.at.to_string(),
+                    version: self.within.signature_version(),
+                    place: &self.within.name(place.at),
                     owner: place.owner,
                     name: place.name,
                     class: class.as_deref(),

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use rmp::encode::{self, ByteBuf};
 
-use super::place::{At, Place};
+use super::place::{At, Place, Within};
 use super::{Unfolded, doubled};
 use crate::error::FormatError;
 use crate::event::{Body, EncodedEvent};
@@ -31,6 +31,7 @@ pub(crate) struct Known<'a> {
 pub(crate) struct Writer<'a> {
     out: ByteBuf,
     run: RunId,
+    within: Within,
     key: Option<&'a Key>,
     // What has been written under a number; nothing where everything is written out.
     known: Option<Known<'a>>,
@@ -41,8 +42,8 @@ pub(crate) struct Writer<'a> {
 const MOST_OVERHEAD: usize = 9;
 
 impl<'a> Writer<'a> {
-    pub fn new(out: Vec<u8>, run: RunId, key: Option<&'a Key>, known: Option<Known<'a>>) -> Self {
-        Self { out: ByteBuf::from_vec(out), run, key, known, unfolded: Unfolded::default() }
+    pub fn new(out: Vec<u8>, run: RunId, within: Within, key: Option<&'a Key>, known: Option<Known<'a>>) -> Self {
+        Self { out: ByteBuf::from_vec(out), run, within, key, known, unfolded: Unfolded::default() }
     }
 
     /// The bytes, of which `more` will follow.
@@ -180,7 +181,7 @@ impl<'a> Writer<'a> {
         self.unfolded.group(collected.expected().len(), collected.distinct());
     }
 
-    pub fn event(&mut self, event: &'a EncodedEvent, at: At) -> Result<(), FormatError> {
+    pub fn event(&mut self, event: &'a EncodedEvent, at: At<'_>) -> Result<(), FormatError> {
         self.array(2)?;
         self.name(&event.class)?;
         let place = |name| Place { at, owner: &event.class, name };
@@ -218,7 +219,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    pub fn events(&mut self, events: &'a [EncodedEvent], at: impl Fn(usize) -> At) -> Result<(), FormatError> {
+    pub fn events(&mut self, events: &'a [EncodedEvent], at: impl Fn(usize) -> At<'static>) -> Result<(), FormatError> {
         self.array(events.len())?;
         events.iter().enumerate().try_for_each(|(index, event)| self.event(event, at(index)))
     }
@@ -243,7 +244,8 @@ impl<'a> Writer<'a> {
             return Err(FormatError::SecretNeeded { place: place.to_string(), class });
         };
         let signed = Signed {
-            place: &place.at.to_string(),
+            version: self.within.signature_version(),
+            place: &self.within.name(place.at),
             owner: place.owner,
             name: place.name,
             class: class.map(|class| &**class),

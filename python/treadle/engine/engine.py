@@ -15,7 +15,7 @@ from ..runs import RunHandle, RunInfo
 from ..workflow import Workflow
 from . import looking
 from .session import CANCEL, PAUSE, RESUME, Session, conflict
-from .settings import Durability, Settings
+from .settings import Durability, Settings, Sign
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -44,6 +44,9 @@ class Engine:
             starts at once, and only the result waits for the disk.
         secret: what opaque values are signed with; one, or several of which the first one signs.
             Without it `TREADLE_SECRET` counts, or a file beside the database, which is made.
+        sign: "opaque": opaque values and messages are signed; "all": everything that a run is made
+            of, so that nothing of it can be changed, left out or put elsewhere in the file. A run
+            that was not written so is refused with `InvalidSignature` then.
         lease: seconds, or a `timedelta`, after which the runs of a process that hangs or is stopped
             are taken over; a year at most. Those of a process that has ended go on at once.
         concurrency: how many runs this process takes from the journal at once, beside those that it
@@ -63,6 +66,7 @@ class Engine:
         workflows: Iterable[Workflow] = (),
         durability: Durability = "step",
         secret: str | bytes | Sequence[str | bytes] | None = None,
+        sign: Sign = "opaque",
         lease: float | timedelta = 10.0,
         concurrency: int | None = None,
         keep: float | timedelta | None = None,
@@ -72,6 +76,7 @@ class Engine:
             workflows=workflows,
             durability=durability,
             secret=secret,
+            sign=sign,
             lease=lease,
             concurrency=concurrency,
             keep=keep,
@@ -331,7 +336,7 @@ class Engine:
         await self._wish(run_id, RESUME)
 
     async def _wish(self, run_id: str, kind: int) -> None:
-        await self._session().send(run_id, kind, b"", uuid.uuid4())
+        await self._session().wish(run_id, kind)
 
     async def retry(self, run_id: str) -> RunHandle:
         """Have a run that failed or was cancelled go on from where that happened.
@@ -398,8 +403,8 @@ class Engine:
         async for missed, entries in looking.stream(session, run_id, after):
             if missed:
                 yield Lagged(missed=missed)
-            for _, body in entries:
-                yield session.journal.published(run_id, body, classes)
+            for number, body in entries:
+                yield session.journal.published(run_id, number, body, classes)
 
     async def _info(self, run_id: str) -> RunInfo:
         return await looking.info(self._session(), run_id)

@@ -47,19 +47,20 @@ class Inboxes:
 
     async def _poll_once(self, journal: Journal) -> bool:
         entries, cursor, more = await journal.poll(self._cursor, _POLLED_AT_ONCE)
-        for run_id, number, kind, body in entries:
-            self._take(run_id, number, kind, body)
+        for run_id, number, name, kind, body in entries:
+            self._take(run_id, number, name, kind, body)
         self._cursor = cursor
         return more
 
-    def _take(self, run_id: str, number: int, kind: int, body: bytes) -> None:
+    def _take(self, run_id: str, number: int, name: bytes, kind: int, body: bytes) -> None:
         session = self._session
         run = session.executing.live.get(run_id)
         if run is None:
             session.takeover.was_sent_to(run_id)
             return
         try:
-            run._take_entry(number, kind, body, session.settings.classes[run.workflow])
+            classes = session.settings.classes[run.workflow]
+            run._take_entry(number, name, kind, body, classes)
         except BaseException as error:
             # Unpickling may raise anything. It must keep no other message from its run.
             log_exception(f"an event for run {run_id} cannot be delivered", error)

@@ -30,15 +30,17 @@ async def story(session: "Session", run_id: str) -> dict[str, Any]:
     journal = session.journal_with(run_id)
     loaded = await journal.load(run_id)
     row, outcome = await journal.get(run_id)
-    failed = outcome is not None and row["status"] == "failed"
+    status, seq = row["status"], row["seq"]
     return {
         **row,
         "verified": journal.verifies,
         "folded": loaded.folded,
         "history": loaded.timeline(journal),
         "now": loaded.inspect(journal),
-        "outcome": None if outcome is None else journal.peek(run_id, outcome),
-        "failure": journal.failure(run_id, outcome or b"") if failed else None,
+        "outcome": outcome and journal.peek_outcome(status, run_id, seq, outcome),
+        "failure": journal.failure(run_id, seq, outcome)
+        if outcome and status == "failed"
+        else None,
     }
 
 
@@ -78,7 +80,7 @@ async def peek_stream(session: "Session", run_id: str, after: int) -> AsyncItera
         if missed:
             yield {"missed": missed}
         for number, body in entries:
-            yield {"number": number, **session.journal.peek(run_id, body)}
+            yield {"number": number, **session.journal.peek_published(run_id, number, body)}
 
 
 async def problems(session: "Session", run: RunInfo) -> list[str]:

@@ -64,7 +64,7 @@ class Session:
         make = partial(
             Journal,
             settings.path,
-            settings.secrets,
+            (settings.secrets, settings.signs_all),
             is_pipelined=settings.is_pipelined,
             only_looks=self._only_looks,
             listener=self,
@@ -175,8 +175,14 @@ class Session:
 
     async def send_event(self, run_id: str, event: object, name: uuid.UUID) -> bool:
         """Send an event into a run; return whether it is new, once it is on disk."""
-        body = self.journal_with(run_id).message(run_id, event)
+        body = self.journal_with(run_id).message(run_id, name.bytes, event)
         return await self.send(run_id, EVENT, body, name)
+
+    async def wish(self, run_id: str, kind: int) -> None:
+        """Ask whoever executes a run to do something with it; return once that is on disk."""
+        name = uuid.uuid4()
+        body = self.journal_with(run_id).wish(run_id, name.bytes, kind)
+        await self.send(run_id, kind, body, name)
 
     async def outcome(self, run_id: str) -> tuple[str, Any] | None:
         """Return how a run ended: its status, and its result or error."""
@@ -185,7 +191,7 @@ class Session:
         if outcome is None or row["status"] not in ("completed", "failed", "cancelled"):
             return None
         classes = self.settings.classes.get(row["workflow"], {})
-        return row["status"], journal.outcome(row["status"], run_id, outcome, classes)
+        return row["status"], journal.outcome(row["status"], run_id, row["seq"], outcome, classes)
 
     async def result_of(self, run_id: str) -> Any:
         """Wait for the end of a run, whichever process executes it."""

@@ -10,6 +10,7 @@ from ..signing import secrets_of
 from ..workflow import Workflow
 
 Durability = Literal["step", "pipelined"]
+Sign = Literal["opaque", "all"]
 
 
 class Settings:
@@ -22,6 +23,7 @@ class Settings:
         workflows: Iterable[Workflow],
         durability: Durability,
         secret: str | bytes | Sequence[str | bytes] | None,
+        sign: Sign,
         lease: float | timedelta,
         concurrency: int | None,
         keep: float | timedelta | None,
@@ -30,6 +32,8 @@ class Settings:
         self.url = url
         if durability not in ("step", "pipelined"):
             raise ValueError(f'durability: "step" or "pipelined" expected, not {durability!r}')
+        if sign not in ("opaque", "all"):
+            raise ValueError(f'sign: "opaque" or "all" expected, not {sign!r}')
         # A lease that never ends would leave the runs of a dead process to nobody.
         self.lease = checks.duration("lease", lease, most=checks.A_YEAR)
         self.concurrency = None if concurrency is None else checks.whole("concurrency", concurrency)
@@ -39,6 +43,7 @@ class Settings:
         self.is_pipelined = durability == "pipelined"
         # What is in memory never leaves the process, so that any secret will do.
         self.secrets = secrets_of(secret) or ([os.urandom(32)] if self.path is None else [])
+        self.signs_all = sign == "all"
 
     def check_known(self, workflow: Workflow) -> None:
         """Refuse a workflow that the engine does not have."""

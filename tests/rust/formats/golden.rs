@@ -1,17 +1,18 @@
-//! The bytes of version 1, as they were when it was made: every later version reads them. They are never changed.
+//! The bytes of each version, as they were when it was made: every later version reads them. They are never changed.
 //!
 //! `GOLDEN=write cargo test golden` writes them; that is for a new version, in files of its own.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use treadle::journal::record;
+use treadle::journal::{Chain, Phase, Sign, Slot, entry, record};
 use treadle::{
-    Body, Collected, Collection, EncodedEvent, EncodedImage, EncodedRecord, Failure, Grouped, Held, Pending, Record,
-    Replay, RunId, Status, StepId, Tag, Value, Waiting, Wanted, snapshot as format,
+    Body, Collected, Collection, EncodedEvent, EncodedImage, EncodedRecord, Error, Failure, FormatError, Grouped, Held,
+    Pending, Record, Replay, RunId, Status, StepId, Tag, Value, Waiting, Wanted, snapshot as format,
+    snapshot::Standing,
 };
 
-use super::{no_secrets, secrets};
+use super::{no_secrets, secrets, signing};
 
 fn value(with_opaque: bool) -> Value {
     if with_opaque { Value::opaque("URL", &b"\x80\x05body"[..]) } else { Value::new(Tag::Json, r#"{"a":[1,-0.0]}"#) }
@@ -120,6 +121,10 @@ fn golden(name: &str, made: &[Bytes]) -> Vec<Bytes> {
         let texts: Vec<_> = made.iter().map(|bytes| hex(bytes)).collect();
         std::fs::write(path(name), texts.join("\n")).unwrap();
     }
+    kept(name)
+}
+
+fn kept(name: &str) -> Vec<Bytes> {
     let bytes = |text: &str| -> Bytes {
         let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
         digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
@@ -129,26 +134,101 @@ fn golden(name: &str, made: &[Bytes]) -> Vec<Bytes> {
 
 #[test]
 fn snapshots_are_what_they_were() {
-    for (name, with_opaque, secrets) in [("snapshot_v1", false, no_secrets()), ("signed_snapshot_v1", true, secrets())]
-    {
+    for (name, with_opaque, secrets) in [("snapshot", false, no_secrets()), ("signed_snapshot", true, secrets())] {
         let made: Bytes = format::seal(&image(with_opaque), &secrets).unwrap().into();
-        let golden = golden(name, std::slice::from_ref(&made));
-        assert_eq!(format::open(golden[0].clone(), &secrets), Ok(image(with_opaque)));
-        assert_eq!(golden, [made]);
+        let newest = golden(&format!("{name}_v2"), std::slice::from_ref(&made));
+        assert_eq!(newest, [made]);
+        for golden in [newest, kept(&format!("{name}_v1"))] {
+            assert_eq!(format::open(golden[0].clone(), &secrets), Ok(image(with_opaque)));
+        }
     }
+}
+
+const STANDING: Standing = Standing { seq: 12, epoch: 3 };
+
+#[test]
+fn checkpoints_are_what_they_were() {
+    for (name, with_opaque) in [("snapshot", false), ("signed_snapshot", true)] {
+        let made: Bytes = format::seal_checkpoint(&image(with_opaque), STANDING, &secrets()).unwrap().into();
+        let newest = golden(&format!("{}_v2", name.replace("snapshot", "checkpoint")), std::slice::from_ref(&made));
+        assert_eq!(newest, [made]);
+        for golden in [newest, kept(&format!("{name}_v1"))] {
+            assert_eq!(format::open_checkpoint(golden[0].clone(), STANDING, &secrets()), Ok(image(with_opaque)));
+        }
+    }
+    let made: Bytes = format::seal_chained_checkpoint(&image(true), STANDING, &secrets()).unwrap().into();
+    let kept = golden("chained_checkpoint_v2", std::slice::from_ref(&made));
+    assert_eq!(kept[0], made);
+    assert_eq!(format::open_checkpoint(made, STANDING, &secrets()), Ok(image(true)));
 }
 
 #[test]
 fn records_are_what_they_were() {
-    for (name, with_opaque) in [("records_v1", false), ("signed_records_v1", true)] {
+    for (name, with_opaque) in [("records", false), ("signed_records", true)] {
         let records = records(with_opaque);
         let numbered = || (1..).zip(&records);
         let made: Vec<_> =
             numbered().map(|(seq, record)| record::encode(run(), seq, record, &secrets()).unwrap()).collect();
+        let newest = golden(&format!("{name}_v2"), &made);
+        assert_eq!(newest, made);
+        for golden in [newest, kept(&format!("{name}_v1"))] {
+            for ((seq, record), bytes) in numbered().zip(&golden) {
+                assert_eq!(record::decode(run(), seq, bytes.clone(), &secrets()).as_ref(), Ok(record));
+            }
+        }
+    }
+}
+
+fn slots() -> [Slot; 4] {
+    [
+        Slot::Stream { number: 70_000 },
+        Slot::Inbox { id: [9; 16], kind: 0 },
+        Slot::Outcome { seq: 12, phase: Phase::Completed },
+        Slot::Outcome { seq: 12, phase: Phase::Failed },
+    ]
+}
+
+#[test]
+fn what_is_beside_the_log_is_what_it_was() {
+    for (name, is_whole) in [("entries_v2", false), ("whole_entries_v2", true)] {
+        let numbered = || slots().into_iter().flat_map(|slot| [(slot, page(true)), (slot, whole(false))]);
+        let encoded = |(slot, event)| entry::encode(run(), &slot, &event, &secrets(), is_whole).unwrap();
+        let made: Vec<_> = numbered().map(encoded).collect();
         let golden = golden(name, &made);
-        for ((seq, record), bytes) in numbered().zip(&golden) {
-            assert_eq!(record::decode(run(), seq, bytes.clone(), &secrets()).as_ref(), Ok(record));
+        for ((slot, event), bytes) in numbered().zip(&golden) {
+            assert_eq!(entry::decode(run(), &slot, bytes.clone(), &secrets(), is_whole), Ok(event));
         }
         assert_eq!(golden, made);
+    }
+    let wish = Slot::Inbox { id: [9; 16], kind: 1 };
+    let made = entry::encode_wish(run(), &wish, &secrets()).unwrap();
+    let kept = golden("wish_v2", std::slice::from_ref(&made));
+    assert_eq!(kept[0], made);
+    assert_eq!(entry::check_wish(run(), &wish, made, &secrets(), true), Ok(()));
+}
+
+#[test]
+fn what_was_beside_the_log_in_the_first_version_is_still_read() {
+    for slot in slots() {
+        let bytes = signing::published_in_the_first_version(run(), "Model", "URL", b"\x80\x05body");
+        assert_eq!(entry::decode(run(), &slot, bytes.clone(), &secrets(), false), Ok(whole(true)));
+        let refused = entry::decode(run(), &slot, bytes, &secrets(), true).unwrap_err();
+        assert!(matches!(refused, Error::Format(FormatError::NotSignedWhole { .. })), "{refused}");
+    }
+}
+
+#[test]
+fn chained_records_are_what_they_were() {
+    let mut chain = Chain::begin(Sign::All);
+    chain.seal(&image(true), Standing { seq: 0, epoch: 1 }, &secrets()).unwrap();
+    let start = chain.clone();
+    let records = records(true);
+    let numbered = || (1..).zip(&records);
+    let made: Vec<_> = numbered().map(|(seq, it)| chain.encode(run(), seq, it, &secrets()).unwrap()).collect();
+    let golden = golden("chained_records_v2", &made);
+    assert_eq!(golden, made);
+    let mut chain = start;
+    for ((seq, record), bytes) in numbered().zip(golden) {
+        assert_eq!(chain.decode(run(), seq, bytes, &secrets()).as_ref(), Ok(record));
     }
 }

@@ -1,10 +1,12 @@
 //! What is written down: snapshots and records, their signatures, and what is made of bytes that are neither.
 
 mod arbitrary;
+mod chain;
 mod golden;
 mod hostile;
 mod json;
 mod mutants;
+mod places;
 mod record;
 mod signing;
 mod snapshot;
@@ -45,7 +47,7 @@ fn with_checksum(mut bytes: Vec<u8>) -> Bytes {
 
 /// An unsigned snapshot with a body of one's own.
 fn unsigned(body: &[u8]) -> Bytes {
-    let mut bytes = b"treadle\x1a\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00".to_vec();
+    let mut bytes = b"treadle\x1a\x00\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00".to_vec();
     bytes.extend_from_slice(&(body.len() as u64).to_be_bytes());
     bytes.extend_from_slice(body);
     bytes.extend_from_slice(&[0; 16]);

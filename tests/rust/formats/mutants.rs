@@ -282,7 +282,9 @@ fn what_is_taken_with_a_new_checksum_is_a_valid_image_without_opaque_values() {
         let Ok(image) = timed(&mut tally.longest, || format::open(bytes.clone(), &no_secrets())) else { return };
         tally.taken += 1;
         assert_eq!(opaque_values(&image).next(), None);
-        assert_eq!(sealed(&image, &no_secrets()), bytes);
+        // One of the first version is written again as one of the newest, with another checksum.
+        let again = sealed(&image, &no_secrets());
+        assert_eq!(again[10..again.len() - 16], bytes[10..bytes.len() - 16]);
     });
     assert!(tally.taken > 0);
 }
@@ -389,7 +391,9 @@ fn what_is_taken_of_records_with_a_new_checksum_has_no_value_that_was_not_signed
         assert_eq!(forged, None);
         let older = Secrets::new(["an older secret of the same"]).unwrap();
         let again = [secrets(), older].map(|secrets| record::encode(run, seq, &record, &secrets).unwrap());
-        assert!(again.contains(&bytes));
+        // One of the first version that has no signatures is written again as one of the newest.
+        let body = |bytes: &Bytes| bytes.slice(1..bytes.len() - 8);
+        assert!(again.iter().any(|again| body(again) == body(&bytes)));
     });
     assert!(tally.taken > 0);
 }

@@ -29,6 +29,8 @@ pub fn with_trailer(mut bytes: Vec<u8>) -> Bytes {
     bytes.into()
 }
 
+const STANDING: format::Standing = format::Standing { seq: 12, epoch: 3 };
+
 fn run(number: u8) -> RunId {
     RunId::new(1, [number; 10])
 }
@@ -67,30 +69,30 @@ fn an_unsigned_snapshot_is_not_taken_where_there_is_a_secret() {
 #[test]
 fn a_checkpoint_is_signed_only_if_it_holds_an_opaque_value() {
     let opaque = image(run(1));
-    let signed = Bytes::from(format::seal_checkpoint(&opaque, &secrets()).unwrap());
-    assert_eq!(signed, sealed(&opaque, &secrets()));
-    assert_eq!(format::open_checkpoint(signed.clone(), &secrets()), Ok(opaque));
+    let signed = Bytes::from(format::seal_checkpoint(&opaque, STANDING, &secrets()).unwrap());
+    assert_eq!(format::open_checkpoint(signed.clone(), STANDING, &secrets()), Ok(opaque));
     let changed = Bytes::from(replaced(&signed, b"alice", b"malic"));
-    assert_eq!(format::open_checkpoint(changed, &secrets()), Err(FormatError::Changed.into()));
-    assert!(format::open_checkpoint(signed, &no_secrets()).is_err());
+    assert_eq!(format::open_checkpoint(changed, STANDING, &secrets()), Err(FormatError::Changed.into()));
+    assert!(format::open_checkpoint(signed, STANDING, &no_secrets()).is_err());
 
     let mut plain = image(run(1));
     plain.state.set("profile", Value::new(Tag::Json, &b"\"alice\""[..]));
-    let unsigned = Bytes::from(format::seal_checkpoint(&plain, &secrets()).unwrap());
-    assert_eq!(unsigned, sealed(&plain, &no_secrets()));
-    assert_eq!(format::open_checkpoint(unsigned, &secrets()), Ok(plain));
+    let unsigned = Bytes::from(format::seal_checkpoint(&plain, STANDING, &secrets()).unwrap());
+    assert_eq!(unsigned, format::seal_checkpoint(&plain, STANDING, &no_secrets()).unwrap());
+    assert_eq!(format::open_checkpoint(unsigned, STANDING, &secrets()), Ok(plain));
 }
 
 #[test]
 fn a_checkpoint_with_an_opaque_value_is_not_taken_unsigned() {
     // Its signature, key and flag are taken away, and a checksum of the whole is put in their place.
-    let signed = sealed(&image(run(1)), &secrets()).to_vec();
+    let signed = format::seal_checkpoint(&image(run(1)), STANDING, &secrets()).unwrap();
     let mut bytes = signed[..signed.len() - 32].to_vec();
-    bytes[10..20].fill(0);
+    bytes[11] &= !1;
+    bytes[12..20].fill(0);
     let checksum = xxhash_rust::xxh3::xxh3_128(&bytes).to_be_bytes();
     bytes.extend(checksum);
     assert!(format::read_unverified(bytes.clone().into()).is_ok());
-    assert!(format::open_checkpoint(bytes.into(), &secrets()).is_err());
+    assert!(format::open_checkpoint(bytes.into(), STANDING, &secrets()).is_err());
 }
 
 #[test]
@@ -147,8 +149,8 @@ fn keys_and_signatures_are_as_documented() {
     assert_eq!(&id[..8], key.as_bytes());
     let bytes = sealed(&image(run(1)), &secrets());
     assert_eq!(with_trailer(bytes.to_vec()), bytes);
-    let mut message = [&[0, 1][..], key.as_bytes(), run(1).as_bytes()].concat();
-    for part in ["state", "", "profile", "UserProfile", "alice is the body"] {
+    let mut message = [&[0, 2][..], key.as_bytes(), run(1).as_bytes()].concat();
+    for part in ["snapshot/state", "", "profile", "UserProfile", "alice is the body"] {
         message.extend_from_slice(&(part.len() as u64).to_be_bytes());
         message.extend_from_slice(part.as_bytes());
     }
@@ -199,6 +201,26 @@ pub fn with_record_checksum(run: RunId, seq: u64, mut bytes: Vec<u8>) -> Bytes {
     bytes.into()
 }
 
+/// A whole event as the first version of the formats put it into streams, inboxes and outcomes: a record without a
+/// number of its own.
+pub fn published_in_the_first_version(run: RunId, owner: &str, class: &str, body: &[u8]) -> Bytes {
+    let key = secrets().signs_with().unwrap();
+    let mut message = [&[0, 1][..], key.as_bytes(), run.as_bytes()].concat();
+    for part in [Some("record/0/published"), Some(owner), None, Some(class)] {
+        message.extend(part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+        message.extend(part.unwrap_or_default().as_bytes());
+    }
+    message.extend((body.len() as u64).to_be_bytes());
+    message.extend(body);
+    let text = |text: &str| [&[0xa0 | text.len() as u8][..], text.as_bytes()].concat();
+    let binary = |bytes: &[u8]| [&[0xc4, bytes.len() as u8][..], bytes].concat();
+    let signature = binary(&mac("treadle values", &message));
+    let value = [b"\x93".to_vec(), text(class), signature, binary(body)].concat();
+    let event = [b"\x92\x15\x92".to_vec(), text(owner), value].concat();
+    let bytes = [&[1, 1][..], key.as_bytes(), &event, &[0; 8]].concat();
+    with_record_checksum(run, 0, bytes)
+}
+
 #[test]
 fn a_value_of_a_record_is_not_taken_elsewhere_even_if_the_checksum_matches() {
     let set = Record::Set { key: "key a".into(), value: Value::opaque("URL", &b"the url"[..]) };
@@ -232,7 +254,7 @@ fn a_signed_record_needs_its_secret() {
     let refused = |secrets: &Secrets| decode(run(1), 7, bytes.clone(), secrets);
     assert_eq!(refused(&no_secrets()), Err(FormatError::SignedWithoutSecret(key).into()));
     assert_eq!(refused(&other), Err(FormatError::UnknownSecret(key).into()));
-    let unmarked = [&[1, 0], &bytes[10..]].concat();
+    let unmarked = [&[2, 0], &bytes[10..]].concat();
     let refused = decode(run(1), 7, with_record_checksum(run(1), 7, unmarked), &secrets());
     let needed = FormatError::SecretNeeded { place: "record/7/state/k".into(), class: "URL".into() };
     assert_eq!(refused, Err(needed.into()));
