@@ -56,8 +56,8 @@ pub use replay::{Collection, Failure, Replay, Wanted};
 pub use retry::{Backoff, RetryPlan};
 pub use run::{
     Answer, Arrival, Collecting, Deadline, Gathered, Host, HostDelivery, HostImage, HostRecord, Leftover, Lookup,
-    MOST_IN_A_ROW, Origin, Phase, Plan, Question, Remains, Route, Routed, Routing, Run, Setbacks, Slot, Started,
-    StepPlan, WaitId, WaitOver,
+    MOST_IN_A_ROW, Origin, Phase, Plan, Progress, Question, Remains, Route, Routed, Routing, Run, Setbacks, Slot,
+    Started, StepPlan, WaitId, WaitOver,
 };
 pub use run_id::RunId;
 pub use secret::{KeyId, Secrets};

@@ -5,7 +5,7 @@
 //! dropped here: a host's value may run foreign code when it is dropped, and must not do so under a lock.
 //!
 //! - this file: deliveries, from the queue through a step to its end, and the keys and values;
-//! - `router`: where an event goes; `lookup`: a step asks for an event;
+//! - `poll`: what the host does next; `router`: where an event goes; `lookup`: a step asks for an event;
 //! - `collect`, `wait`: what a step can do in its middle; `pause`: holding a run; `end`: its end;
 //! - `setbacks`: failures in a row that other steps deal with;
 //! - `restore`: a run from an [`Image`](crate::Image) and back; `settle`: bodies that run again, and have yet to come
@@ -15,6 +15,7 @@ mod collect;
 mod end;
 mod lookup;
 mod pause;
+mod poll;
 mod restore;
 mod router;
 mod setbacks;
@@ -43,6 +44,7 @@ use crate::{Error, EventKind, Refused};
 pub use collect::{Collecting, Gathered, Leftover};
 pub use end::Remains;
 pub use lookup::Lookup;
+pub use poll::Progress;
 pub use restore::HostImage;
 pub use router::{Answer, Arrival, Origin, Question, Route, Routed, Routing};
 pub use setbacks::{MOST_IN_A_ROW, Setbacks};

@@ -27,7 +27,7 @@ use super::run::Run;
 use super::state::Outcome;
 use super::touch::Touch;
 use super::wake::{self, Waker, is_closed};
-use crate::{Origin, Phase, Route, Slot, Started};
+use crate::{Origin, Phase, Progress, Route, Slot, Started};
 
 /// Why the engine cancels the step of a lane.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -395,21 +395,18 @@ impl Lane {
     fn next(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, mut entry: Entry) -> PyResult<Next> {
         let py = lane.py();
         loop {
-            let (phase, has_deadline, is_release_due) = {
-                let mut state = run.get().state.lock();
-                let is_due = state.core.has_deadline() && state.core.next_deadline() <= Some(run.get().now());
-                (state.core.phase(), is_due, state.core.is_release_due())
-            };
-            if phase != Phase::Running {
-                return Self::at_end(lane, run, None);
-            }
-            if is_release_due {
-                Run::release_held(run)?;
-                continue;
-            }
-            if has_deadline {
-                Run::expire(run)?;
-                continue;
+            let progress = run.get().state.lock().core.poll(|| run.get().now());
+            match progress {
+                Progress::Ended => return Self::at_end(lane, run, None),
+                Progress::Release => {
+                    Run::release_held(run)?;
+                    continue;
+                }
+                Progress::Expired => {
+                    Run::expire(run)?;
+                    continue;
+                }
+                Progress::Ready | Progress::Paused | Progress::HeldBack | Progress::Stalled | Progress::Idle => {}
             }
             let event_loop = run.get().event_loop.bind(py);
             let gate = run.get().gate.bind(py);
@@ -420,6 +417,12 @@ impl Lane {
                 return yielded(future).map(Next::Yield);
             }
             entry = Entry::Step;
+            if progress != Progress::Ready {
+                match Self::idle(lane, run)? {
+                    Some(next) => return Ok(next),
+                    None => continue,
+                }
+            }
             let started = {
                 let mut state = run.get().state.lock();
                 let started = state.core.start_next(|| run.get().now());
@@ -429,10 +432,8 @@ impl Lane {
                     Some((started, event, context))
                 })
             };
-            let Some((started, event, base)) = started else {
-                Run::flush(run)?;
-                return Self::idle(lane, run);
-            };
+            // Another thread may have paused the run meanwhile.
+            let Some((started, event, base)) = started else { continue };
             match Self::call_step(lane, run, started, event.bind(py), base.bind(py))? {
                 Some(next) => return Ok(next),
                 None => continue,
@@ -440,23 +441,24 @@ impl Lane {
         }
     }
 
-    /// There is nothing to start: a worker is done, whoever awaits goes on waiting.
-    fn idle(lane: &Bound<'_, Self>, run: &Bound<'_, Run>) -> PyResult<Next> {
-        if let Some(future) = Run::wait_for_journal(run)? {
-            lane.get().state.lock().at = At::HeldBack;
-            return yielded(future).map(Next::Yield);
+    /// There is nothing to start: once all is written, a worker is done, and an awaiter goes on waiting. Gives nothing
+    /// if there is something to do after all.
+    fn idle(lane: &Bound<'_, Self>, run: &Bound<'_, Run>) -> PyResult<Option<Next>> {
+        Run::flush(run)?;
+        let progress = run.get().state.lock().core.poll(|| run.get().now());
+        match progress {
+            Progress::Ready | Progress::Release | Progress::Expired => return Ok(None),
+            Progress::HeldBack => {
+                if let Some(future) = Run::wait_for_journal(run)? {
+                    lane.get().state.lock().at = At::HeldBack;
+                    return yielded(future).map(|future| Some(Next::Yield(future)));
+                }
+            }
+            Progress::Stalled => Run::fail(run, error::run_stalled(run.get()))?,
+            Progress::Paused => Run::check_quiet(run)?,
+            Progress::Ended | Progress::Idle => {}
         }
-        let (is_stalled, is_paused) = {
-            let state = run.get().state.lock();
-            (state.core.is_stalled(), state.core.is_held())
-        };
-        if is_stalled {
-            Run::fail(run, error::run_stalled(run.get()))?;
-        }
-        if is_paused {
-            Run::check_quiet(run)?;
-        }
-        Self::at_end(lane, run, None)
+        Self::at_end(lane, run, None).map(Some)
     }
 
     /// Calls a step's function. Gives nothing if that was all of the step.

@@ -8,6 +8,7 @@ mod guest;
 mod image;
 mod journal;
 mod pause;
+mod poll;
 mod queue;
 mod replay;
 mod retry;

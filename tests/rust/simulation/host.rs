@@ -11,8 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use treadle::{
-    Collecting, Deadline, Gathered, HostDelivery, HostImage, Leftover, Origin, Phase, Run, RunId, Slot, StepId, Tag,
-    Time, Value, WaitId, Wanted,
+    Collecting, Deadline, Gathered, HostDelivery, HostImage, Leftover, Origin, Phase, Progress, Run, RunId, Slot,
+    StepId, Tag, Time, Value, WaitId, Wanted,
 };
 
 use self::routing::Move;
@@ -232,7 +232,11 @@ impl Simulation {
             return self.release_held();
         }
         match self.random.below(100) {
-            0..25 => self.start(),
+            0..15 => self.start(),
+            15..25 => {
+                let progress = self.progress();
+                self.do_next(progress);
+            }
             25..65 => self.advance_any(),
             65..75 => self.send_from_outside(),
             75..85 => self.pass_time(),
@@ -279,6 +283,10 @@ impl Simulation {
 
     fn start(&mut self) {
         self.release_held();
+        self.start_next();
+    }
+
+    fn start_next(&mut self) {
         let now = self.now;
         let Some(started) = self.call(|run| run.start_next(|| now)) else { return };
         self.note(&[1, started.seq, u64::from(started.attempt)]);
@@ -761,16 +769,13 @@ impl Simulation {
             self.resume();
         }
         while !self.is_over {
-            if !self.is_running() {
-                self.stop_any();
-                continue;
-            }
             let recorded = self.run.recorded();
             self.acknowledge_up_to(recorded);
-            if self.run.is_release_due() {
-                self.release_held();
-            } else if self.run.ready() > 0 {
-                self.start();
+            let progress = self.progress();
+            if progress == Progress::Ended {
+                self.stop_any();
+            } else if matches!(progress, Progress::Release | Progress::Expired | Progress::Ready) {
+                self.do_next(progress);
             } else if (0..self.bodies.len()).any(|at| self.is_ready(at)) {
                 self.advance_any();
             } else if !self.ledger.outside.is_empty() {
@@ -781,9 +786,39 @@ impl Simulation {
             } else {
                 assert!(!self.run.is_settling(), "whoever waited has come to that point again");
                 assert!(self.run.is_quiet() && self.run.is_idle());
+                let has_external = self.workflow.plan.steps.iter().any(|step| step.external);
+                let is_dead = self.run.waiters().len() == 0 && !has_external;
+                assert_eq!(progress, if is_dead { Progress::Stalled } else { Progress::Idle });
                 return;
             }
             self.check();
+        }
+    }
+
+    fn progress(&mut self) -> Progress {
+        let now = self.now;
+        self.call(|run| run.poll(|| now))
+    }
+
+    /// What a lane does between two steps.
+    fn do_next(&mut self, progress: Progress) {
+        match progress {
+            Progress::Ended => self.stop_any(),
+            Progress::Release => self.release_held(),
+            Progress::Expired => self.expire(),
+            Progress::Ready => {
+                let in_flight = self.run.in_flight();
+                self.start_next();
+                assert_eq!(self.run.in_flight(), in_flight + 1, "it was ready");
+            }
+            Progress::HeldBack => {
+                let recorded = self.run.recorded();
+                self.acknowledge_up_to(recorded);
+                assert!(self.run.ready() > 0, "it waited for its record alone");
+            }
+            Progress::Paused => assert!(self.run.is_held() && self.run.ready() == 0),
+            Progress::Stalled => assert!(self.run.is_stalled()),
+            Progress::Idle => assert!(self.run.ready() == 0 && !self.run.is_stalled()),
         }
     }
 
