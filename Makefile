@@ -47,6 +47,28 @@ test-rust: cargo
 test-python: setup failpoints
 	$(LIMIT) $(BIN)/pytest
 
+# Interpreters of other versions, found by `pythonX.Y` or among pyenv's: those of PYTHONS that are there are tested. Each
+# has a virtual environment of its own. What no interpreter has a part in is built once for all of them.
+PYTHONS ?= 3.11 3.12 3.13
+TESTS ?= tests/python --ignore=tests/python/torture
+
+# Where the version matters: recursion in C, tasks, annotations, threads, pickles.
+VERSIONED := $(addprefix tests/python/test_, values_depth.py values.py values_attacks.py eager_tasks.py asyncio.py \
+	cancellation.py definition.py definition_strings.py context_threads.py steps.py pause.py first_page.py)
+
+.PHONY: test-pythons
+test-pythons: cargo  ## run the package's tests on each version of PYTHONS that is there
+	@for version in $(PYTHONS); do \
+		.ci/find-python $$version >/dev/null || { echo "==> Python $$version is not here"; continue; }; \
+		echo "==> Python $$version ($$(date +%H:%M:%S))"; \
+		$(MAKE) --no-print-directory $(VENV)-$$version/built || exit 1; \
+		$(LIMIT) $(VENV)-$$version/bin/pytest -q $(TESTS) || exit 1; \
+	done
+
+.PHONY: test-versioned
+test-versioned:  ## the same for the tests in which the version matters
+	@$(MAKE) --no-print-directory test-pythons TESTS='$(VERSIONED)'
+
 # The package in a build whose processes can be made to die at named places. Only tests have a use for it.
 FAILPOINTS := target/failpoints
 
@@ -112,7 +134,7 @@ wheel: setup  ## build a wheel into dist/
 
 .PHONY: clean
 clean:  ## remove what the other verbs made
-	rm -rf $(VENV) $(PEERS) target dist python/treadle/*.so .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-* target dist python/treadle/*.so .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: cargo
 cargo:
@@ -126,6 +148,19 @@ $(VENV)/installed: requirements/dev.txt | python cargo
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements/dev.txt
 	@touch $@
+
+$(VENV)-%/installed: requirements/dev.txt
+	$$(.ci/find-python $*) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet --requirement requirements/dev.txt
+	@touch $@
+
+$(VENV)-%/built: export PYO3_PYTHON = $(CURDIR)/$(VENV)-$*/bin/python
+$(VENV)-%/built: $(VENV)-%/installed $(RUST)
+	CARGO_TARGET_DIR=target/pythons VIRTUAL_ENV=$(CURDIR)/$(VENV)-$* \
+		$(VENV)-$*/bin/maturin develop --quiet --profile quick
+	@touch $@
+
+.PRECIOUS: $(VENV)-%/installed
 
 $(VENV)/built: $(VENV)/installed $(RUST) | cargo
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release

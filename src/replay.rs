@@ -3,6 +3,7 @@
 //! A body that is run again starts at its first line. What it had received, collected and sent stays as it is:
 //! it gets the same events once more, and what it sends once more is not delivered twice.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -88,12 +89,15 @@ impl Claims {
 
     /// Says whether the place was free.
     fn claim(&mut self, at: usize) -> bool {
-        if at != self.up_to {
-            return at > self.up_to && self.beyond.insert(at);
+        match at.cmp(&self.up_to) {
+            Ordering::Less => false,
+            Ordering::Greater => self.beyond.insert(at),
+            Ordering::Equal => {
+                self.up_to += 1;
+                self.close_up();
+                true
+            }
         }
-        self.up_to += 1;
-        self.close_up();
-        true
     }
 
     fn close_up(&mut self) {

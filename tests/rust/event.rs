@@ -1,7 +1,7 @@
 //! Kinds of events and the table of routes.
 
 use proptest::prelude::*;
-use treadle::{EventKind, Routes, StepId};
+use treadle::{Body, EncodedEvent, EventKind, Routes, StepId, Tag, Value};
 
 proptest! {
     #[test]
@@ -25,4 +25,16 @@ proptest! {
 #[should_panic(expected = "no step takes")]
 fn a_kind_that_no_step_takes_is_a_fault_of_the_host() {
     Routes::default().add([]);
+}
+
+#[test]
+fn an_event_that_is_stored_by_its_fields_names_them_and_one_that_is_stored_whole_has_none() {
+    let value = |text: &'static str| Value::new(Tag::Json, text);
+    let fields = vec![("url".into(), value("1")), ("body".into(), value("2"))];
+    let event = EncodedEvent { class: "Page".into(), body: Body::Fields(fields) };
+    assert_eq!(event.field_names().collect::<Vec<_>>(), ["url", "body"]);
+    assert_eq!(event.values().cloned().collect::<Vec<_>>(), [value("1"), value("2")]);
+    let whole = EncodedEvent { class: "Page".into(), body: Body::Whole(value("3")) };
+    assert_eq!(whole.field_names().count(), 0);
+    assert_eq!(whole.values().cloned().collect::<Vec<_>>(), [value("3")]);
 }

@@ -199,3 +199,22 @@ fn there_is_nothing_to_remember_until_something_happens() {
     replay.set_deadline(Wanted::Sleep(1), 1);
     assert!(!replay.is_empty() && replay != TestReplay::default());
 }
+
+proptest! {
+    #[test]
+    fn a_running_body_gets_each_event_again_once_in_whatever_order_it_asks(
+        count in 1..12_u64,
+        asked in prop::collection::vec(0..14_usize, 0..40),
+    ) {
+        let mut replay = TestReplay::default();
+        (0..count).for_each(|event| replay.receive(event));
+        replay.rewind();
+        let mut got = std::collections::BTreeSet::new();
+        for at in asked {
+            let is_new = (at as u64) < count && got.insert(at);
+            prop_assert_eq!(replay.claim(at), is_new);
+            let left: Vec<_> = replay.unclaimed(0).map(|(at, _)| at).collect();
+            prop_assert_eq!(left, (0..count as usize).filter(|at| !got.contains(at)).collect::<Vec<_>>());
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use treadle::{
     Collecting, Deadline, Delivery, Error, EventKind, Gathered, Host, Leftover, Phase, Plan, Read, Refused, Remains,
-    Routes, Run, RunId, Slot, StepId, StepPlan, Tag, Time, Value, WaitId,
+    Routes, Run, RunId, Slot, StepId, StepPlan, Tag, Time, Value, WaitId, Wanted,
 };
 
 thread_local! {
@@ -993,6 +993,39 @@ fn a_timeout_beyond_the_end_of_time_is_the_end_of_time() {
     run.deliver(EventKind(0), Ev(1)).unwrap();
     run.start_next(|| 7).unwrap();
     assert_eq!((run.expire(Time::MAX - 1), run.next_deadline()), (None, Some(Time::MAX)));
+}
+
+fn any_time() -> impl Strategy<Value = Time> {
+    prop_oneof![any::<Time>(), 0..10_u64, Time::MAX - 10..=Time::MAX, 1_u64 << 63..=(1 << 63) + 1]
+}
+
+proptest! {
+    #[test]
+    fn no_time_is_too_long_for_the_arithmetic(
+        now in any_time(),
+        later in any_time(),
+        limits in prop::array::uniform3(any_time()),
+        delay in any_time(),
+    ) {
+        let [of_run, of_step, of_wait] = limits;
+        let mut plan = plan_of(vec![step(None, Some(of_step))]);
+        plan.timeout = Some(of_run);
+        let mut run = run_of(plan, now);
+        run.deliver(EventKind(0), Ev(1)).unwrap();
+        let slot = run.start_next(|| later).unwrap().slot;
+        let wait = run.ask_deadline(slot, Wanted::Wait(of_wait), || later);
+        let sleep = run.ask_deadline(slot, Wanted::Sleep(delay), || later);
+        prop_assert_eq!([wait, sleep], [later.saturating_add(of_wait), later.saturating_add(delay)]);
+        run.wait(slot, 1, None, Some(sleep)).unwrap();
+        let due = [now.saturating_add(of_run), later.saturating_add(of_step), sleep];
+        prop_assert_eq!(run.next_deadline(), due.into_iter().min());
+        // All of it is over at the end of time.
+        let mut passed = 0;
+        while run.expire(Time::MAX).is_some() {
+            passed += 1;
+        }
+        prop_assert_eq!(passed, 3);
+    }
 }
 
 #[test]

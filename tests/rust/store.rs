@@ -208,3 +208,16 @@ fn keys_that_come_and_go_leave_nothing_behind() {
     let keys: Vec<_> = store.iter().map(|(key, _)| key.to_owned()).collect();
     assert_eq!(keys, (49_980..50_000).map(|number| format!("key {number}")).collect::<Vec<_>>());
 }
+
+#[test]
+fn the_keys_and_values_are_taken_out_in_their_order() {
+    let mut store = Store::default();
+    for (number, key) in KEYS.iter().enumerate() {
+        store.set(key, number);
+    }
+    store.delete(KEYS[1]);
+    store.set(KEYS[0], 100);
+    let left: Vec<_> = store.iter().map(|(key, number)| (Box::from(key), *number)).collect();
+    assert_eq!(left.len(), KEYS.len() - 1);
+    assert_eq!(store.into_pairs().collect::<Vec<_>>(), left);
+}

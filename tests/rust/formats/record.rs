@@ -86,3 +86,14 @@ fn what_is_no_record_is_told_apart() {
     assert_eq!(changed(3, 4), FormatError::Damaged);
     assert_eq!(refusal([&good[..], b"x"].concat()), FormatError::Damaged);
 }
+
+#[test]
+fn room_for_a_record_is_made_once() {
+    for length in [200, 1_000, 5_000, 100_000] {
+        let value = Value::opaque("Profile", vec![7; length]);
+        let record = Record::Set { key: "profile".into(), value };
+        let bytes: Vec<u8> = encode(run(1), 1, &record, &secrets()).unwrap().into();
+        // A buffer that had to grow would be twice as large as it was.
+        assert!(bytes.capacity() < bytes.len() + 200, "{} for {}", bytes.capacity(), bytes.len());
+    }
+}

@@ -142,6 +142,33 @@ fn a_step_may_collect_a_million_events() {
     assert_eq!(format::open(sealed(&image, &no_secrets()), &no_secrets()), Ok(image));
 }
 
+/// An image whose groups expect these classes, with as many bytes beside them.
+fn collecting(groups: u64, expected: &Arc<[Arc<str>]>, bytes: usize) -> EncodedImage {
+    let mut image = image();
+    image.state.set("ballast", Value::new(Tag::Binary, vec![0; bytes]));
+    image.grouped = groups;
+    for number in 1..=groups {
+        let collected = Collected::new(expected.clone());
+        image.groups.insert(number, Grouped { step: StepId(0), key: Some(number.to_string().into()), collected });
+    }
+    image
+}
+
+#[test]
+fn what_steps_may_collect_grows_with_the_bytes_that_there_are() {
+    const BYTES: usize = 1 << 20;
+    let alike: Arc<[Arc<str>]> = vec!["Page".into(); (2 << 20) + 1000].into();
+    let million: Arc<[Arc<str>]> = vec!["Page".into(); 1_000_000].into();
+    let distinct: Arc<[Arc<str>]> = (0..1000).map(|number| number.to_string().into()).collect();
+    let refused = Some(Error::Format(FormatError::TooLarge { what: "what steps collect" }));
+    for (groups, expected) in [(1, &alike), (9, &million), (400, &distinct)] {
+        let image = collecting(groups, expected, BYTES);
+        assert_eq!(format::open(sealed(&image, &no_secrets()), &no_secrets()), Ok(image));
+        // The names themselves take some bytes, and too few.
+        assert_eq!(format::seal(&collecting(groups, expected, 0), &no_secrets()).err(), refused, "{groups}");
+    }
+}
+
 #[test]
 fn more_than_can_be_opened_is_not_sealed() {
     let mut image = image();
