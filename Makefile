@@ -47,6 +47,14 @@ test-rust: cargo
 test-python: setup failpoints
 	$(LIMIT) $(BIN)/pytest
 
+# Where the event loop matters; `.venv/bin/pytest --uvloop` runs everything on it.
+ON_UVLOOP := asyncio cancellation run_cancelled runs races streams waiting pause steps engine engine_binding \
+	memory_release unreferenced
+
+.PHONY: test-uvloop
+test-uvloop: setup  ## run the tests where the event loop matters on uvloop
+	$(LIMIT) $(BIN)/pytest -q --uvloop $(ON_UVLOOP:%=tests/python/test_%.py)
+
 # Interpreters of other versions, found by `pythonX.Y` or among pyenv's: those of PYTHONS that are there are tested. Each
 # has a virtual environment of its own. What no interpreter has a part in is built once for all of them.
 PYTHONS ?= 3.11 3.12 3.13

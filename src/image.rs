@@ -49,8 +49,10 @@ pub struct Image<E, V, C> {
     pub steps: Vec<Box<str>>,
     /// When the run began.
     pub created: Time,
-    /// When the run has taken too long.
+    /// When the run has to be over, if it has a deadline.
     pub deadline: Option<Time>,
+    /// When its first step began, if that is known.
+    pub begun: Option<Time>,
     /// How far it is.
     pub status: Status,
     /// How many deliveries there were.
@@ -131,7 +133,7 @@ impl<E: PartialEq, C: Eq + Hash> PartialEq for Grouped<E, C> {
 
 impl<E: PartialEq, V: PartialEq, C: Eq + Hash> PartialEq for Image<E, V, C> {
     fn eq(&self, other: &Self) -> bool {
-        let head = |image: &Self| (image.id, image.created, image.deadline, image.status);
+        let head = |image: &Self| (image.id, image.created, image.deadline, image.begun, image.status);
         let counts = |image: &Self| (image.delivered, image.waited, image.grouped, image.published);
         head(self) == head(other)
             && counts(self) == counts(other)
@@ -214,6 +216,7 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
             steps,
             created,
             deadline,
+            begun: None,
             status: Status::Running,
             delivered: 0,
             waited: 0,
@@ -246,6 +249,7 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
             Record::Started { seq, at } => {
                 let since = &mut self.in_flight(seq)?.since;
                 *since = since.or(Some(at));
+                self.begun = self.begun.or(Some(at));
             }
             Record::Finished { seq, at: _ } => {
                 self.in_flight(seq)?;

@@ -86,8 +86,10 @@ pub struct Plan {
     pub steps: Vec<StepPlan>,
     /// Which steps take which kind of event.
     pub routes: Routes,
-    /// How long a run may take, in microseconds.
+    /// How long a run may take from its first step on, in microseconds.
     pub timeout: Option<Time>,
+    /// How long after it was made a run has to be over, in microseconds.
+    pub deadline: Option<Time>,
     /// How many published events are kept.
     pub stream_limit: usize,
 }
@@ -150,8 +152,10 @@ pub struct Started {
 /// What a deadline is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
-    /// The whole run has taken too long.
+    /// The run has taken too long since its first step began.
     Run,
+    /// The run had to be over by now.
+    End,
     /// A step in flight has taken too long.
     Step(Slot),
     /// Somebody has waited long enough, for an event or for time to pass.
@@ -220,6 +224,8 @@ pub struct Run<H: Host> {
     timers: Timers<Deadline>,
     created: Time,
     deadline: Option<Time>,
+    // When the first step began, if that matters.
+    begun: Option<Time>,
     // Nobody reads the records of a run without a journal.
     log: Option<Vec<HostRecord<H>>>,
     // How many records there were, and up to which of them deliveries may start.
@@ -232,14 +238,14 @@ pub struct Run<H: Host> {
 }
 
 impl<H: Host> Run<H> {
-    /// A run that has not begun: the host delivers its first event. `now` is read if the run has a time limit.
+    /// A run that has not begun: the host delivers its first event. `now` is read if the run has a deadline.
     pub fn new(id: RunId, plan: Arc<Plan>, now: Time) -> Self {
         let queue = Queue::new(plan.steps.iter().map(|step| step.concurrency));
         let stream = Stream::new(plan.stream_limit);
-        let deadline = plan.timeout.map(|timeout| now.saturating_add(timeout));
+        let deadline = plan.deadline.map(|deadline| now.saturating_add(deadline));
         let mut timers = Timers::default();
         if let Some(deadline) = deadline {
-            timers.add(deadline, Deadline::Run);
+            timers.add(deadline, Deadline::End);
         }
         Self {
             id,
@@ -271,6 +277,7 @@ impl<H: Host> Run<H> {
             timers,
             created: now,
             deadline,
+            begun: None,
             log: None,
             recorded: 0,
             acknowledged: 0,
@@ -499,7 +506,7 @@ impl<H: Host> Run<H> {
         let is_timed = timeout.is_some() || plan.retry.as_ref().is_some_and(|retry| retry.total.is_some());
         self.starts = self.starts.wrapping_add(1);
         let slot = self.occupy(Flight { delivery, start: self.starts, timer: None, waits: 0, is_stopping: false });
-        if is_timed || self.log.is_some() {
+        if is_timed || self.log.is_some() || self.plan.timeout.is_some() {
             self.note_start(slot, timeout, now());
         }
         Some(Started { slot, step, seq, attempt })
@@ -507,12 +514,28 @@ impl<H: Host> Run<H> {
 
     fn note_start(&mut self, slot: Slot, timeout: Option<Time>, now: Time) {
         let since = NonZeroU64::new(now).unwrap_or(NonZeroU64::MIN);
+        if self.begun.is_none() && (self.log.is_some() || self.plan.timeout.is_some()) {
+            self.begin(since.get());
+        }
         let timer = timeout.map(|timeout| self.timers.add(now.saturating_add(timeout), Deadline::Step(slot)));
         if let Some(flight) = self.flight_mut(slot) {
             flight.timer = timer;
             flight.delivery.since = flight.delivery.since.or(Some(since));
         }
         self.record(|| Record::Started { seq: slot.seq, at: since.get() });
+    }
+
+    /// The first step has begun: the time limit counts from then on.
+    fn begin(&mut self, at: Time) {
+        self.begun = Some(at);
+        if let Some(timeout) = self.plan.timeout {
+            self.timers.add(at.saturating_add(timeout), Deadline::Run);
+        }
+    }
+
+    /// How long after it was made the run has to be over, in microseconds.
+    pub fn longest(&self) -> Option<Time> {
+        self.deadline.map(|deadline| deadline.saturating_sub(self.created))
     }
 
     /// Every event that the run holds but does not publish, for a host that has to visit them.
@@ -646,6 +669,14 @@ impl<H: Host> Run<H> {
     #[inline]
     pub fn in_flight(&self) -> u32 {
         self.in_flight
+    }
+
+    /// The steps in flight, one for each body.
+    pub fn steps_in_flight(&self) -> impl Iterator<Item = StepId> {
+        self.flights.iter().filter_map(|place| match place {
+            Place::Taken(flight) => Some(flight.delivery.step),
+            Place::Free(_) => None,
+        })
     }
 
     /// Whether nothing can ever happen any more: nothing is queued, running or waited for.

@@ -224,15 +224,17 @@ class Run(Coroutine[Any, Any, Any]):
 
     `asyncio.create_task` takes it as well.
 
-    Awaiting binds the run: cancelling whoever awaits it cancels it, unless it is detached. An
-    exception of a step is raised as itself, with a note that says step, event, attempt and run.
+    Awaiting binds a run in memory: it is cancelled with its last awaiter, unless it is detached. A
+    run of an `Engine` is bound only if `Engine.run` was asked for that. An exception of a step is
+    raised as itself, with a note that says step, event, attempt and run.
 
     Raises, when awaited:
         UnroutedEvent: a step emitted an event that no step accepts.
         RunStalled: nothing was queued, running or waited for, and there was no `StopEvent`.
         WorkflowTimeout, StepTimeout: something took longer than it may.
         EventLoopError: the run's event loop was closed before the run ended.
-        asyncio.CancelledError: the run was cancelled.
+        RunCancelled: the run was cancelled, and this awaiter was not.
+        asyncio.CancelledError: the awaiter was cancelled.
     """
 
     @property
@@ -306,11 +308,11 @@ class Run(Coroutine[Any, Any, Any]):
         """Cancel the run, from any thread. Return whether it was still going on.
 
         Its steps get `asyncio.CancelledError` and are awaited; await the run to know that they have
-        stopped.
+        stopped. A run that another process executes is cancelled there.
         """
 
     def detach(self) -> Run:
-        """Unbind the run from whoever awaits it and from the run that started it. Return the run.
+        """Unbind the run from its awaiters and from the run that started it. Return the run.
 
         Cancelling them no longer cancels this run. Detach it before it is awaited: if its awaiter
         drives a step at the moment and is cancelled later, that step is cancelled with it and runs
@@ -352,6 +354,9 @@ class Run(Coroutine[Any, Any, Any]):
 
     def _try_finish(self) -> None:
         """End the run, if nothing of it is left."""
+
+    def _stop_unreferenced(self) -> str | None:
+        """Stop the run, to which nothing refers; return what is to be reported of it."""
 
     def _flush(self) -> None:
         """Write what has happened to the journal."""
@@ -450,6 +455,7 @@ class Plan:
         *,
         stop_event: type,
         timeout: float | None,
+        deadline: float | None,
         stream_limit: int,
     ) -> Self: ...
     def start(self, event: object) -> Run: ...
@@ -552,7 +558,7 @@ class Journal:
     def delete(self, run: str) -> Awaitable[None]: ...
     def prune(self, keep: float, limit: int) -> Awaitable[int]:
         """Forget runs that were over so many seconds ago; return how many."""
-    def start(self, plan: Plan, event: object, key: str | None) -> Run: ...
+    def start(self, plan: Plan, event: object, key: str | None, *, is_bound: bool) -> Run: ...
     def submit_run(
         self, plan: Plan, event: object, key: str | None
     ) -> tuple[str, Awaitable[Any]]: ...

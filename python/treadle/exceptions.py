@@ -44,8 +44,15 @@ class RunEnded(TreadleError, RuntimeError):
     run_id: str | None = None
 
 
+class RunCancelled(TreadleError):
+    """A run that is awaited was cancelled, and the awaiter was not.
+
+    An awaiter that was cancelled itself gets `asyncio.CancelledError`.
+    """
+
+
 class WorkflowTimeout(TreadleError, TimeoutError):
-    """A run took longer than its workflow's `timeout`."""
+    """A run took longer than its workflow's `timeout`, or was not over by its `deadline`."""
 
 
 class StepTimeout(TreadleError, TimeoutError):

@@ -53,6 +53,14 @@ def report(text: str, error: BaseException, loop: "AbstractEventLoop") -> None:
         loop.call_exception_handler({"message": text, "exception": error})
 
 
+def warn(text: str, loop: "AbstractEventLoop") -> None:
+    """Log a warning; if nothing listens, give it to the loop's handler."""
+    if _is_listened_to() or loop.is_closed():
+        logger().warning(text)
+    else:
+        loop.call_exception_handler({"message": text})
+
+
 def _is_listened_to() -> bool:
     import logging
 

@@ -1,9 +1,10 @@
 """Runs that may be executed anywhere: what is known of them, and handles to them."""
 
-import asyncio
 from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from .exceptions import RunCancelled
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -92,5 +93,5 @@ def result_of(run_id: str, status: str, value: Any) -> Any:
     if status == "failed":
         raise value
     if status == "cancelled":
-        raise asyncio.CancelledError(f"run {run_id} was cancelled")
+        raise RunCancelled(f"run {run_id} was cancelled")
     return value

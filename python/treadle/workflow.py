@@ -35,8 +35,10 @@ class Workflow:
     Args:
         name: for logs and errors; that of the class if not given.
         steps: functions decorated with `step`; for a subclass they come on top of its methods.
-        timeout: seconds, or a `timedelta`, that a run may take; then it fails with
-            `WorkflowTimeout`.
+        timeout: seconds, or a `timedelta`, that a run may take from its first step on; then it
+            fails with `WorkflowTimeout`. Waiting for its turn does not count.
+        deadline: seconds, or a `timedelta`, after which a run has to be over, counted from when it
+            was made, waiting for its turn included; then it fails with `WorkflowTimeout`.
         stream_limit: how many of the last streamed events of a run are kept for its readers.
         retry: when steps without a `retry` of their own are tried again.
 
@@ -54,6 +56,7 @@ class Workflow:
         steps: "Iterable[Callable[..., Any]]" = (),
         *,
         timeout: "float | timedelta | None" = None,
+        deadline: "float | timedelta | None" = None,
         stream_limit: int = 65_536,
         retry: "Retry | None" = None,
     ) -> None:
@@ -66,6 +69,7 @@ class Workflow:
         if callable(steps) or isinstance(steps, str):
             raise TypeError(f"steps: a list of functions expected, not {steps!r}")
         longest = None if timeout is None else checks.duration("timeout", timeout)
+        end = None if deadline is None else checks.duration("deadline", deadline)
         kept = checks.whole("stream_limit", stream_limit)
         check_retry(retry)
         self.name = type(self).__name__ if name is None else name
@@ -83,6 +87,7 @@ class Workflow:
             self._graph.descriptions(retry),
             stop_event=StopEvent,
             timeout=longest,
+            deadline=end,
             stream_limit=kept,
         )
 

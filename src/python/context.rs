@@ -6,7 +6,7 @@ use parking_lot::MutexGuard;
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyFloat, PyInt, PyIterator, PyList};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyIterator, PyList, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use super::convert::{self, PyValue, decode, encode};
@@ -427,7 +427,8 @@ impl CurrentRun {
             }
             Bound::from_owned_ptr_or_opt(py, value)
         };
-        Ok(value.and_then(|value| value.cast_into::<Run>().ok()))
+        let reference = value.and_then(|value| value.cast_into::<PyWeakrefReference>().ok());
+        Ok(reference.and_then(|reference| reference.upgrade()).and_then(|run| run.cast_into::<Run>().ok()))
     }
 
     /// A copy of the caller's context in which this run is the current one.
@@ -435,13 +436,15 @@ impl CurrentRun {
     pub fn new_context(run: &Bound<'_, Run>) -> PyResult<Py<PyAny>> {
         let py = run.py();
         let variable = Self::variable(py)?;
+        // Timers and tasks that steps leave behind hold copies of the context, which must not hold the run.
+        let reference = PyWeakrefReference::new(run)?;
         // SAFETY: a fresh copy is entered and left here; every result is checked and owned.
         unsafe {
             let context = Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())?;
             if ffi::PyContext_Enter(context.as_ptr()) != 0 {
                 return Err(PyErr::fetch(py));
             }
-            let token = Bound::from_owned_ptr_or_err(py, ffi::PyContextVar_Set(variable.as_ptr(), run.as_ptr()));
+            let token = Bound::from_owned_ptr_or_err(py, ffi::PyContextVar_Set(variable.as_ptr(), reference.as_ptr()));
             if ffi::PyContext_Exit(context.as_ptr()) != 0 {
                 return Err(PyErr::fetch(py));
             }

@@ -20,6 +20,8 @@ pub struct Active {
     pub context: Py<PyAny>,
     /// Whether a cancellation was thrown into it.
     pub interrupted: bool,
+    /// Whether anybody but the engine has asked for one, and the step went on for a while.
+    pub is_cancel_requested: bool,
 }
 
 /// What a coroutine of ours gives when it is resumed. An error is a failure, whatever its class.

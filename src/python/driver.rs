@@ -26,6 +26,7 @@ use super::plan::Arguments;
 use super::run::Run;
 use super::state::Outcome;
 use super::touch::Touch;
+use super::unreferenced;
 use super::wake::{self, Waker, is_closed};
 use crate::{Origin, Phase, Progress, Route, Slot, Started};
 
@@ -56,6 +57,8 @@ struct LaneState {
     cancelling_before: usize,
     own_requests: usize,
     is_registered: bool,
+    // Whether it is the awaiter that drives the run.
+    drives: bool,
     stop: Option<Stop>,
 }
 
@@ -72,6 +75,17 @@ enum At {
     Finished,
 }
 
+/// What came of the cancellation of a lane's step.
+#[derive(Default)]
+struct Settled {
+    // Why the engine cancelled it, if it did.
+    stop: Option<Stop>,
+    // Whether somebody else has asked for the same meanwhile.
+    is_external: bool,
+    // Whether anybody but the engine has asked for it.
+    is_requested: bool,
+}
+
 enum Next {
     Step(Active),
     Yield(Py<PyAny>),
@@ -86,6 +100,7 @@ impl Lane {
             cancelling_before: 0,
             own_requests: 0,
             is_registered: false,
+            drives: false,
             stop: None,
         };
         Self { run, is_awaiter, awaiting_run, state: Mutex::new(state) }
@@ -113,6 +128,7 @@ impl Lane {
         let py = run.py();
         let lane = Bound::new(py, Self::new(run.clone().unbind(), false, None))?;
         let task = run.get().event_loop.bind(py).call_method1(intern!(py, "create_task"), (&lane,))?;
+        unreferenced::report_no_task(&task);
         let mut state = lane.get().state.lock();
         if !matches!(state.at, At::Finished) {
             state.task = Some(task.unbind());
@@ -151,11 +167,42 @@ impl Lane {
         if why == Stop::Pausing {
             lane.get().run.get().state.lock().core.stop(slot);
         }
-        if let Some(task) = task.filter(|task| !task.is_none(py)) {
+        if let Some(task) = task.filter(|task| !task.is_none(py))
+            && !Self::is_stopped_around(lane, &task)
+        {
             lane.get().state.lock().own_requests += 1;
             task.call_method0(py, intern!(py, "cancel"))?;
         }
         Ok(())
+    }
+
+    /// Whether the step that awaits this lane's run, in the same task, is cancelled already because its own run ends:
+    /// that reaches this lane, and is not the request of this lane.
+    fn is_stopped_around(lane: &Bound<'_, Self>, task: &Py<PyAny>) -> bool {
+        let Some(awaiting) = &lane.get().awaiting_run else { return false };
+        let lanes = awaiting.get().lanes(lane.py());
+        lanes.iter().any(|lane| {
+            let state = lane.get().state.lock();
+            state.stop == Some(Stop::RunEnding) && state.task.as_ref().is_some_and(|known| known.is(task))
+        })
+    }
+
+    /// How many requests to cancel a task come from lanes of the runs that a step of this run awaits in that task.
+    fn nested_requests(run: &Bound<'_, Run>, task: &Py<PyAny>) -> usize {
+        let py = run.py();
+        let awaited: Vec<_> = {
+            let state = run.get().state.lock();
+            state.awaits.get().into_iter().flat_map(|runs| runs.values()).map(|(run, _)| run.clone_ref(py)).collect()
+        };
+        let of_run = |run: &Py<Run>| {
+            let lanes = run.get().lanes(py);
+            let own = lanes.iter().map(|lane| {
+                let state = lane.get().state.lock();
+                if state.task.as_ref().is_some_and(|known| known.is(task)) { state.own_requests } else { 0 }
+            });
+            own.sum::<usize>() + Self::nested_requests(run.bind(py), task)
+        };
+        awaited.iter().map(of_run).sum()
     }
 
     pub fn resume(lane: &Bound<'_, Self>, thrown: Option<PyErr>) -> PyResult<Resumed> {
@@ -163,6 +210,10 @@ impl Lane {
             let mut state = lane.get().state.lock();
             match state.at {
                 At::OnStack => return Err(PyValueError::new_err("the run is being awaited already")),
+                // The task of a lane that was closed may be woken still.
+                At::Finished if !lane.get().is_awaiter => {
+                    return thrown.map_or_else(|| Ok(Resumed::Returned(lane.py().None())), Err);
+                }
                 At::Finished => return Err(PyRuntimeError::new_err("this await of the run is over")),
                 _ => std::mem::replace(&mut state.at, At::OnStack),
             }
@@ -249,19 +300,26 @@ impl Lane {
         if let Some(error) = thrown {
             return Self::interrupted(lane, run, error).map(Some);
         }
-        let (is_over, may_drive) = {
+        let (is_over, is_fresh, is_detached) = {
             let state = run.get().state.lock();
-            (state.is_over, !state.started && !state.detached && run.get().is_on_its_thread())
+            (state.is_over, !state.started && run.get().is_on_its_thread(), state.detached)
         };
         if is_over {
             return Ok(Some(Next::Finish(Self::give_result(run))));
         }
         let event_loop = wake::running_loop(py)?;
         let is_its_loop = event_loop.is(&run.get().event_loop);
-        if may_drive && is_its_loop {
-            run.get().state.lock().started = true;
+        if is_fresh && is_its_loop {
             run.get().gate.get().forget_run(run);
-            return Ok(None);
+            if !is_detached {
+                let mut state = run.get().state.lock();
+                (state.started, state.driven_by_awaiter) = (true, true);
+                drop(state);
+                lane.get().state.lock().drives = true;
+                return Ok(None);
+            }
+            // The end of the awaiter must not touch a step.
+            Run::start_in_task(run)?;
         }
         if !is_its_loop && is_closed(run.get().event_loop.bind(py))? {
             return Ok(Some(Next::Finish(Err(error::loop_closed(&run.get().id_text())))));
@@ -289,7 +347,7 @@ impl Lane {
             let finished = match sent {
                 Sent::Yielded(object) => {
                     if was_thrown {
-                        Self::note_cancelling(lane)?;
+                        active.is_cancel_requested |= Self::note_cancelling(lane)?;
                     }
                     return Self::suspend(lane, run, active, object).map(|object| Ok(Resumed::Yielded(object)));
                 }
@@ -495,7 +553,13 @@ impl Lane {
             drop(entered);
             called
         };
-        let active = |coroutine| Active { started, coroutine, context: context.clone().unbind(), interrupted: false };
+        let active = |coroutine| Active {
+            started,
+            coroutine,
+            context: context.clone().unbind(),
+            interrupted: false,
+            is_cancel_requested: false,
+        };
         match called {
             Ok(value) if body.awaitable => match awaited(&value) {
                 Ok(coroutine) => Ok(Some(Next::Step(active(coroutine.unbind())))),
@@ -579,7 +643,9 @@ impl Lane {
     ) -> PyResult<Option<Next>> {
         let py = lane.py();
         let error = hook::of_step(py, "a step", error);
-        let (stop, is_external) = if active.interrupted { Self::settle_cancellation(lane)? } else { (None, false) };
+        let Settled { stop, is_external, is_requested } =
+            if active.interrupted { Self::settle_cancellation(lane)? } else { Settled::default() };
+        let is_requested = is_requested || active.is_cancel_requested;
         let started = active.started;
         drop(active);
         let is_cancellation = error.is_instance_of::<CancelledError>(py);
@@ -591,9 +657,10 @@ impl Lane {
             let failed = Self::step_failed(lane, run, started, error)?;
             return if is_external { Self::cancelled_besides(lane, run, failed) } else { Ok(failed) };
         }
-        let has_awaiter_gone = stop.is_none() && lane.get().is_awaiter && run.get().state.lock().detached;
-        if has_awaiter_gone {
-            // The run is not bound to whoever awaited it: the step runs again elsewhere.
+        let is_awaiter_cancelled = stop.is_none() && lane.get().is_awaiter && is_requested;
+        if is_awaiter_cancelled && !Self::is_bound(lane, run)? {
+            // The run is not bound to this awaiter: the step runs again elsewhere.
+            Self::leave(lane, run);
             if Self::put_back(run, started)? {
                 Run::spawn_lanes(run, 1)?;
             }
@@ -606,8 +673,15 @@ impl Lane {
         let mut raised_here = None;
         if stop != Some(Stop::RunEnding) {
             Run::end(run, Outcome::Cancelled)?;
-            raised_here = Some(error);
-        } else if is_external {
+            // A step that raises it of its own accord cancels the run, and not its awaiter.
+            raised_here = Some(if is_awaiter_cancelled || !lane.get().is_awaiter {
+                error
+            } else {
+                let cancelled = error::run_cancelled(&run.get().id_text());
+                cancelled.set_cause(py, Some(error));
+                cancelled
+            });
+        } else if is_requested {
             raised_here = Some(error::cancelled(&run.get().id_text()));
         }
         // Behind the end of the run: the step is not done, and runs again if the run is retried.
@@ -683,41 +757,73 @@ impl Lane {
         Self::at_end(lane, run, raised_here).map(Some)
     }
 
-    /// Takes back the engine's own request to cancel the task, if there is one. Gives why the engine made
-    /// it, and whether somebody else has asked for the same meanwhile.
-    fn settle_cancellation(lane: &Bound<'_, Self>) -> PyResult<(Option<Stop>, bool)> {
+    /// Takes back the engine's own request to cancel the task, if there is one.
+    fn settle_cancellation(lane: &Bound<'_, Self>) -> PyResult<Settled> {
         let py = lane.py();
         let (stop, own, task, before) = {
             let mut state = lane.get().state.lock();
             let task = state.task.as_ref().map(|task| task.clone_ref(py));
             (state.stop.take(), std::mem::take(&mut state.own_requests), task, state.cancelling_before)
         };
-        let (Some(_), Some(task)) = (stop, task.filter(|task| !task.is_none(py))) else { return Ok((stop, false)) };
+        // Without a task, whoever drives the coroutine by hand has thrown the cancellation in.
+        let Some(task) = task.filter(|task| !task.is_none(py)) else {
+            return Ok(Settled { stop, is_external: false, is_requested: stop.is_none() });
+        };
         for _ in 0..own {
             task.call_method0(py, intern!(py, "uncancel"))?;
         }
         let requests: usize = task.call_method0(py, intern!(py, "cancelling"))?.extract(py)?;
-        Ok((stop, requests > before))
+        let is_requested = requests > before;
+        Ok(Settled { stop, is_external: stop.is_some() && is_requested, is_requested })
     }
 
-    /// The step goes on although it was cancelled: it has dealt with the requests so far.
-    fn note_cancelling(lane: &Bound<'_, Self>) -> PyResult<()> {
+    /// Whether the end of this lane's awaiter ends the run.
+    fn is_bound(lane: &Bound<'_, Self>, run: &Bound<'_, Run>) -> PyResult<bool> {
+        let drives = lane.get().state.lock().drives;
+        Ok(!lane.get().is_awaiter || Run::is_bound_to(run, drives)?)
+    }
+
+    /// Closes the step of a suspended lane of which the task is gone.
+    pub fn close_step(lane: &Bound<'_, Self>) -> PyResult<()> {
+        let py = lane.py();
+        let run = lane.get().run.bind(py).clone();
+        let at = std::mem::replace(&mut lane.get().state.lock().at, At::Finished);
+        Self::finish(lane, &run)?;
+        let At::InStep(active) = at else { return Ok(()) };
+        let closed = active.coroutine.call_method0(py, intern!(py, "close"));
+        let finished = run.get().state.lock().core.finish_step(active.started.slot);
+        drop(finished);
+        closed.map(|_| ())
+    }
+
+    /// The awaiter goes away, and the run goes on without it.
+    fn leave(lane: &Bound<'_, Self>, run: &Bound<'_, Run>) {
+        if std::mem::take(&mut lane.get().state.lock().drives) {
+            run.get().state.lock().driven_by_awaiter = false;
+        }
+    }
+
+    /// The step goes on although it was cancelled: it has dealt with the requests so far. Says whether there were
+    /// any but the engine's.
+    fn note_cancelling(lane: &Bound<'_, Self>) -> PyResult<bool> {
         let py = lane.py();
         let task = lane.get().state.lock().task.as_ref().map(|task| task.clone_ref(py));
-        let Some(task) = task.filter(|task| !task.is_none(py)) else { return Ok(()) };
+        let Some(task) = task.filter(|task| !task.is_none(py)) else { return Ok(false) };
         let requests: usize = task.call_method0(py, intern!(py, "cancelling"))?.extract(py)?;
+        let nested = Self::nested_requests(lane.get().run.bind(py), &task);
         let mut state = lane.get().state.lock();
-        state.cancelling_before = requests.saturating_sub(state.own_requests);
-        Ok(())
+        let others = requests.saturating_sub(state.own_requests + nested);
+        Ok(others > std::mem::replace(&mut state.cancelling_before, others))
     }
 
     /// Something was thrown into a lane that runs no step.
     fn interrupted(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, error: PyErr) -> PyResult<Next> {
-        let is_bound = !(lane.get().is_awaiter && run.get().state.lock().detached);
-        if is_bound {
+        if Self::is_bound(lane, run)? {
+            Run::forward_cancel(run)?;
             Run::end(run, Outcome::Cancelled)?;
             return Self::at_end(lane, run, Some(error));
         }
+        Self::leave(lane, run);
         if run.get().state.lock().core.ready() > 0 {
             Run::wake_lanes(run)?;
         }
@@ -799,7 +905,7 @@ impl Lane {
     }
 
     /// As of a coroutine: the step is closed and the run is cancelled.
-    pub fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let at = {
             let mut state = slf.get().state.lock();
@@ -810,6 +916,7 @@ impl Lane {
         };
         let run = slf.get().run.bind(py).clone();
         Self::finish(slf, &run)?;
+        Self::leave(slf, &run);
         match at {
             At::InStep(active) => {
                 let closed = active.coroutine.call_method0(py, intern!(py, "close"));

@@ -152,6 +152,7 @@ impl Run {
         plan: &Bound<'_, Plan>,
         event: &Bound<'_, PyAny>,
         key: Option<String>,
+        is_bound: bool,
     ) -> PyResult<Py<Self>> {
         let py = plan.py();
         let event_loop = wake::running_loop(py).map_err(|_| error::no_event_loop(&plan.get().name))?;
@@ -160,6 +161,7 @@ impl Run {
         let has_key = new_run.key.is_some();
         let run = Self::make(plan, &event_loop, core, None)?;
         let input = new_run.input;
+        run.get().state.lock().detached = !is_bound;
         let request = Request::Create { run: new_run, owner: Some(journal.get().owner), commit };
         let mut durable = Box::new(Durable::new(journal.clone().unbind(), 1, 0, chain));
         durable.status = Some(READY);
@@ -187,13 +189,14 @@ impl Run {
         let py = run.py();
         match answer {
             Ok(Reply::Exists { id, input }) => {
-                let (journal, image, given) = {
+                let (journal, image, given, is_cancelled) = {
                     let mut state = run.get().state.lock();
-                    let State { core, durable, .. } = &mut *state;
+                    let State { core, durable, outcome, .. } = &mut *state;
                     let Some(durable) = durable else { return Ok(()) };
                     durable.is_detached = true;
                     durable.stands_for = Some(id);
-                    (durable.journal.clone_ref(py), core.image(), durable.input)
+                    let is_cancelled = matches!(outcome, Some(Outcome::Cancelled));
+                    (durable.journal.clone_ref(py), core.image(), durable.input, is_cancelled)
                 };
                 let mut events = events_from_outside(image).into_iter();
                 // A run that was cancelled meanwhile has none; its end stands whatever the other one's input is.
@@ -201,7 +204,9 @@ impl Run {
                     Some(first) => is_same_input(first.bind(py), &given, &input)?,
                     None => true,
                 };
-                journal.get().exists(run, id, is_same_input, events.collect())
+                // It takes the run of its key with it, and no other.
+                let is_cancelled = is_cancelled && given[..] == input[..];
+                journal.get().exists(run, id, is_same_input, events.collect(), is_cancelled)
             }
             other => Self::wrote(run, recorded, other),
         }
@@ -299,6 +304,24 @@ impl Run {
             .as_ref()
             .and_then(|durable| durable.stands_for.map(|id| (durable.journal.clone_ref(py), id)));
         found.map_or(Ok(()), |(journal, id)| journal.get().forward(id, event))
+    }
+
+    /// Has the run cancelled that the journal has in the place of this one, from any thread. Says whether there is
+    /// one.
+    pub fn forward_cancel(run: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = run.py();
+        let found = {
+            let state = run.get().state.lock();
+            let durable = state.durable.as_ref();
+            durable.and_then(|durable| Some((durable.journal.clone_ref(py), durable.stands_for?)))
+        };
+        let Some((journal, id)) = found else { return Ok(false) };
+        if run.get().is_on_its_thread() {
+            journal.get().forward_cancel(py, id)?;
+        } else {
+            run.get().call_soon(py, (run.getattr(intern!(py, "_forward_cancel"))?,))?;
+        }
+        Ok(true)
     }
 
     /// The run that the journal has in the place of this one.
@@ -709,6 +732,10 @@ impl Run {
     #[pyo3(name = "_forward")]
     fn forward_from_elsewhere(slf: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
         Self::forward(slf, event)
+    }
+
+    fn _forward_cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::forward_cancel(slf).map(|_| ())
     }
 
     /// Called by the event loop.

@@ -15,31 +15,49 @@ use super::run::Run;
 use super::state::{Class, EventWaiter};
 use crate::error::{Error, FormatError};
 use crate::journal::{JournalError, Phase};
-use crate::{RunId, Started, StepId};
+use crate::{RunId, Started, StepId, Time};
 
 /// The exceptions of `treadle.exceptions`.
 pub mod classes {
     #![allow(missing_docs)]
-    pyo3::import_exception!(treadle.exceptions, DamagedRun);
-    pyo3::import_exception!(treadle.exceptions, EventLoopError);
-    pyo3::import_exception!(treadle.exceptions, IncompatibleSnapshot);
-    pyo3::import_exception!(treadle.exceptions, InternalError);
-    pyo3::import_exception!(treadle.exceptions, InvalidSignature);
-    pyo3::import_exception!(treadle.exceptions, EngineClosed);
-    pyo3::import_exception!(treadle.exceptions, JournalConflict);
-    pyo3::import_exception!(treadle.exceptions, JournalError);
-    pyo3::import_exception!(treadle.exceptions, RunEnded);
-    pyo3::import_exception!(treadle.exceptions, RunStalled);
-    pyo3::import_exception!(treadle.exceptions, SnapshotError);
-    pyo3::import_exception!(treadle.exceptions, StepCancelled);
-    pyo3::import_exception!(treadle.exceptions, StepTimeout);
-    pyo3::import_exception!(treadle.exceptions, UnknownRun);
-    pyo3::import_exception!(treadle.exceptions, UnreadableValue);
-    pyo3::import_exception!(treadle.exceptions, UnroutedEvent);
-    pyo3::import_exception!(treadle.exceptions, UnsignedValue);
-    pyo3::import_exception!(treadle.exceptions, UnstorableValue);
-    pyo3::import_exception!(treadle.exceptions, WaitTimeout);
-    pyo3::import_exception!(treadle.exceptions, WorkflowTimeout);
+    use pyo3::prelude::*;
+    use pyo3::type_object::PyTypeInfo;
+
+    macro_rules! classes {
+        ($($name:ident),+ $(,)?) => {
+            $(pyo3::import_exception!(treadle.exceptions, $name);)+
+
+            /// Imports them all. One that is imported late would panic: at the end of the interpreter nothing can be
+            /// imported.
+            pub fn load(py: Python<'_>) {
+                $($name::type_object(py);)+
+            }
+        };
+    }
+
+    classes!(
+        DamagedRun,
+        EngineClosed,
+        EventLoopError,
+        IncompatibleSnapshot,
+        InternalError,
+        InvalidSignature,
+        JournalConflict,
+        JournalError,
+        RunCancelled,
+        RunEnded,
+        RunStalled,
+        SnapshotError,
+        StepCancelled,
+        StepTimeout,
+        UnknownRun,
+        UnreadableValue,
+        UnroutedEvent,
+        UnsignedValue,
+        UnstorableValue,
+        WaitTimeout,
+        WorkflowTimeout,
+    );
 }
 
 impl From<Error> for PyErr {
@@ -189,9 +207,16 @@ pub fn awaits_itself(run: &str) -> PyErr {
     classes::RunStalled::new_err(format!("run {run}: one of its own steps awaits it, so neither could ever go on"))
 }
 
+/// For those that are cancelled with a run, or besides it.
 #[cold]
 pub fn cancelled(run: &str) -> PyErr {
     CancelledError::new_err(format!("run {run} was cancelled"))
+}
+
+/// For awaiters of a cancelled run that were not cancelled themselves.
+#[cold]
+pub fn run_cancelled(run: &str) -> PyErr {
+    classes::RunCancelled::new_err(format!("run {run} was cancelled"))
 }
 
 #[cold]
@@ -241,6 +266,16 @@ pub fn workflow_timeout(run: &Run) -> PyErr {
         "run {} of workflow {:?} took longer than {seconds} s",
         run.id_text(),
         plan.name
+    ))
+}
+
+#[cold]
+pub fn deadline_passed(run: &Run, longest: Option<Time>) -> PyErr {
+    let seconds = longest.unwrap_or_default() as f64 / 1e6;
+    classes::WorkflowTimeout::new_err(format!(
+        "run {} of workflow {:?} was not over by its deadline, {seconds} s after it was made",
+        run.id_text(),
+        run.plan.get().name
     ))
 }
 

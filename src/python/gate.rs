@@ -2,7 +2,7 @@
 //!
 //! A lane that finds the slice used up parks here, and the loop gets control. In its next passes the gate
 //! lets parked lanes go on in the order in which they came, as many at a time as fitted lately. The gate
-//! also starts the runs that nobody awaits.
+//! also keeps the runs that its starter is to start.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::run::Run;
-use super::state::Outcome;
+use super::starter::Starter;
 
 // How long the runs of a loop may keep it from its other work.
 const SLICE: Duration = Duration::from_millis(4);
@@ -53,11 +53,12 @@ struct State {
     // Whether a lane that was let through has run since: the first of them always may, so that a lane
     // is never parked for good by others that keep using up the slice.
     passed: bool,
-    // Runs made since the last tick, and in the two before it: those that nobody awaits by then get a task.
-    // One pass is for whoever awaits them in a task that was made at the same time; the other is for
-    // asyncio.run(), which says only a pass later that it is shutting down.
+    // Runs made since the last pass of the starter, and in the one before it: those that nothing awaits by
+    // then get a task. The pass between is for awaiters in tasks that were made at the same time.
     fresh: Vec<Py<Run>>,
-    aged: [Vec<Py<Run>>; 2],
+    aged: Vec<Py<Run>>,
+    // Whether there is a task that starts them.
+    is_starting: bool,
 }
 
 impl Gate {
@@ -126,12 +127,37 @@ impl Gate {
     /// A run was made; it starts in a task of its own unless it is awaited before the loop has come round.
     #[inline]
     pub fn add_run(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>, run: Py<Run>) -> PyResult<()> {
-        let tick = {
+        let is_first = {
             let mut state = slf.get().state.lock();
             state.fresh.push(run);
-            !std::mem::replace(&mut state.ticking, true)
+            !std::mem::replace(&mut state.is_starting, true)
         };
-        if tick { Self::tick_soon(slf, event_loop) } else { Ok(()) }
+        if !is_first {
+            return Ok(());
+        }
+        let spawned = Starter::spawn(slf, event_loop);
+        if spawned.is_err() {
+            slf.get().state.lock().is_starting = false;
+        }
+        spawned
+    }
+
+    /// Called by the starter in each pass of the loop: the runs to start now, and whether it is needed on.
+    pub fn due_runs(&self) -> (Vec<Py<Run>>, bool) {
+        let mut state = self.state.lock();
+        let fresh = std::mem::take(&mut state.fresh);
+        let due = std::mem::replace(&mut state.aged, fresh);
+        state.is_starting = !state.aged.is_empty();
+        (due, state.is_starting)
+    }
+
+    /// There is no starter any more: the runs that it leaves.
+    pub fn give_up_runs(&self) -> Vec<Py<Run>> {
+        let mut state = self.state.lock();
+        state.is_starting = false;
+        let mut left = std::mem::take(&mut state.aged);
+        left.append(&mut state.fresh);
+        left
     }
 
     /// The run was started by whoever awaits it.
@@ -152,11 +178,10 @@ impl Gate {
 
 #[pymethods]
 impl Gate {
-    /// Called once in a pass of the loop: ends the slice, lets the next parked lanes through, and starts
-    /// the runs that nobody has awaited.
+    /// Called once in a pass of the loop: ends the slice, and lets the next parked lanes through.
     fn _tick(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        let (let_through, due, again) = {
+        let (let_through, again) = {
             let mut state = slf.get().state.lock();
             state.slice = None;
             state.passed = false;
@@ -170,14 +195,9 @@ impl Gate {
             };
             let count = state.at_once.min(state.parked.len());
             let let_through: Vec<_> = state.parked.drain(..count).collect();
-            let fresh = std::mem::take(&mut state.fresh);
-            let [younger, older] = std::mem::take(&mut state.aged);
-            state.aged = [fresh, younger];
-            let due = older;
             state.coming = let_through.len();
-            let has_aged = state.aged.iter().any(|runs| !runs.is_empty());
-            state.ticking = state.coming > 0 || has_aged || !state.parked.is_empty();
-            (let_through, due, state.ticking)
+            state.ticking = state.coming > 0 || !state.parked.is_empty();
+            (let_through, state.ticking)
         };
         for future in let_through {
             set_result_unless_done(future.bind(py), py.None())?;
@@ -185,29 +205,13 @@ impl Gate {
         if again {
             Self::tick_soon(slf, event_loop)?;
         }
-        if due.is_empty() {
-            return Ok(());
-        }
-        // asyncio.run() has cancelled all tasks by now: a new one would be destroyed while it is pending.
-        let is_shutting_down = match event_loop.getattr_opt(intern!(py, "_asyncgens_shutdown_called"))? {
-            Some(is_shutting_down) => is_shutting_down.is_truthy()?,
-            None => false,
-        };
-        for run in due {
-            let run = run.bind(py);
-            if is_shutting_down {
-                Run::end(run, Outcome::Cancelled)?;
-            } else if let Err(error) = Run::start_in_task(run) {
-                Run::fail(run, error)?;
-            }
-        }
         Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let Some(state) = self.state.try_lock() else { return Ok(()) };
         state.parked.iter().try_for_each(|future| visit.call(future))?;
-        state.fresh.iter().chain(state.aged.iter().flatten()).try_for_each(|run| visit.call(run))
+        state.fresh.iter().chain(&state.aged).try_for_each(|run| visit.call(run))
     }
 
     fn __clear__(&self) {

@@ -175,9 +175,16 @@ impl Journal {
     }
 
     /// Tells the engine that the journal has another run in the place of this one.
-    pub fn exists(&self, run: &Bound<'_, Run>, id: RunId, is_same_input: bool, events: Vec<Py<PyAny>>) -> PyResult<()> {
+    pub fn exists(
+        &self,
+        run: &Bound<'_, Run>,
+        id: RunId,
+        is_same_input: bool,
+        events: Vec<Py<PyAny>>,
+        is_cancelled: bool,
+    ) -> PyResult<()> {
         let py = run.py();
-        let arguments = (run, id.to_string(), is_same_input, events);
+        let arguments = (run, id.to_string(), is_same_input, events, is_cancelled);
         self.listener.call_method1(py, intern!(py, "exists"), arguments).map(|_| ())
     }
 
@@ -190,6 +197,11 @@ impl Journal {
     pub fn forward(&self, id: RunId, event: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = event.py();
         self.listener.call_method1(py, intern!(py, "forward"), (id.to_string(), event)).map(|_| ())
+    }
+
+    /// Has the run cancelled that the journal has in the place of another one.
+    pub fn forward_cancel(&self, py: Python<'_>, id: RunId) -> PyResult<()> {
+        self.listener.call_method1(py, intern!(py, "forward_cancel"), (id.to_string(),)).map(|_| ())
     }
 
     /// How what is only shown is read.

@@ -4,6 +4,7 @@
 //! - `run`: a run with its event loop; `state`: what changes of it; `clock`: its time and its random bits.
 //! - `router`: the core's router with matchers and futures.
 //! - `driver`: the lanes that run its steps; `coroutine`: one step's coroutine; `gate`: fairness between runs.
+//! - `starter`: runs that nothing awaits; `unreferenced`: those that nothing refers to.
 //! - `hook`: what the user's hooks may raise.
 //! - `context`, `wait`, `reader`: what steps and callers use; `number`: the numbers that they give.
 //! - `failpoints` (feature `failpoints`): what tests need to know of them.
@@ -39,10 +40,12 @@ mod recover;
 mod router;
 mod run;
 mod snapshot;
+mod starter;
 mod state;
 mod stored;
 mod timeline;
 mod touch;
+mod unreferenced;
 mod wait;
 mod wake;
 
@@ -54,6 +57,7 @@ use pyo3::types::PyDict;
 fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
     #[cfg(feature = "failpoints")]
     failpoints::register(module)?;
+    error::classes::load(module.py());
     module.add_class::<context::Context>()?;
     module.add_class::<clock::ManualClock>()?;
     module.add_class::<driver::Lane>()?;

@@ -112,18 +112,24 @@ impl RetryDescription {
 #[pymethods]
 impl Plan {
     #[new]
-    #[pyo3(signature = (name, steps, *, stop_event, timeout, stream_limit))]
+    #[pyo3(signature = (name, steps, *, stop_event, timeout, deadline, stream_limit))]
     fn new(
         py: Python<'_>,
         name: String,
         steps: Vec<StepDescription>,
         stop_event: Py<PyType>,
         timeout: Option<f64>,
+        deadline: Option<f64>,
         stream_limit: usize,
     ) -> PyResult<Self> {
         let mut takers: Vec<(Py<PyType>, Vec<StepId>)> = Vec::new();
-        let mut plan =
-            CorePlan { name: name.as_str().into(), timeout: timeout.map(micros), stream_limit, ..CorePlan::default() };
+        let mut plan = CorePlan {
+            name: name.as_str().into(),
+            timeout: timeout.map(micros),
+            deadline: deadline.map(micros),
+            stream_limit,
+            ..CorePlan::default()
+        };
         let mut failure_takers = Vec::new();
         let mut bodies = Vec::with_capacity(steps.len());
         for (step, id) in steps.into_iter().zip((0..).map(StepId)) {

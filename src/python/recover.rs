@@ -192,6 +192,7 @@ fn begin_again(image: &mut EncodedImage) {
     let now = super::clock::now();
     image.deadline = image.deadline.map(|deadline| now.saturating_add(deadline.saturating_sub(image.created)));
     image.created = now;
+    image.begun = None;
     if image.status == ImageStatus::Paused {
         image.status = ImageStatus::Running;
     }
@@ -276,14 +277,15 @@ impl Run {
 #[pymethods]
 impl Journal {
     /// Starts a run and writes it.
-    #[pyo3(signature = (plan, event, key))]
+    #[pyo3(signature = (plan, event, key, *, is_bound))]
     fn start(
         slf: &Bound<'_, Self>,
         plan: &Bound<'_, Plan>,
         event: &Bound<'_, PyAny>,
         key: Option<String>,
+        is_bound: bool,
     ) -> PyResult<Py<Run>> {
-        Run::start_durable(slf, plan, event, key)
+        Run::start_durable(slf, plan, event, key, is_bound)
     }
 
     /// Writes a run that any process may execute: its id, and a future of the answer.

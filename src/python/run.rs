@@ -24,6 +24,7 @@ use super::plan::Plan;
 use super::reader::StreamReader;
 use super::state::{Outcome, Python3, State};
 use super::touch::Touch;
+use super::unreferenced;
 use super::wake::{self, Waker, call_soon_threadsafe, is_closed};
 use crate::{Deadline, Origin, Phase, Route, Run as CoreRun, RunId, Slot, Time, WaitOver};
 
@@ -54,7 +55,7 @@ impl Run {
             return Err(error::unrouted_start(plan.get(), &event));
         };
         let clock = ManualClock::current(py)?;
-        let created = if plan.get().core.timeout.is_some() { clock::now_by(clock.as_ref()) } else { 0 };
+        let created = if plan.get().core.deadline.is_some() { clock::now_by(clock.as_ref()) } else { 0 };
         let core = CoreRun::new(new_run_id()?, plan.get().core.clone(), created);
         let run = Self::make(plan, &event_loop, core, clock)?;
         let delivered = run.get().state.lock().core.deliver(kind, event.unbind());
@@ -73,7 +74,10 @@ impl Run {
         // Whoever resumes a snapshot wants it to run. A journal is asked by nobody: what was paused stays so.
         let stays_paused = durable.is_some() && core_is_paused;
         if durable.is_some() {
-            run.get().state.lock().durable = durable;
+            let mut state = run.get().state.lock();
+            state.durable = durable;
+            state.detached = true;
+            drop(state);
             run.get().watch();
         }
         if !stays_paused {
@@ -111,7 +115,9 @@ impl Run {
 
     /// The run belongs to the step that started it, if one did, and waits for its turn on the event loop.
     pub fn enter(run: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-        if let Some(parent) = CurrentRun::get(run.py())? {
+        if !run.get().state.lock().detached
+            && let Some(parent) = CurrentRun::get(run.py())?
+        {
             Self::adopt(&parent, run);
         }
         Gate::add_run(run.get().gate.bind(run.py()), event_loop, run.clone().unbind())
@@ -141,6 +147,9 @@ impl Run {
 
     /// Makes lanes, each with a task of its own.
     pub fn spawn_lanes(run: &Bound<'_, Self>, count: usize) -> PyResult<()> {
+        if count > 0 {
+            unreferenced::guard(run)?;
+        }
         for _ in 0..count {
             run.get().state.lock().scheduled += 1;
             if let Err(error) = Lane::spawn(run) {
@@ -193,6 +202,11 @@ impl Run {
         state.core.ready().min(most).saturating_sub(state.scheduled)
     }
 
+    /// The lanes that were suspended inside of a step.
+    pub fn lanes(&self, py: Python<'_>) -> Vec<Py<Lane>> {
+        self.state.lock().lanes.values().map(|lane| lane.clone_ref(py)).collect()
+    }
+
     /// Whether the run is at its beginning, and was not started by a step of another run.
     pub fn is_new(&self) -> bool {
         let state = self.state.lock();
@@ -214,13 +228,11 @@ impl Run {
     /// A loop that does not run at the moment may go on in another thread.
     #[cold]
     fn has_moved_here(&self) -> bool {
-        Python::attach(|py| {
-            let is_here = wake::running_loop(py).is_ok_and(|running| running.is(&self.event_loop));
-            if is_here {
-                *self.thread.lock() = thread::current().id();
-            }
-            is_here
-        })
+        let is_here = Python::try_attach(|py| wake::running_loop(py).is_ok_and(|running| running.is(&self.event_loop)));
+        if is_here == Some(true) {
+            *self.thread.lock() = thread::current().id();
+        }
+        is_here == Some(true)
     }
 
     pub fn id_text(&self) -> String {
@@ -378,6 +390,7 @@ impl Run {
     /// The run is over: those who wait for that are told.
     pub fn finish(run: &Bound<'_, Self>) -> PyResult<()> {
         let py = run.py();
+        unreferenced::disarm(run)?;
         let (waiters, pausers, readers, parent, timer, base, keeper) = {
             let mut state = run.get().state.lock();
             let state = &mut *state;
@@ -460,13 +473,32 @@ impl Run {
                 Some(Outcome::Failed(exception, traceback)) => {
                     (exception.clone_ref(py), traceback.as_ref().map(|tb| tb.clone_ref(py)))
                 }
-                Some(Outcome::Cancelled) | None => return Err(error::cancelled(&self.id_text())),
+                Some(Outcome::Cancelled) | None => return Err(error::run_cancelled(&self.id_text())),
             }
         };
         self.note_retrieved(py)?;
         let error = PyErr::from_value(exception.into_bound(py).into_any());
         error.set_traceback(py, traceback.map(|tb| tb.into_bound(py)));
         Err(error)
+    }
+
+    /// Whether the run is cancelled with one of its awaiters: it is bound to the last one that is left.
+    pub fn is_bound_to(run: &Bound<'_, Self>, drives: bool) -> PyResult<bool> {
+        let py = run.py();
+        let others: Vec<_> = {
+            let state = run.get().state.lock();
+            if state.detached || (state.driven_by_awaiter && !drives) {
+                return Ok(false);
+            }
+            state.waiters.iter().map(|waker| waker.clone_ref(py)).collect()
+        };
+        for other in others {
+            // One that was cancelled in the same pass of the loop has a future that is done.
+            if !other.is_gone(py)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Adds somebody who waits for the end.
@@ -520,8 +552,12 @@ impl Run {
             match passed {
                 None => return Ok(()),
                 Some(Deadline::Run) => Self::fail(run, error::workflow_timeout(run.get()))?,
+                Some(Deadline::End) => {
+                    let longest = run.get().state.lock().core.longest();
+                    Self::fail(run, error::deadline_passed(run.get(), longest))?;
+                }
                 Some(Deadline::Step(slot)) => {
-                    let lanes: Vec<_> = run.get().state.lock().lanes.values().map(|lane| lane.clone_ref(py)).collect();
+                    let lanes = run.get().lanes(py);
                     if let Some(lane) = lanes.iter().find(|lane| lane.get().runs(slot)) {
                         Lane::stop(lane.bind(py), Stop::StepTimeout)?;
                     }
@@ -607,7 +643,7 @@ impl Run {
         if run.get().state.lock().core.phase() == Phase::Ending {
             // Asked again: a step may have caught the first cancellation.
             let py = run.py();
-            let lanes: Vec<_> = run.get().state.lock().lanes.values().map(|lane| lane.clone_ref(py)).collect();
+            let lanes = run.get().lanes(py);
             return lanes.iter().try_for_each(|lane| Lane::stop_again(lane.bind(py), Stop::RunEnding));
         }
         let unstarted = !std::mem::replace(&mut run.get().state.lock().started, true);
@@ -740,6 +776,9 @@ impl Run {
         let phase = slf.get().state.lock().core.phase();
         if phase == Phase::Ended {
             return Ok(false);
+        }
+        if Self::forward_cancel(slf)? {
+            return Ok(true);
         }
         if is_closed(slf.get().event_loop.bind(py))? {
             let abandoned = slf.get().state.lock().abandon();

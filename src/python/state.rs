@@ -136,7 +136,14 @@ pub struct State {
     pub core: CoreRun<Python3>,
     /// Whether somebody drives the run: whoever awaited it first, or a task of its own.
     pub started: bool,
+    /// Whether no awaiter and no other run cancels the run by its own end.
     pub detached: bool,
+    /// Whether an awaiter drives the run: its steps run in the awaiter's task.
+    pub driven_by_awaiter: bool,
+    /// Stops a run in memory that nothing refers to any more; made with the first task of its own.
+    pub guard: Option<Py<PyAny>>,
+    /// The last wait for an event whose body was closed in the middle.
+    pub closed_wait: Option<Box<str>>,
     /// Whether one of the run's lanes is on the stack of its event loop's thread.
     pub driving: bool,
     /// How many lanes were made that have not begun.
@@ -179,6 +186,9 @@ impl State {
             core,
             started: false,
             detached: false,
+            driven_by_awaiter: false,
+            guard: None,
+            closed_wait: None,
             driving: false,
             scheduled: 0,
             task_lanes: Rare::default(),
@@ -236,6 +246,7 @@ impl State {
             Some(Outcome::Cancelled) | None => {}
         }
         visit.call(&self.base_context)?;
+        visit.call(&self.guard)?;
         visit.call(&self.observer)?;
         self.durable.as_ref().map_or(Ok(()), |durable| durable.traverse(&visit))?;
         self.waiters.iter().chain(&self.pausers).chain(&self.readers).try_for_each(|waker| waker.traverse(visit))?;
@@ -266,6 +277,7 @@ impl State {
             self.task_lanes.take(),
             self.awaits.take(),
             self.base_context.take(),
+            self.guard.take(),
             self.observer.take(),
             self.durable.take(),
             std::mem::take(&mut self.waiters),

@@ -18,6 +18,7 @@ use super::plan::micros;
 use super::run::{Run, is_match};
 use super::state::{Class, EventWaiter, LastExpected, State};
 use super::touch::Touch;
+use super::unreferenced;
 use super::wake;
 use crate::{Collecting, Error, Gathered, Lookup, Refused, Slot, Time, WaitId, Wanted};
 
@@ -264,6 +265,13 @@ impl EventWait {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let waiting = match &*self.at.lock() {
+            At::Waiting(id, _) => Some(*id),
+            _ => None,
+        };
+        if let Some(id) = waiting {
+            unreferenced::note_closed_wait(self.run.bind(py), id);
+        }
         self.give_up(py)
     }
 

@@ -2,9 +2,11 @@
 
 use std::thread::{self, ThreadId};
 
+use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::type_object::PyTypeInfo;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::gate::{new_future, set_result_unless_done};
@@ -18,7 +20,12 @@ static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 /// `RuntimeError`, as asyncio raises it, if there is none.
 #[inline]
 pub fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    GET_RUNNING_LOOP.import(py, "asyncio", "get_running_loop")?.call0()
+    let get = GET_RUNNING_LOOP.get_or_try_init(py, || {
+        // With it, since importing it at the end of the interpreter would panic.
+        CancelledError::type_object(py);
+        py.import("asyncio")?.getattr("get_running_loop").map(Bound::unbind)
+    });
+    get?.bind(py).call0()
 }
 
 /// Somebody who waits: a future, and the loop and thread where it lives.

@@ -29,6 +29,7 @@ impl<H: Host> Run<H> {
             Phase::Running => Status::Running,
             Phase::Ending | Phase::Ended => Status::Ended,
         };
+        image.begun = self.begun;
         image.delivered = self.delivered;
         image.waited = self.waits.begun;
         image.grouped = self.groups.begun;
@@ -75,7 +76,10 @@ impl<H: Host> Run<H> {
         run.deadline = image.deadline;
         run.timers.clear();
         if let Some(deadline) = image.deadline {
-            run.timers.add(deadline, Deadline::Run);
+            run.timers.add(deadline, Deadline::End);
+        }
+        if let Some(begun) = image.begun {
+            run.begin(begun);
         }
         run.store = image.state;
         run.stream.go_on_after(image.published);

@@ -103,6 +103,11 @@ impl<H: Host> Run<H> {
         self.waits.open.iter().map(|wait| (wait.id, &wait.waiter))
     }
 
+    /// The waits that are not over: which step in flight waits, and for what class, if it does not sleep.
+    pub fn open_waits(&self) -> impl Iterator<Item = (WaitId, Slot, Option<&H::Class>)> {
+        self.waits.open.iter().map(|wait| (wait.id, wait.slot, wait.class.as_ref()))
+    }
+
     /// The classes that are waited for, for a host that has to visit them.
     pub fn waited_classes(&self) -> impl Iterator<Item = &H::Class> {
         self.waits

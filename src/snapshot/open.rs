@@ -20,7 +20,11 @@ type Result<T> = std::result::Result<T, FormatError>;
 pub(super) fn body(bytes: &Bytes, part: Range<usize>, within: Within, trust: Trust<'_>) -> Result<EncodedImage> {
     let mut from = Reader::new(bytes, part, within, trust, Some(Known::default()));
     let from = &mut from;
-    from.array_of(16)?;
+    // The time of the first step came later, and is left out if it is not known.
+    let length = from.array()?;
+    if !matches!(length, 16 | 17) {
+        return Err(from.malformed("a body has 16 or 17 parts"));
+    }
     let id = RunId::from_bytes(from.bytes()?);
     from.set_run(id);
     let workflow = from.text()?;
@@ -48,6 +52,9 @@ pub(super) fn body(bytes: &Bytes, part: Range<usize>, within: Within, trust: Tru
         Ok(Held { is_from_outside: from.bool()?, event: from.event(At::Held { index })? })
     })?;
     image.held = held.into();
+    if length == 17 {
+        image.begun = Some(from.uint()?);
+    }
     from.finish()?;
     Ok(image)
 }

@@ -43,7 +43,7 @@ pub(super) fn body(
     bytes: Vec<u8>,
 ) -> Result<Vec<u8>, FormatError> {
     let mut to = Writer::new(bytes, image.id, within, key, Some(Known::default()));
-    to.array(16)?;
+    to.array(if image.begun.is_some() { 17 } else { 16 })?;
     to.bytes(image.id.as_bytes())?;
     to.text(&image.workflow)?;
     to.array(image.steps.len())?;
@@ -61,6 +61,9 @@ pub(super) fn body(
     waits(&mut to, image)?;
     groups(&mut to, image)?;
     loose_events(&mut to, image)?;
+    if let Some(begun) = image.begun {
+        to.uint(begun);
+    }
     to.finish(trailer_len(key.is_some()))
 }
 

@@ -13,6 +13,17 @@ import pytest_asyncio
 from treadle import Context, StartEvent, StopEvent, Workflow, step
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--uvloop", action="store_true", help="run every event loop on uvloop")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--uvloop"):
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
+
 @pytest_asyncio.fixture
 async def ctx() -> AsyncIterator[Context]:
     """The Context of a step of a run that goes on for as long as the test does."""

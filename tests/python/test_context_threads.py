@@ -14,6 +14,7 @@ from treadle import (
     Context,
     Event,
     Run,
+    RunCancelled,
     RunEnded,
     StartEvent,
     StopEvent,
@@ -411,7 +412,7 @@ def test_nothing_counts_that_a_cancelled_step_does_in_its_thread() -> None:
         for _ in range(10):
             await asyncio.sleep(0)
         goes_on.set()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(RunCancelled):
             await waiting
         assert run.status == "cancelled"
 

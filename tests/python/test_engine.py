@@ -21,6 +21,7 @@ from treadle import (
     KeyConflict,
     Lagged,
     Retry,
+    RunCancelled,
     RunEnded,
     StartEvent,
     StopEvent,
@@ -163,7 +164,7 @@ async def test_events_reach_a_run_once(engine: Engine):
 async def test_a_run_is_cancelled_through_the_journal(engine: Engine):
     run_id = await engine.submit(asking)
     await engine.cancel(run_id)
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(RunCancelled):
         await engine.get(run_id)
     assert await status_is(engine, run_id, "cancelled")
 
@@ -414,7 +415,7 @@ async def test_a_workflow_that_has_changed_leaves_the_run_alone(
         await until(lambda: asyncio.sleep(0, "cannot go on" in caplog.text))
         assert not await status_is(engine, run_id, "completed", "cancelled", "failed")
     async with Engine(file, workflows=ALL) as engine:
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(RunCancelled):
             await engine.get(run_id)
 
 
@@ -529,9 +530,9 @@ async def test_a_run_that_sets_many_keys_is_written_as_it_goes(file: str):
         assert await engine.run(workflow) == 100
 
 
-async def test_cancelling_the_awaiter_cancels_the_run(file: str):
+async def test_cancelling_the_awaiter_cancels_a_bound_run(file: str):
     async with Engine(file, workflows=ALL) as engine:
-        run = engine.run(asking)
+        run = engine.run(asking, bind=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.1):
                 await run

@@ -12,6 +12,7 @@ from treadle import (
     Engine,
     EngineClosed,
     KeyConflict,
+    RunCancelled,
     StartEvent,
     StopEvent,
     UnknownRun,
@@ -102,26 +103,34 @@ async def test_whoever_stands_for_a_run_is_told_of_its_failure_and_its_cancellat
         run = engine.run(asking, key="k")
         await asyncio.sleep(0.1)
         run.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(RunCancelled):
             await run
         again = engine.run(asking, key="k")
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(RunCancelled):
             await again
         assert again.status == "cancelled"
 
 
-async def test_cancelling_a_run_that_stands_for_another_leaves_that_one_alone(url: str):
+@pytest.mark.parametrize("early", [True, False])
+async def test_cancelling_a_run_that_stands_for_another_cancels_that_one(url: str, early: bool):
     async with Engine(url, workflows=ALL) as one, Engine(url, workflows=ALL) as other:
         first = one.run(asking, key="k")
         await asyncio.sleep(0.1)
-        at_once = other.run(asking, key="k")
-        at_once.cancel()
-        later = other.run(asking, key="k")
-        await asyncio.sleep(0.1)
-        later.cancel()
-        for run in (at_once, later):
-            with pytest.raises(asyncio.CancelledError):
+        second = other.run(asking, key="k")
+        if not early:
+            await asyncio.sleep(0.1)
+        assert second.cancel()
+        for run in (first, second, other.get(first.id)):
+            with pytest.raises(RunCancelled):
                 await run
+
+
+async def test_cancelling_a_run_with_another_input_leaves_the_run_of_the_key_alone(url: str):
+    async with Engine(url, workflows=ALL) as one, Engine(url, workflows=ALL) as other:
+        first = one.run(asking, number=1, key="k")
+        await asyncio.sleep(0.1)
+        other.run(asking, number=2, key="k").cancel()
+        await asyncio.sleep(0.1)
         first.send_event(Go(number=1))
         assert (await first)[0] == 1
 

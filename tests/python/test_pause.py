@@ -18,6 +18,7 @@ from treadle import (
     Event,
     EventLoopError,
     Retry,
+    RunCancelled,
     RunEnded,
     RunStalled,
     StartEvent,
@@ -909,7 +910,7 @@ async def test_a_paused_run_can_be_cancelled(is_in_flight: bool):
     await settle()
     assert run.cancel()
     await asyncio.wait_for(pausing, 1)
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(RunCancelled):
         await asyncio.wait_for(run, 1)
     assert run.status == "cancelled"
 

@@ -21,6 +21,7 @@ from treadle import (
     Context,
     Event,
     Retry,
+    RunCancelled,
     RunEnded,
     StartEvent,
     StepTimeout,
@@ -266,7 +267,7 @@ async def test_a_run_is_cancelled_while_a_retry_waits():
     run = failing(9, [], retry=Retry(9, initial=10)).run()
     await asyncio.sleep(0.005)
     run.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(RunCancelled):
         await asyncio.wait_for(run, 1)
 
 
@@ -347,7 +348,7 @@ async def test_a_condition_that_ends_the_run_is_heard():
         return True
 
     run = failing(9, [], retry=quick(3, retry_if=ask)).run()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(RunCancelled):
         await asyncio.wait_for(run, 1)
 
 
@@ -388,7 +389,7 @@ async def test_a_thread_that_takes_too_long_is_tried_again():
 
 async def test_a_cancellation_is_never_retried():
     attempts: list[int] = []
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(RunCancelled):
         await failing(9, attempts, asyncio.CancelledError, retry=quick(3)).run()
     assert attempts == [1]
 
@@ -710,7 +711,7 @@ async def test_a_run_is_collected_while_its_retry_waits():
         run = failing(9, [], retry=Retry(9, initial=0.01)).run()
         await asyncio.sleep(0.005)
         run.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(RunCancelled):
             await run
         return weakref.ref(run)
 

@@ -107,10 +107,18 @@ async def test_one_run_can_be_wrapped_several_times(workflow: Workflow, wrap: An
 
 
 async def test_a_detached_run_can_be_waited_for_again_and_again():
-    run = ECHO.run(value=1).detach()
+    enough = asyncio.Event()
+
+    @step
+    async def wait(ev: StartEvent) -> StopEvent:
+        await enough.wait()
+        return StopEvent(result=1)
+
+    run = Workflow("wait", [wait]).run().detach()
     for _ in range(3):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(run, 0.001)
+    enough.set()
     assert await asyncio.wait_for(run, 5) == 1
 
 

@@ -12,6 +12,7 @@ from treadle import (
     Engine,
     Event,
     Retry,
+    RunCancelled,
     StartEvent,
     StepFailed,
     StepTimeout,
@@ -242,13 +243,13 @@ async def test_a_cancellation_and_an_interrupt_are_no_failures():
         taken.append(ev)
         return StopEvent()
 
-    for error in (asyncio.CancelledError, Stop):
+    for error, told in ((asyncio.CancelledError, RunCancelled), (Stop, Stop)):
 
         @step(on_error=rescue)
         async def work(ev: StartEvent, error: Any = error) -> StopEvent:
             raise error
 
-        with pytest.raises(error):
+        with pytest.raises(told):
             await Workflow("w", [work, rescue]).run()
     assert taken == []
 
@@ -374,7 +375,7 @@ async def test_a_condition_that_ends_the_run_leaves_nothing_for_the_rescue():
         raise ValueError("no")
 
     runs = [Workflow("w", [work, rescue]).run()]
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(RunCancelled):
         await asyncio.wait_for(runs[0], 1)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from treadle import Context, Event, Lagged, StartEvent, StopEvent, Workflow, step
+from treadle import Context, Event, Lagged, RunCancelled, StartEvent, StopEvent, Workflow, step
 
 
 class Tick(Event):
@@ -168,7 +168,7 @@ async def test_a_stream_ends_when_the_run_does(end: str):
     if end == "is cancelled":
         asyncio.get_running_loop().call_later(0.01, run.cancel)
     assert await asyncio.wait_for(read(run), 5) == [1]
-    with pytest.raises((ValueError, asyncio.CancelledError)):
+    with pytest.raises((ValueError, RunCancelled)):
         await run
 
 

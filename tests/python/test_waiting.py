@@ -8,6 +8,7 @@ from treadle import (
     Context,
     Event,
     EventLoopError,
+    RunCancelled,
     RunEnded,
     RunStalled,
     StartEvent,
@@ -829,7 +830,7 @@ async def test_a_matcher_may_end_the_run():
     await settle()
     with pytest.raises(RunEnded):
         run.send_event(Answer())
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(RunCancelled):
         await asyncio.wait_for(waiting, 1)
 
 

@@ -23,7 +23,7 @@ fn plan() -> Arc<Plan> {
     let mut routes = Routes::default();
     routes.add([StepId(0)]);
     let steps = vec![StepPlan { name: "one".into(), ..StepPlan::default() }];
-    Arc::new(Plan { name: "flow".into(), steps, routes, timeout: Some(1_000), stream_limit: 10 })
+    Arc::new(Plan { name: "flow".into(), steps, routes, timeout: Some(1_000), deadline: Some(2_000), stream_limit: 10 })
 }
 
 fn new_run() -> TestRun {
@@ -120,6 +120,7 @@ fn a_run_that_is_restored_is_the_run_that_was() {
     assert_eq!(restored.next_deadline(), Some(200));
     assert_eq!(restored.expire(5_000), Some(Deadline::Retry(1)));
     assert_eq!(restored.expire(5_000), Some(Deadline::Run), "the time of a run goes on while it is down");
+    assert_eq!(restored.expire(5_000), Some(Deadline::End));
 }
 
 #[test]

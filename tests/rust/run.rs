@@ -171,8 +171,9 @@ fn plan() -> impl Strategy<Value = (Plan, u32)> {
             .prop_map(|(concurrency, timeout, external)| StepPlan { external, ..step(concurrency, timeout) }),
         1..5,
     );
-    (steps, prop::collection::vec(1..16_u32, 1..4), prop::option::of(10..100_u64), 0..10_usize).prop_map(
-        |(steps, kinds, timeout, stream_limit)| {
+    let limit = || prop::option::of(10..100_u64);
+    (steps, prop::collection::vec(1..16_u32, 1..4), limit(), limit(), 0..10_usize).prop_map(
+        |(steps, kinds, timeout, deadline, stream_limit)| {
             let mut routes = Routes::default();
             let count = u32::try_from(kinds.len()).unwrap();
             for kind in kinds {
@@ -180,7 +181,7 @@ fn plan() -> impl Strategy<Value = (Plan, u32)> {
                     (0..u32::try_from(steps.len()).unwrap()).filter(|at| kind >> at & 1 == 1).map(StepId).collect();
                 routes.add(if taken.is_empty() { vec![StepId(0)] } else { taken });
             }
-            (Plan { steps, routes, timeout, stream_limit, ..Plan::default() }, count)
+            (Plan { steps, routes, timeout, deadline, stream_limit, ..Plan::default() }, count)
         },
     )
 }
@@ -266,13 +267,15 @@ struct Model {
     collected: BTreeMap<bool, Group>,
     /// Deadlines in the order in which they were set.
     deadlines: Vec<(Time, Deadline)>,
+    /// Whether the first step has begun: its time limit counts from then on.
+    has_begun: bool,
     is_paused: bool,
     phase: Phase,
 }
 
 impl Model {
     fn new(plan: Plan, kinds: u32) -> Self {
-        let deadlines = plan.timeout.map(|timeout| (1000 + timeout, Deadline::Run)).into_iter().collect();
+        let deadlines = plan.deadline.map(|deadline| (1000 + deadline, Deadline::End)).into_iter().collect();
         Self {
             run: run_of(plan, 1000),
             kinds,
@@ -292,6 +295,7 @@ impl Model {
             waits: Vec::new(),
             collected: BTreeMap::new(),
             deadlines,
+            has_begun: false,
             is_paused: false,
             phase: Phase::Running,
         }
@@ -451,6 +455,9 @@ impl Model {
         assert!(self.flights.iter().all(|&(slot, _)| slot != started.slot), "a slot names one step in flight");
         self.waiting.remove(at);
         self.flights.push((started.slot, job));
+        if let (false, Some(timeout)) = (std::mem::replace(&mut self.has_begun, true), self.run.plan().timeout) {
+            self.deadlines.push((now + timeout, Deadline::Run));
+        }
         if let Some(timeout) = self.run.plan().steps[job.step as usize].timeout {
             self.deadlines.push((now + timeout, Deadline::Step(started.slot)));
         }
@@ -739,7 +746,7 @@ impl Model {
             assert_eq!(keeping(|| self.run.expire(self.now)), expected);
             match expected {
                 None => return,
-                Some(Deadline::Run) => {}
+                Some(Deadline::Run | Deadline::End) => {}
                 Some(Deadline::Settling) => unreachable!("nobody waited when the run was put down"),
                 Some(Deadline::Retry(seq)) => {
                     let job = self.retries.remove(&seq).expect("only of a delivery that is to be tried again");
@@ -1026,6 +1033,19 @@ proptest! {
         }
         prop_assert_eq!(passed, 3);
     }
+}
+
+#[test]
+fn a_time_limit_counts_from_the_first_step_and_a_deadline_from_the_beginning() {
+    let plan = Plan { timeout: Some(10), deadline: Some(100), ..plan_of(vec![step(None, None)]) };
+    let mut run = run_of(plan, 7);
+    run.deliver(EventKind(0), Ev(1)).unwrap();
+    run.deliver(EventKind(0), Ev(2)).unwrap();
+    assert_eq!(run.next_deadline(), Some(107));
+    run.start_next(|| 50).unwrap();
+    run.start_next(|| 55).unwrap();
+    assert_eq!((run.expire(59), run.expire(60)), (None, Some(Deadline::Run)));
+    assert_eq!((run.expire(106), run.expire(107)), (None, Some(Deadline::End)));
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn plan(limit: Option<u32>) -> Arc<Plan> {
     let mut routes = Routes::default();
     routes.add([StepId(0)]);
     let step = StepPlan { name: "one".into(), concurrency: limit.and_then(NonZeroU32::new), ..StepPlan::default() };
-    Arc::new(Plan { name: "flow".into(), steps: vec![step], routes, timeout: None, stream_limit: 10 })
+    Arc::new(Plan { name: "flow".into(), steps: vec![step], routes, timeout: None, deadline: None, stream_limit: 10 })
 }
 
 fn start(run: &mut TestRun, event: u64) -> Slot {

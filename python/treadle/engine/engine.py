@@ -145,6 +145,7 @@ class Engine:
         /,
         *,
         key: str | None = None,
+        bind: bool = False,
         **fields: Any,
     ) -> Run:
         """Start a run and return it at once; await it for the result, which is on disk then.
@@ -154,6 +155,9 @@ class Engine:
             event: the first event, or else the fields of the start event by keyword.
             key: another name for the run, unique in its workflow: the same key gives the same run,
                 also in other processes and after a restart.
+            bind: cancel the run when its last awaiter is cancelled, and with the run that starts
+                it, as a run in memory is; else neither touches it. A run of which a call with the
+                same key did not ask for that is not bound.
 
         Raises:
             KeyConflict: when the run is awaited: a run of this key has another input.
@@ -166,16 +170,18 @@ class Engine:
         if session.is_closing:
             raise session.closes()
         self._settings.check_known(workflow)
+        if not isinstance(bind, bool):
+            raise TypeError(f"bind: a bool expected, not {bind!r}")
         event = workflow._first_event(event, fields)
         journal, executing = session.journal, session.executing
         if key is None:
-            return executing.add(journal.start(workflow._plan, event, None))
+            return executing.add(journal.start(workflow._plan, event, None, is_bound=bind))
         _check_key(key)
         given = journal.input(event)
         known = executing.of_key(workflow.name, key, given)
         if known is not None:
-            return known
-        run = executing.add(journal.start(workflow._plan, event, key))
+            return known if bind else known.detach()
+        run = executing.add(journal.start(workflow._plan, event, key, is_bound=bind))
         executing.add_keyed(run, key, given)
         return run
 

@@ -6,7 +6,14 @@ from functools import partial
 from typing import Any
 
 from .._treadle import Journal, Run
-from ..exceptions import EngineClosed, EventLoopError, JournalError, KeyConflict, TreadleError
+from ..exceptions import (
+    EngineClosed,
+    EventLoopError,
+    JournalError,
+    KeyConflict,
+    RunEnded,
+    TreadleError,
+)
 from ..log import log_exception
 from ..pulse import Pulse
 from ..runs import result_of
@@ -194,7 +201,10 @@ class Session:
         return row["status"], journal.outcome(row["status"], run_id, row["seq"], outcome, classes)
 
     async def result_of(self, run_id: str) -> Any:
-        """Wait for the end of a run, whichever process executes it."""
+        """Wait for the end of a run, whichever process executes it, and return its result."""
+        return result_of(run_id, *await self._end_of(run_id))
+
+    async def _end_of(self, run_id: str) -> tuple[str, Any]:
         delay = _SOONEST
         while True:
             # The run is not awaited itself: a waiter for a result by id may go away.
@@ -202,7 +212,7 @@ class Session:
             seen = self.pulse.count
             outcome = await self.outcome(run_id)
             if outcome is not None:
-                return result_of(run_id, *outcome)
+                return outcome
             # Many may wait, and much may happen to others: each of them looks only now and then.
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, _LATEST)
@@ -226,10 +236,17 @@ class Session:
                 self.pulse.beat()
         self.executing.forget_key(run)
 
-    def exists(self, run: Run, run_id: str, is_same_input: bool, events: list[object]) -> None:
+    def exists(
+        self,
+        run: Run,
+        run_id: str,
+        is_same_input: bool,
+        events: list[object],
+        is_cancelled: bool,
+    ) -> None:
         """Called for a run of this process that the journal has already, under another id.
 
-        `events` were sent into it meanwhile.
+        `events` were sent into it meanwhile; perhaps it was cancelled.
         """
         asked = self.executing.given(run)
         if asked is None:
@@ -245,7 +262,21 @@ class Session:
             return
         for event in events:
             self.forward(run_id, event)
+        if is_cancelled:
+            self.forward_cancel(run_id)
         self.background.start(self._follow(run, run_id))
+
+    def forward_cancel(self, run_id: str) -> None:
+        """Called when a run is cancelled that stands for another one."""
+        self.background.start(self._forward_cancel(run_id))
+
+    async def _forward_cancel(self, run_id: str) -> None:
+        try:
+            await self.send(run_id, CANCEL, b"", uuid.uuid4())
+        except RunEnded:
+            return
+        except TreadleError as error:
+            log_exception(f"run {run_id} cannot be cancelled", error)
 
     def forward(self, run_id: str, event: object) -> None:
         """Called with an event for a run that stands for another one."""
@@ -259,7 +290,7 @@ class Session:
 
     async def _follow(self, run: Run, run_id: str) -> None:
         try:
-            run._settle("completed", await self.result_of(run_id))
+            run._settle(*await self._end_of(run_id))
         except asyncio.CancelledError:
             if self.is_closing:
                 run._settle("failed", self._closed_before(run_id))

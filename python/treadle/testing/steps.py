@@ -175,7 +175,9 @@ def _plan(
         tested,
         {**inline, "name": "run_step: take", "function": take, "accepts": [object]},
     ]
-    return Plan("run_step", steps, stop_event=_Never, timeout=None, stream_limit=65_536)
+    return Plan(
+        "run_step", steps, stop_event=_Never, timeout=None, deadline=None, stream_limit=65_536
+    )
 
 
 async def _nothing() -> None:

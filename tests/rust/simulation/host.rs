@@ -354,7 +354,7 @@ impl Simulation {
         while let Some(deadline) = self.call(|run| run.expire(now)) {
             assert!(!self.run.is_paused(), "no deadline passes while the run is paused");
             match deadline {
-                Deadline::Run => {
+                Deadline::Run | Deadline::End => {
                     self.note(&[2]);
                     return self.end(false);
                 }

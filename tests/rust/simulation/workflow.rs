@@ -148,8 +148,9 @@ impl Workflow {
         }
         let deepest = if all_taken * 2 > usize::from(kinds) * 3 { 2 } else { DEEPEST };
         let timeout = (!is_orderless && random.one_in(6)).then(|| random.between(50, 2000));
+        let deadline = (!is_orderless && random.one_in(12)).then(|| random.between(50, 2000));
         let stream_limit = random.below(6);
-        let plan = Plan { name: "simulated".into(), steps, routes, timeout, stream_limit };
+        let plan = Plan { name: "simulated".into(), steps, routes, timeout, deadline, stream_limit };
         Self { seed, plan: Arc::new(plan), kinds, is_orderless, deepest }
     }
 
