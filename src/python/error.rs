@@ -173,10 +173,21 @@ pub fn run_ended(run: &str, call: &str) -> PyErr {
 
 /// Gives an error the attribute that says which run it is about.
 fn of_run(run: &str, error: PyErr) -> PyErr {
-    Python::attach(|py| match error.value(py).setattr(intern!(py, "run_id"), run) {
-        Ok(()) => error,
-        Err(failure) => failure,
+    Python::attach(|py| {
+        let error = made(py, error);
+        match error.value(py).setattr(intern!(py, "run_id"), run) {
+            Ok(()) => error,
+            Err(failure) => failure,
+        }
     })
+}
+
+/// The error with its exception object. pyo3 makes that when it is first asked for, in a way that panics at the end
+/// of the interpreter; the interpreter does not.
+#[cold]
+pub fn made(py: Python<'_>, error: PyErr) -> PyErr {
+    error.restore(py);
+    PyErr::fetch(py)
 }
 
 /// Whether an error says that this run is over, or that its step was cancelled: the step that raises it has learnt

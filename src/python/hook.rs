@@ -19,12 +19,14 @@ pub fn call<T>(py: Python<'_>, name: &str, hook: impl FnOnce() -> PyResult<T>) -
 /// What a hook raised, as the failure of whatever it was called for.
 #[cold]
 pub fn as_failure(py: Python<'_>, name: &str, error: PyErr) -> PyErr {
+    let error = error::made(py, error);
     if error.is_instance_of::<CancelledError>(py) { replaced(py, name, error) } else { of_step(py, name, error) }
 }
 
 /// What a step raised: a `CancelledError` of a step is its cancellation, as that of a task is.
 #[cold]
 pub fn of_step(py: Python<'_>, name: &str, error: PyErr) -> PyErr {
+    let error = error::made(py, error);
     if error.is_instance_of::<PyGeneratorExit>(py) {
         return replaced(py, name, error);
     }
@@ -34,11 +36,13 @@ pub fn of_step(py: Python<'_>, name: &str, error: PyErr) -> PyErr {
 /// What is raised by a coroutine of ours, or by a future.
 #[cold]
 pub fn not_stop_iteration(py: Python<'_>, name: &str, error: PyErr) -> PyErr {
+    let error = error::made(py, error);
     if error.is_instance_of::<PyStopIteration>(py) { replaced(py, name, error) } else { error }
 }
 
 fn replaced(py: Python<'_>, name: &str, error: PyErr) -> PyErr {
     let instead = PyRuntimeError::new_err(format!("{name} raised {}", error::shown(error.value(py))));
+    let instead = error::made(py, instead);
     instead.set_cause(py, Some(error));
     instead
 }

@@ -271,6 +271,7 @@ impl Run {
     /// Ends the run with a failure.
     pub fn fail(run: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
         let py = run.py();
+        let error = error::made(py, error);
         let error = hook::as_failure(py, "a hook", error);
         if run.get().state.lock().core.phase() == Phase::Running {
             let unretrieved = error::unretrieved(py, run.get(), &error)?;
