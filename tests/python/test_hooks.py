@@ -17,6 +17,7 @@ from treadle import (
     Resource,
     Retry,
     Run,
+    RunCancelled,
     StartEvent,
     StepFailed,
     StopEvent,
@@ -452,7 +453,7 @@ def test_a_run_fails_with_what_the_users_code_raised_and_says_so_everywhere(
         return
     if wanted is asyncio.CancelledError:
         assert seen.status == "cancelled"
-        assert isinstance(seen.error, asyncio.CancelledError)
+        assert isinstance(seen.error, RunCancelled)
         return
     assert seen.status == "failed"
     assert type(seen.error) is wanted, repr(seen.error)
