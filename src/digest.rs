@@ -2,26 +2,33 @@
 //!
 //! A host walks a value and tells an [`Encoder`] what it finds. The encoding has one form for one content: parts
 //! without an order are sorted by their own encodings, nothing is said of addresses or of which parts are shared,
-//! and a part of more than [`LONGEST_INLINE`] bytes is replaced by its SHA-256. So the encoding of a part that was
+//! and a part of more than [`LONGEST_INLINE`] bytes is replaced by its hash. So the encoding of a part that was
 //! met before can be used again, and a value whose parts are shared costs what its parts cost.
+//!
+//! The hash of an input is SHA-256. That of a sent event is XXH3: each event that a body sends needs one, and it is
+//! compared only with those of the events that the same body sent before.
 
 use sha2::{Digest as _, Sha256};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed, xxh3_128};
 
 use crate::journal::Digest;
 
-/// The version of the encoding. Stored digests have it in them.
+/// The version of the digests of inputs. They have it in them.
 pub const VERSION: u8 = 1;
 
-/// The most bytes of a part that is not replaced by its SHA-256.
+/// The version of the digests of sent events, with which they are hashed. 1 was SHA-256, as of inputs.
+pub const SENT_VERSION: u64 = 2;
+
+/// The most bytes of a part that is not replaced by its hash.
 pub const LONGEST_INLINE: usize = 64;
 
-/// The SHA-256 of a long part.
+/// The hash of a long part. An XXH3 has zeros in its second half.
 pub type PartDigest = [u8; 32];
 
 const DOMAIN: &[u8] = b"treadle digest";
 // What stands behind the last part of what has parts. No kind has this number.
 const END: u8 = 0;
-// What stands before a SHA-256. No kind has this number.
+// What stands before a hash. No kind has this number.
 const HASHED: u8 = 255;
 
 /// What a part of a value is. The numbers are part of the format: none is ever given to another kind.
@@ -78,9 +85,40 @@ impl Kind {
     }
 }
 
+/// How long parts are hashed.
+#[derive(Clone, Copy, Debug, Default)]
+enum Hashing {
+    #[default]
+    Sha256,
+    Xxh3,
+}
+
+impl Hashing {
+    /// The hash of a part that is in two pieces.
+    fn part(self, head: &[u8], content: &[u8]) -> PartDigest {
+        match self {
+            Self::Sha256 => Sha256::new().chain_update(head).chain_update(content).finalize().into(),
+            Self::Xxh3 if content.is_empty() => widened(xxh3_128(head)),
+            Self::Xxh3 => {
+                let mut hash = Xxh3::new();
+                hash.update(head);
+                hash.update(content);
+                widened(hash.digest128())
+            }
+        }
+    }
+}
+
+fn widened(hash: u128) -> PartDigest {
+    let mut digest = [0; 32];
+    digest[..16].copy_from_slice(&hash.to_le_bytes());
+    digest
+}
+
 /// Writes the canonical encoding of a value.
 #[derive(Debug, Default)]
 pub struct Encoder {
+    hashing: Hashing,
     bytes: Vec<u8>,
     open: Vec<Open>,
     // Where the items begin of the open parts that have no order, those of the innermost last.
@@ -96,9 +134,14 @@ struct Open {
 }
 
 impl Encoder {
-    /// An encoder of one value.
+    /// An encoder of one value, whose digest is wanted as that of an input.
     pub fn new() -> Self {
         Self { bytes: Vec::with_capacity(256), open: Vec::with_capacity(8), ..Self::default() }
+    }
+
+    /// An encoder of one value, whose digest is wanted as that of a sent event.
+    pub fn of_sent() -> Self {
+        Self { hashing: Hashing::Xxh3, ..Self::new() }
     }
 
     /// A part without parts.
@@ -110,9 +153,9 @@ impl Encoder {
             self.bytes.extend_from_slice(content);
             return;
         }
-        let hash = Sha256::new().chain_update(&self.bytes[start..]).chain_update(content);
+        let hash = self.hashing.part(&self.bytes[start..], content);
         self.bytes.truncate(start);
-        self.hashed(&hash.finalize().into());
+        self.hashed(&hash);
     }
 
     /// A whole number that fits 64 bits.
@@ -169,15 +212,30 @@ impl Encoder {
         if part.len() <= LONGEST_INLINE {
             return None;
         }
-        let digest = Sha256::digest(part).into();
+        let digest = self.hashing.part(part, &[]);
         self.bytes.truncate(open.start);
         self.hashed(&digest);
         Some(digest)
     }
 
-    /// The digest of the value.
+    /// The digest of the value as a sent event. The encoder is as good as a new one of sent events then.
+    pub fn finish_sent(&mut self) -> u64 {
+        debug_assert!(self.open.is_empty() && matches!(self.hashing, Hashing::Xxh3));
+        let digest = xxh3_64_with_seed(&self.bytes, SENT_VERSION);
+        self.clear();
+        digest
+    }
+
+    /// Forgets what was encoded.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.open.clear();
+        self.items.clear();
+    }
+
+    /// The digest of the value as an input.
     pub fn finish(self) -> ContentDigest {
-        debug_assert!(self.open.is_empty());
+        debug_assert!(self.open.is_empty() && matches!(self.hashing, Hashing::Sha256));
         let hash = Sha256::new().chain_update(DOMAIN).chain_update([VERSION]).chain_update(&self.bytes);
         ContentDigest(hash.finalize().into())
     }
@@ -193,10 +251,11 @@ impl Encoder {
     fn sort_items(&mut self, open: &Open) {
         let starts = &self.items[open.first_item..];
         let ends = starts.iter().skip(1).copied().chain([self.bytes.len()]);
-        let mut items: Vec<&[u8]> = starts.iter().zip(ends).map(|(&start, end)| &self.bytes[start..end]).collect();
-        if items.is_sorted() {
+        let items = starts.iter().zip(ends).map(|(&start, end)| &self.bytes[start..end]);
+        if items.clone().is_sorted() {
             return;
         }
+        let mut items: Vec<&[u8]> = items.collect();
         items.sort_unstable();
         self.sorted.clear();
         items.iter().for_each(|item| self.sorted.extend_from_slice(item));
@@ -227,7 +286,7 @@ impl ContentDigest {
         input
     }
 
-    /// As the digest of an event that was sent.
+    /// As the digest of an event that was sent, in the first version of those.
     pub fn of_sent(&self) -> u64 {
         u64::from_le_bytes(*self.0.first_chunk().unwrap_or(&[0; 8]))
     }

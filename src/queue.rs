@@ -211,6 +211,11 @@ impl<C: Clone + Eq + Hash, E> Collected<C, E> {
         self.events.into_iter()
     }
 
+    /// The classes that it refers to beside the list of expected ones, as often as it does.
+    pub fn classes(&self) -> impl Iterator<Item = &C> {
+        self.needed.keys().chain(self.events.keys())
+    }
+
     /// The references to classes that are left of it.
     pub fn into_classes(self) -> (Arc<[C]>, Vec<C>) {
         (self.expected, self.needed.into_keys().chain(self.events.into_keys()).collect())

@@ -181,6 +181,25 @@ pub enum Record<E, V, C> {
 }
 
 impl<E, V, C> Record<E, V, C> {
+    /// The value that the record holds, if it holds one.
+    pub fn value(&self) -> Option<&V> {
+        if let Self::Set { value, .. } = self { Some(value) } else { None }
+    }
+
+    /// The class that the record holds by itself, if it holds one.
+    pub fn class(&self) -> Option<&C> {
+        match self {
+            Self::Waiting { waiting, .. } => waiting.class.as_ref(),
+            Self::Collected { class, .. } => Some(class),
+            _ => None,
+        }
+    }
+
+    /// The list of classes that the record holds, if it holds one.
+    pub fn expected(&self) -> Option<&Arc<[C]>> {
+        if let Self::Grouped { expected, .. } = self { Some(expected) } else { None }
+    }
+
     /// The event that the record holds, if it holds one.
     pub fn event(&self) -> Option<&E> {
         match self {

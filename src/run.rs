@@ -16,6 +16,7 @@ mod end;
 mod lookup;
 mod pause;
 mod poll;
+mod references;
 mod restore;
 mod router;
 mod setbacks;

@@ -19,6 +19,8 @@ _E = TypeVar("_E")
 _T = TypeVar("_T")
 
 __version__: Final[str]
+# A journal refuses a commit of more bytes.
+MOST_COMMIT_BYTES: Final[int]
 
 @final
 class Context:
@@ -488,8 +490,14 @@ class LoadedRun:
     def go_on(self, journal: Journal, plan: Plan, classes: dict[str, type]) -> Run | None:
         """Go on with the run; `None` if it is to be renumbered first."""
 
-    def renumber(self, journal: Journal, plan: Plan, classes: dict[str, type]) -> Awaitable[Any]:
-        """Write a checkpoint that has the steps of a plan."""
+    def renumber(
+        self, journal: Journal, plan: Plan, classes: dict[str, type], limit: int
+    ) -> Awaitable[Any]:
+        """Write a checkpoint that has the steps of a plan, if it has at most `limit` bytes.
+
+        Raises:
+            IncompatibleSnapshot: The run does not fit the plan, or the checkpoint has more bytes.
+        """
 
     def reopen(self, journal: Journal) -> Awaitable[Any]:
         """Have a run that is over go on from where it failed."""

@@ -207,6 +207,16 @@ fn object<'py>(value: &Bound<'py, PyAny>, left: &mut usize) -> Result<Taken<'py>
     }
 }
 
+/// The name of the class of an object and its fields, if these are all of its attributes.
+pub fn plain_fields<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<(Arc<str>, Bound<'py, PyDict>)>> {
+    match &*shape_of(&value.get_type())? {
+        (Shape::Vars(left_out), class) if left_out.bind(value.py()).is_empty() => {
+            Ok(Some((Arc::clone(class), dict_of(value)?)))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// An attribute, unless there is none.
 fn optional<'py>(value: &Bound<'py, PyAny>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
     match value.getattr(name) {

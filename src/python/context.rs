@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyFloat, PyInt, PyIterator, PyList, PyWeakrefMethods, 
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use super::convert::{self, PyValue, decode, encode};
-use super::digest::digest;
+use super::digest::{digest, sent_digest};
 use super::error;
 use super::event;
 use super::run::Run;
@@ -281,16 +281,19 @@ impl Context {
     fn send_event(&self, event: &Bound<'_, PyAny>) -> PyResult<()> {
         drop(self.state()?);
         let run = self.run.bind(event.py());
-        let digest = digest(event)?.of_sent();
+        let sent_digest = sent_digest(event)?;
         let knows_sends = self.state()?.core.knows_sends(self.slot);
         if knows_sends {
-            let older = event::digest_without_version(event)?.map(|older| older as u64);
-            if self.state()?.core.sends_again(self.slot, |sent| sent == digest || Some(sent) == older) {
+            // The earlier body may have run in a process with an earlier version of digests.
+            let first = digest(event)?.of_sent();
+            let unversioned = event::digest_without_version(event)?.map(|older| older as u64);
+            let is_same = |sent| sent == sent_digest || sent == first || Some(sent) == unversioned;
+            if self.state()?.core.sends_again(self.slot, is_same) {
                 return Ok(());
             }
         }
         // In one step with that: what could not be sent, another attempt has to try again.
-        Run::emit(run, event, Origin::Sent { slot: self.slot, digest }, &|| {
+        Run::emit(run, event, Origin::Sent { slot: self.slot, digest: sent_digest }, &|| {
             format!("step {:?} sent", self.step_name())
         })?;
         Run::wake_lanes(run)?;

@@ -3,13 +3,15 @@
 //! The walk has a stack of its own, so that no depth of nesting is too deep for it. It calls Python only to ask an
 //! object what it consists of; what that raises makes the object one without a content, not the walk fail.
 
+use std::cell::RefCell;
+
 use hashbrown::HashMap;
 use pyo3::exceptions::{PyException, PyMemoryError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 
-use super::apart::{Node, Nodes, Stop, Taken, spend, take_apart};
+use super::apart::{Node, Nodes, Stop, Taken, plain_fields, spend, take_apart};
 use super::event::{class_name, digest_without_version};
 use crate::digest::{ContentDigest, Encoder, Kind, PartDigest, version_of_input};
 use crate::journal::Digest;
@@ -27,7 +29,7 @@ const MOST_AGAIN: usize = 1 << 18;
 /// # Errors
 /// What is no `Exception`, as `KeyboardInterrupt`, and `MemoryError`.
 pub fn digest(value: &Bound<'_, PyAny>) -> PyResult<ContentDigest> {
-    let mut walk = Walk::new();
+    let mut walk = Walk::with(Encoder::new());
     match walk.all(value) {
         Ok(()) => Ok(walk.encoder.finish()),
         Err(Stop::Raised(error)) => Err(error),
@@ -37,6 +39,55 @@ pub fn digest(value: &Bound<'_, PyAny>) -> PyResult<ContentDigest> {
             Ok(encoder.finish())
         }
     }
+}
+
+/// The digest of an event that a body sends. Equal events have equal ones, as with [`digest`].
+///
+/// # Errors
+/// As of [`digest`].
+pub fn sent_digest(event: &Bound<'_, PyAny>) -> PyResult<u64> {
+    match plain_digest(event) {
+        Ok(Some(digest)) => return Ok(digest),
+        // The walk says what the event counts as.
+        Err(error) if !is_about_the_value(event.py(), &error) => return Err(error),
+        Ok(None) | Err(_) => {}
+    }
+    let mut walk = Walk::with(Encoder::of_sent());
+    match walk.all(event) {
+        Ok(()) => Ok(walk.encoder.finish_sent()),
+        Err(Stop::Raised(error)) => Err(error),
+        Err(Stop::TooMuch) => {
+            let mut encoder = Encoder::of_sent();
+            encoder.leaf(Kind::Nameless, class_name(&event.get_type()).as_bytes());
+            Ok(encoder.finish_sent())
+        }
+    }
+}
+
+/// The digest of a sent event whose fields have no parts, as the walk would compute it, without calling Python.
+/// Nothing for any other event.
+fn plain_digest(event: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
+    thread_local! {
+        static ENCODER: RefCell<Option<Encoder>> = const { RefCell::new(None) };
+    }
+    let Some((class, fields)) = plain_fields(event)? else { return Ok(None) };
+    Ok(ENCODER.with(|encoder| {
+        let mut encoder = encoder.try_borrow_mut().ok()?;
+        let encoder = encoder.get_or_insert_with(Encoder::of_sent);
+        encoder.begin(Kind::Object);
+        encoder.leaf(Kind::Class, class.as_bytes());
+        encoder.begin(Kind::Map);
+        for (name, value) in fields {
+            encoder.item();
+            if !(scalar(encoder, &name) && scalar(encoder, &value)) {
+                encoder.clear();
+                return None;
+            }
+        }
+        encoder.end();
+        encoder.end();
+        Some(encoder.finish_sent())
+    }))
 }
 
 /// A container that the walk is in.
@@ -75,9 +126,9 @@ struct Walk<'py> {
 }
 
 impl<'py> Walk<'py> {
-    fn new() -> Self {
+    fn with(encoder: Encoder) -> Self {
         Self {
-            encoder: Encoder::new(),
+            encoder,
             frames: Vec::new(),
             way: HashMap::new(),
             known: HashMap::new(),
@@ -108,7 +159,7 @@ impl<'py> Walk<'py> {
     }
 
     fn value(&mut self, value: Bound<'py, PyAny>) -> Result<(), Stop> {
-        if self.scalar(&value) {
+        if scalar(&mut self.encoder, &value) {
             return Ok(());
         }
         let address = value.as_ptr() as usize;
@@ -194,28 +245,29 @@ impl<'py> Walk<'py> {
             self.known.insert(address, (object, digest.filter(|_| !refers_out)));
         }
     }
+}
 
-    /// Encodes an object of the usual types without parts. Says whether it was one.
-    fn scalar(&mut self, value: &Bound<'py, PyAny>) -> bool {
-        if let Ok(text) = value.cast_exact::<PyString>() {
-            let Ok(text) = text.to_str() else { return false };
-            self.encoder.leaf(Kind::Text, text.as_bytes());
-        } else if value.is_none() {
-            self.encoder.leaf(Kind::None, &[]);
-        } else if let Ok(truth) = value.cast_exact::<PyBool>() {
-            self.encoder.leaf(if truth.is_true() { Kind::True } else { Kind::False }, &[]);
-        } else if let Ok(number) = value.cast_exact::<PyFloat>() {
-            self.encoder.float(number.value());
-        } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
-            self.encoder.leaf(Kind::Bytes, bytes.as_bytes());
-        } else if let Ok(number) = value.cast_exact::<PyInt>() {
-            let Ok(number) = number.extract::<i64>() else { return false };
-            self.encoder.int(number);
-        } else {
-            return false;
-        }
-        true
+/// Encodes an object of the usual types without parts. Says whether it was one.
+#[inline]
+fn scalar(encoder: &mut Encoder, value: &Bound<'_, PyAny>) -> bool {
+    if let Ok(text) = value.cast_exact::<PyString>() {
+        let Ok(text) = text.to_str() else { return false };
+        encoder.leaf(Kind::Text, text.as_bytes());
+    } else if value.is_none() {
+        encoder.leaf(Kind::None, &[]);
+    } else if let Ok(truth) = value.cast_exact::<PyBool>() {
+        encoder.leaf(if truth.is_true() { Kind::True } else { Kind::False }, &[]);
+    } else if let Ok(number) = value.cast_exact::<PyFloat>() {
+        encoder.float(number.value());
+    } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
+        encoder.leaf(Kind::Bytes, bytes.as_bytes());
+    } else if let Ok(number) = value.cast_exact::<PyInt>() {
+        let Ok(number) = number.extract::<i64>() else { return false };
+        encoder.int(number);
+    } else {
+        return false;
     }
+    true
 }
 
 fn references(object: &Bound<'_, PyAny>) -> isize {

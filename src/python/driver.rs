@@ -11,7 +11,7 @@
 
 use parking_lot::Mutex;
 use pyo3::exceptions::asyncio::CancelledError;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
@@ -71,7 +71,7 @@ enum At {
     // Waits until what it has to start may start.
     HeldBack,
     // Waits for the run to end; the error is raised then.
-    WaitingForEnd(Py<PyAny>, Option<PyErr>),
+    WaitingForEnd(Py<PyAny>, Option<Py<PyBaseException>>),
     Finished,
 }
 
@@ -267,7 +267,10 @@ impl Lane {
                     run.get().remove_waiter(&future);
                     Some(Self::interrupted(lane, run, error)?)
                 }
-                None => Some(Self::at_end(lane, run, pending)?),
+                None => {
+                    let pending = pending.map(|error| PyErr::from_value(error.into_bound(lane.py()).into_any()));
+                    Some(Self::at_end(lane, run, pending)?)
+                }
             },
             At::OnStack | At::Finished => None,
         };
@@ -853,6 +856,7 @@ impl Lane {
         let waker = Waker::new(&wake::running_loop(py)?)?;
         let future = waker.future.bind(py).clone();
         run.get().add_waiter(waker);
+        let pending = pending.map(|error| error.into_value(py));
         lane.get().state.lock().at = At::WaitingForEnd(future.clone().unbind(), pending);
         yielded(future).map(Next::Yield)
     }
@@ -949,7 +953,10 @@ impl Lane {
                 visit.call(&active.coroutine)?;
                 visit.call(&active.context)
             }
-            At::WaitingForEnd(future, _) => visit.call(future),
+            At::WaitingForEnd(future, error) => {
+                visit.call(future)?;
+                visit.call(error)
+            }
             At::Fresh | At::OnStack | At::Parked | At::HeldBack | At::Finished => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 //! A run is marked when something has happened that is worth a commit, and written when its lane has nothing
 //! more to start, at the latest in the next pass of the loop. So what happens in one go is one commit.
 
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyBaseException, PyException};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
@@ -58,8 +58,9 @@ pub struct Durable {
     has_gap: bool,
     /// Nothing is written any more: the journal failed, somebody else has the run, or it goes on elsewhere.
     pub is_detached: bool,
-    // Why, for whoever awaits the run: what is not on disk is no result.
-    lost: Option<PyErr>,
+    // Why, for whoever awaits the run: what is not on disk is no result. The exception itself, as the collector visits
+    // it.
+    lost: Option<Py<PyBaseException>>,
     // The journal was busy and nothing is broken: the run can go on from what is written.
     may_go_on: bool,
     // The run that the journal has in the place of this one.
@@ -99,16 +100,13 @@ impl Durable {
         }
     }
 
-    /// Nothing is written from now on. Says whether something was until now.
-    fn detach(&mut self, why: PyErr) -> bool {
-        let was_attached = !std::mem::replace(&mut self.is_detached, true);
-        if was_attached {
-            self.lost = Some(why);
-        }
-        was_attached
+    /// Nothing is written from now on. Gives the reason back if it was so before.
+    fn detach(&mut self, why: Py<PyBaseException>) -> Option<Py<PyBaseException>> {
+        if std::mem::replace(&mut self.is_detached, true) { Some(why) } else { self.lost.replace(why) }
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.lost)?;
         visit.call(&self.held_lane)?;
         visit.call(&self.journal)
     }
@@ -276,7 +274,13 @@ impl Run {
 
     /// Nothing of the run is written from now on. Says whether something was until now.
     pub fn leave_journal(run: &Bound<'_, Self>, why: PyErr) -> bool {
-        run.get().state.lock().durable.as_mut().is_some_and(|durable| durable.detach(why))
+        // An exception may run Python code when it is made, or let go of.
+        let why = why.into_value(run.py());
+        let left = match &mut run.get().state.lock().durable {
+            Some(durable) => durable.detach(why),
+            None => Some(why),
+        };
+        left.is_none()
     }
 
     /// Whether the journal was too busy for the run, and nothing else: it can go on from what is written.
@@ -450,6 +454,7 @@ impl Run {
                 let lost = durable.lost.take();
                 drop(state);
                 drop(records);
+                let lost = lost.map(|why| PyErr::from_value(why.into_bound(py).into_any()));
                 return lost.map_or(Ok(()), |why| Self::end_lost(run, why)).map(|()| false);
             }
             let first = durable.seq;

@@ -1,6 +1,5 @@
 //! Events of Python as stored events and back.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -9,7 +8,7 @@ use pyo3::exceptions::{PyBaseException, PyException};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyType, PyWeakrefMethods, PyWeakrefReference};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::convert::{self, PyValue};
@@ -66,25 +65,29 @@ fn place(class: &Bound<'_, PyType>, field: Option<&str>) -> String {
     field.map_or_else(|| format!("event {class}"), |field| format!("field {field} of event {class}"))
 }
 
-// Classes are remembered, so that their addresses cannot come to mean others; but not for good, since a class
-// may be made for each run.
+// Of classes that are gone, and may be made anew for each run, not more than these are remembered.
 const MOST_CLASSES: usize = 4096;
-pub(super) type Known<T> = Mutex<Option<HashMap<usize, (Py<PyType>, T)>>>;
+// By the address of the class, which means that class as long as the weak reference does.
+pub(super) type Known<T> = Mutex<Option<HashMap<usize, (Py<PyWeakrefReference>, T)>>>;
 
-/// What `find` gives for a class, or gave before.
-pub(super) fn remembered<T: Clone, E>(
+/// What `find` gives for a class, or gave before. The class is not kept alive: what its methods refer to may be a run.
+pub(super) fn remembered<T: Clone>(
     known: &Known<T>,
     class: &Bound<'_, PyType>,
-    find: impl FnOnce() -> Result<T, E>,
-) -> Result<T, E> {
+    find: impl FnOnce() -> PyResult<T>,
+) -> PyResult<T> {
     let address = class.as_ptr() as usize;
-    if let Some((_, found)) = known.lock().as_ref().and_then(|known| known.get(&address)) {
+    let py = class.py();
+    if let Some((reference, found)) = known.lock().as_ref().and_then(|known| known.get(&address))
+        && reference.bind(py).upgrade().is_some()
+    {
         return Ok(found.clone());
     }
     let found = find()?;
+    let reference = PyWeakrefReference::new(class)?.unbind();
     let mut known = known.lock();
     let forgotten = known.take_if(|known| known.len() >= MOST_CLASSES);
-    let replaced = known.get_or_insert_default().insert(address, (class.clone().unbind(), found.clone()));
+    let replaced = known.get_or_insert_default().insert(address, (reference, found.clone()));
     drop(known);
     drop((forgotten, replaced));
     Ok(found)
@@ -130,8 +133,8 @@ pub fn digest_without_version(event: &Bound<'_, PyAny>) -> PyResult<Option<u128>
 /// A class that is given another name later keeps the first one: what is stored under it must be found again.
 pub fn class_name(class: &Bound<'_, PyType>) -> Arc<str> {
     static NAMES: Known<Arc<str>> = Mutex::new(None);
-    let Ok(name) = remembered(&NAMES, class, || Ok::<_, Infallible>(found_name(class)));
-    name
+    // A class that cannot be referred to weakly is named each time.
+    remembered(&NAMES, class, || Ok(found_name(class))).unwrap_or_else(|_| found_name(class))
 }
 
 fn found_name(class: &Bound<'_, PyType>) -> Arc<str> {

@@ -77,5 +77,6 @@ fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let hook = PyDict::new(module.py());
     hook.set_item("after_in_child", after_fork)?;
     module.py().import("os")?.getattr("register_at_fork")?.call((), Some(&hook))?;
+    module.add("MOST_COMMIT_BYTES", crate::journal::MAX_BYTES)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

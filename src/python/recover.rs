@@ -67,12 +67,13 @@ impl LoadedRun {
     }
 
     /// Writes a checkpoint that has the steps of the plan, in the epoch in which the run was claimed: asks the journal
-    /// for that.
+    /// for that. One of more than `limit` bytes cannot be written, and the run cannot go on without it.
     fn renumber<'py>(
         &self,
         journal: &Bound<'py, Journal>,
         plan: &Plan,
         classes: &Bound<'_, PyDict>,
+        limit: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
         let loaded = &self.0;
         let signer = &journal.get().signer;
@@ -85,6 +86,13 @@ impl LoadedRun {
             status: loaded.run.status,
             ..ready(&image, standing(loaded), &mut Chain::end_of(loaded), signer)?
         };
+        let bytes = commit.bytes();
+        if bytes > limit {
+            return Err(error::incompatible(vec![format!(
+                "the workflow has other steps, and the checkpoint with these takes {bytes} bytes: \
+                 a commit has room for {limit}"
+            )]));
+        }
         let (run, epoch, after) = (loaded.run.id, loaded.run.epoch, loaded.run.seq);
         Journal::ask(journal, Request::Append { run, epoch, after, commit })
     }

@@ -226,9 +226,14 @@ impl State {
     }
 
     pub fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.core.store().iter().try_for_each(|(_, value)| value.traverse(visit))?;
+        self.core.values().try_for_each(|value| value.traverse(visit))?;
         self.core.events().chain(self.core.stream().kept()).try_for_each(|event| visit.call(event))?;
-        self.core.waited_classes().try_for_each(|class| visit.call(&class.0))?;
+        self.core.classes().try_for_each(|class| visit.call(&class.0))?;
+        self.core
+            .expected_classes()
+            .into_iter()
+            .flat_map(|list| list.iter())
+            .try_for_each(|class| visit.call(&class.0))?;
         for (_, waiter) in self.core.waiters() {
             visit.call(&waiter.matcher)?;
             waiter.waker.traverse(visit)?;

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from treadle import Context, Engine, Event, StartEvent, StopEvent, Workflow, step
-from treadle.engine import looking
+from treadle.engine import looking, takeover
 
 
 class Page(Event):
@@ -148,6 +148,25 @@ async def test_the_history_names_the_steps_of_the_version_that_ran(url: str, beg
         queued = [it for it in await engine.get(begun).history() if it["what"] == "queued"]
         assert {it["step"] for it in queued if it["event"].endswith("Page")} == {"left", "right"}
         assert [it["step"] for it in queued if it["event"].endswith("Seen")] == ["join", "join"]
+
+
+async def test_a_checkpoint_with_other_steps_that_is_too_large_is_refused_and_loses_nothing(
+    url: str, begun: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    with monkeypatch.context() as patched:
+        patched.setattr(takeover, "MOST_COMMIT_BYTES", 100)
+        async with Engine(url, workflows=[flow(*ORDERS["reversed"])]) as engine:
+            await engine.send_event(begun, Go(to="left"))
+            async with asyncio.timeout(10):
+                while "a commit has room for 100" not in caplog.text:
+                    await asyncio.sleep(0.01)
+            assert begun in caplog.text
+            assert "IncompatibleSnapshot" in caplog.text
+            assert await pending(engine, begun) == {"left": 1, "right": 1}
+    async with Engine(url, workflows=[flow(begin, left, right, join)]) as engine:
+        for to in ("right", "join"):
+            await engine.send_event(begun, Go(to=to))
+        assert await asyncio.wait_for(engine.get(begun), 10) == RESULT
 
 
 async def test_a_fork_of_what_another_version_did_goes_on(url: str, begun: str):

@@ -168,6 +168,14 @@ async def test_a_snapshot_goes_on(version: str, name: str, workflow: Workflow, a
         assert sorted(result) == [(0, (0, 0)), (1, (1, 1)), (2, (2, 2))]
 
 
+@pytest.mark.parametrize("digests", [1, 2])
+async def test_events_that_were_sent_with_each_version_of_digests_count_once(digests: int) -> None:
+    snapshot = (work.FIXTURES / f"sends-v{digests}.snapshot").read_bytes()
+    run = work.gathering.resume(snapshot, secret=work.SECRET)
+    run.send_event(price_of(2))
+    assert sorted(await asyncio.wait_for(run, 20)) == [(0, (0, 0)), (1, (1, 1)), (2, (2, 2))]
+
+
 async def test_a_snapshot_without_opaque_values_needs_no_secret(version: str) -> None:
     snapshot = (work.FIXTURES / f"unsigned-v{version}.snapshot").read_bytes()
     assert await work.napping.resume(snapshot, secret=[]) == [1, "two"]

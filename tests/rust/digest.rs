@@ -51,6 +51,12 @@ fn digest(tree: &Tree) -> ContentDigest {
     encoder.finish()
 }
 
+fn sent_digest(tree: &Tree) -> u64 {
+    let mut encoder = Encoder::of_sent();
+    encode(&mut encoder, tree);
+    encoder.finish_sent()
+}
+
 /// What a tree is, in one text: the plain way to say what the encoding says in few bytes.
 fn told(tree: &Tree) -> String {
     let sorted = |mut items: Vec<String>| {
@@ -108,6 +114,21 @@ proptest! {
     #[test]
     fn the_order_of_what_has_none_does_not_count(tree in trees()) {
         prop_assert_eq!(digest(&tree), digest(&turned(&tree)));
+    }
+
+    #[test]
+    fn sent_digests_are_equal_if_and_only_if_the_contents_are(one in trees(), other in trees()) {
+        prop_assert_eq!(sent_digest(&one) == sent_digest(&other), told(&one) == told(&other));
+        prop_assert_eq!(sent_digest(&one), sent_digest(&turned(&one)));
+        // An encoder that has begun with something else is as good as a new one.
+        let mut encoder = Encoder::of_sent();
+        encoder.begin(Kind::Set);
+        encoder.item();
+        encoder.clear();
+        encode(&mut encoder, &one);
+        prop_assert_eq!(encoder.finish_sent(), sent_digest(&one));
+        encode(&mut encoder, &other);
+        prop_assert_eq!(encoder.finish_sent(), sent_digest(&other));
     }
 
     #[test]

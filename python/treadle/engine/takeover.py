@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
-from .._treadle import Journal, LoadedRun, Run
+from .._treadle import MOST_COMMIT_BYTES, Journal, LoadedRun, Run
 from ..exceptions import JournalConflict, JournalError
 from ..log import log_exception, logger
 
@@ -118,7 +118,7 @@ class TakeOver:
             run = None if self._loading[run_id] else loaded.go_on(journal, plan, classes)
             if run is None:
                 if not self._loading[run_id]:
-                    await loaded.renumber(journal, plan, classes)
+                    await loaded.renumber(journal, plan, classes, MOST_COMMIT_BYTES)
                 # An event may have come for it meanwhile.
                 self._claimed.append(row)
                 return
