@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use treadle::RunId;
 use treadle::journal::sqlite::{self, Options};
 use treadle::journal::{
-    Batch, Commit, Filter, Journal, Message, NewRun, OwnerId, Phase, Reply, Request, Status, Ticket,
+    Batch, Claimant, Commit, Filter, Journal, Message, NewRun, OwnerId, Phase, Reply, Request, Status, Ticket,
 };
 
 const OWNER: OwnerId = OwnerId([1; 16]);
@@ -173,7 +173,13 @@ fn claims(c: &mut Criterion) {
     let desk = Desk::open();
     desk.create(0..100_000, None, WAITING);
     let workflows = vec!["crawl".to_owned()];
-    let claim = || Request::Claim { owner: OWNER, workflows: workflows.clone(), now: 1, limit: 100 };
+    let claim = || Request::Claim {
+        owner: OWNER,
+        workflows: workflows.clone(),
+        claimant: Claimant::default(),
+        now: 1,
+        limit: 100,
+    };
     let mut group = c.benchmark_group("100,000 waiting runs");
     group.sample_size(20);
     group.bench_function("claim nothing", |b| b.iter(|| desk.ask(claim())));

@@ -31,6 +31,17 @@ pub enum Error {
     Format(FormatError),
 }
 
+impl Error {
+    /// Whether what was read is damaged, or was changed: nobody can read it, whatever code and secrets there are.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::InvalidRecord(_) | Self::InvalidImage(_) => true,
+            Self::Format(error) => error.is_damage(),
+            _ => false,
+        }
+    }
+}
+
 impl From<FormatError> for Error {
     fn from(error: FormatError) -> Self {
         Self::Format(error)

@@ -200,6 +200,21 @@ impl<E, V, C> Record<E, V, C> {
         if let Self::Grouped { expected, .. } = self { Some(expected) } else { None }
     }
 
+    /// Whether the run has got further by it. What a body merely does before it is done does not count: it does that
+    /// again each time that it runs, also if it ends its process each time, and so it waits and sleeps again.
+    pub fn is_progress(&self) -> bool {
+        matches!(
+            self,
+            Self::Finished { .. }
+                | Self::Retried { .. }
+                | Self::Received { .. }
+                | Self::ReceivedKept { .. }
+                | Self::Paused
+                | Self::Resumed
+                | Self::Ended
+        )
+    }
+
     /// The event that the record holds, if it holds one.
     pub fn event(&self) -> Option<&E> {
         match self {

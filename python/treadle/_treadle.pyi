@@ -377,6 +377,8 @@ class Run(Coroutine[Any, Any, Any]):
         """End, after `_let_go`."""
 
     @property
+    def _epoch(self) -> int: ...
+    @property
     def _is_lost(self) -> bool:
         """Whether the journal took nothing more of the run before it was over."""
 
@@ -471,6 +473,8 @@ class LoadedRun:
     """A run as a journal holds it."""
 
     @property
+    def epoch(self) -> int: ...
+    @property
     def owner(self) -> str | None:
         """The process that executes it."""
 
@@ -538,8 +542,18 @@ class Journal:
     def renew(self, lease: float) -> Awaitable[None]: ...
     def release(self) -> Awaitable[None]: ...
     def claim(
-        self, workflows: list[str], limit: int
-    ) -> Awaitable[tuple[list[dict[str, Any]], bool]]: ...
+        self, workflows: list[str], limit: int, max_recoveries: int | None
+    ) -> Awaitable[tuple[list[dict[str, Any]], list[dict[str, Any]], bool]]:
+        """Return the runs that are claimed, and those that are stranded now."""
+    def refuse(
+        self, run: str, epoch: int, error: BaseException, max_recoveries: int | None
+    ) -> Awaitable[dict[str, Any]]: ...
+    def ends(self, after: int | None, limit: int) -> Awaitable[tuple[list[str], int, bool, bool]]:
+        """Return the runs that ended since, the cursor, whether there are more, or some missed."""
+    def dead_letters(
+        self, run: str
+    ) -> Awaitable[list[tuple[int, bytes, int, float, bytes, str]]]: ...
+    def redeliver(self, run: str) -> Awaitable[int]: ...
     def next_due(self, workflows: list[str]) -> Awaitable[tuple[float | None, float | None]]:
         """Return in how many seconds a run is due, and the lease of another process is over."""
     def poll(
@@ -581,6 +595,7 @@ class Journal:
     ) -> Any: ...
     def published(self, run: str, number: int, bytes: bytes, classes: dict[str, type]) -> Any: ...
     def peek_outcome(self, status: str, run: str, seq: int, bytes: bytes) -> dict[str, Any]: ...
+    def peek_message(self, run: str, id: bytes, kind: int, bytes: bytes) -> dict[str, Any]: ...
     def peek_published(self, run: str, number: int, bytes: bytes) -> dict[str, Any]: ...
     def failure(self, run: str, seq: int, bytes: bytes) -> dict[str, Any]: ...
 

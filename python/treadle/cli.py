@@ -117,6 +117,7 @@ def _add_journals(commands: Any) -> None:
     _add_json(command)
     _add_run(commands, "cancel", "cancel", "have a run cancelled")
     _add_run(commands, "retry", "retry", "have a run that failed go on from there")
+    _add_run(commands, "redeliver", "redeliver", "send its dead letters again")
     command = _add_run(commands, "fork", "fork", "make a new run from a point of another one")
     command.add_argument(
         "--at",

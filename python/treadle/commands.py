@@ -65,7 +65,7 @@ def check(target: str, files: list[str], as_json: bool) -> int:
 async def _check_runs(engine: Engine) -> dict[str, list[str]]:
     problems = {}
     async with engine._looking():
-        for status in ("ready", "waiting", "paused"):
+        for status in ("ready", "waiting", "paused", "stranded"):
             after = None
             while page := await engine.runs(status=status, after=after):
                 after = page[-1].id
@@ -115,8 +115,11 @@ def show(url: str, run_id: str, as_json: bool) -> int:
             say(f"record {number}: {text}")
         if story["finished"]:
             say("before its end:")
-        for line in [*lines_of(story["now"]), *_end(story)]:
-            say(line)
+        if story["unreadable"] is not None:
+            say(f"its records cannot be read: {story['unreadable']}")
+        else:
+            for line in [*lines_of(story["now"]), *_end(story)]:
+                say(line)
         return DONE
 
     return _looking(url, work)
@@ -131,8 +134,20 @@ def _head(story: dict[str, Any]) -> Iterator[str]:
         yield f"executed by process {story['owner']}"
     if story["due"]:
         yield f"goes on at {moment(story['due'])} at the latest"
-    if story["now"]["deadline"] and not story["finished"]:
+    if story["now"] and story["now"]["deadline"] and not story["finished"]:
         yield f"has time until {moment(story['now']['deadline'])}"
+    if story["reason"]:
+        what = "stranded" if story["status"] == "stranded" else "refused by a process"
+        yield f"{what}: {story['reason']}"
+    if story["recoveries"]:
+        yield f"lost its process {story['recoveries']} times since it got further"
+    if story["dead_letters"]:
+        plural = "" if story["dead_letters"] == 1 else "s"
+        yield f"{story['dead_letters']} dead letter{plural}, not readable as an event:"
+    for letter in story["undelivered"]:
+        event = letter["event"]
+        name = "unreadable" if event is None else event["class"]
+        yield f"  {name}, {letter['size']} B, sent {moment(letter['at'])}: {letter['why']}"
     if story["inbox"]:
         yield f"{story['inbox']} messages wait to be taken"
     yield f"records: {story['seq']}, events published: {story['published']}"
@@ -192,6 +207,17 @@ def retry(url: str, run_id: str) -> int:
     async def work(engine: Engine) -> int:
         await engine.retry(run_id)
         say(f"run {run_id} goes on wherever an engine executes its workflow")
+        return DONE
+
+    return _with(url, work)
+
+
+def redeliver(url: str, run_id: str) -> int:
+    """Send the messages to a run again that could not be read."""
+
+    async def work(engine: Engine) -> int:
+        count = await engine.redeliver(run_id)
+        say(f"{count} dead letters of run {run_id} are sent again")
         return DONE
 
     return _with(url, work)

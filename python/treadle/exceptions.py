@@ -134,6 +134,22 @@ class DamagedRun(TreadleError, ValueError):
     """What a journal has of a run is incomplete or makes no sense. Other runs are not concerned."""
 
 
+class RunStranded(TreadleError, RuntimeError):
+    """No process goes on with a run, until `Engine.retry` restarts it. `reason` says why.
+
+    It was taken over too often without having got further, each time by a process that ended then;
+    or what is stored of it is damaged; or no process could go on with it.
+    """
+
+    def __init__(self, run_id: str, reason: str) -> None:
+        super().__init__(f"run {run_id} is stranded: {reason}; `Engine.retry` restarts it")
+        self.run_id = run_id
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.run_id, self.reason)
+
+
 class KeyConflict(TreadleError, ValueError):
     """A run of this key was started with another input."""
 

@@ -15,8 +15,10 @@ class RunInfo:
     """What a journal knows of a run. Times are in seconds since the Unix epoch.
 
     `status` is "ready" (it can go on at once), "waiting" (for an event or a time), "paused",
-    "completed", "failed" or "cancelled". `is_damaged` says that the end of its log is missing in
-    the file.
+    "completed", "failed", "cancelled" or "stranded" (no process goes on with it until it is
+    retried; `reason` says why). `recoveries` is how often it lost the process that executed it
+    since it got further; `dead_letters` is how many messages to it could not be read.
+    `is_damaged` says that the end of its log is missing in the file.
     """
 
     id: str
@@ -32,6 +34,9 @@ class RunInfo:
     seq: int
     inbox: int
     published: int
+    recoveries: int
+    reason: str | None
+    dead_letters: int
     is_damaged: bool = False
 
 

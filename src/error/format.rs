@@ -93,6 +93,24 @@ pub enum FormatError {
     },
 }
 
+impl FormatError {
+    /// Whether the bytes are damaged, or were changed. The others could be read with other code or other secrets.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::NotASnapshot
+                | Self::Truncated
+                | Self::TrailingBytes
+                | Self::Malformed { .. }
+                | Self::Damaged
+                | Self::Changed
+                | Self::ValueChanged { .. }
+                | Self::NotJson { .. }
+                | Self::Doubled { .. }
+        )
+    }
+}
+
 impl fmt::Display for FormatError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -9,6 +9,7 @@
 //! - [`chain`]: what of it is signed, and how records are chained.
 //! - [`lease`]: how long a process is taken to live, and the clock of that.
 //! - `rules`: what a commit does to a run's row; the same for every backend.
+//! - `recovery`: runs that are taken over again and again.
 //! - `worker`: the queue and the thread of an embedded backend.
 //! - [`memory`]: a journal that lives as long as its process.
 //! - `sqlite` (feature `sqlite`): a journal in a file, shared by any number of processes of one machine.
@@ -22,6 +23,7 @@ mod frame;
 pub mod lease;
 pub mod memory;
 pub mod record;
+mod recovery;
 pub mod reply;
 pub mod request;
 mod rules;
@@ -32,8 +34,11 @@ mod worker;
 pub use chain::{Chain, Sign, Signer};
 pub use entry::Slot;
 pub use error::JournalError;
-pub use reply::{Claimed, Entry, Loaded, Next, Polled, Reply, RunRow, StreamRead};
-pub use request::{Commit, Digest, EntryId, EntryNumber, Filter, Message, NewRun, OwnerId, Phase, Request, Status};
+pub use reply::{Claimed, DeadLetter, Ends, Entry, Loaded, Next, Polled, Reply, RunRow, StreamRead};
+pub use request::{
+    Claimant, Commit, Digest, EndNumber, EntryId, EntryNumber, Filter, Message, NewRun, OwnerId, Phase, Refusal,
+    Request, Status,
+};
 pub use rules::MAX_BYTES;
 
 /// Names a request until it is answered; chosen by whoever submits it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::request::{Digest, EntryId, EntryNumber, OwnerId, Phase, Status};
+use super::request::{Digest, EndNumber, EntryId, EntryNumber, OwnerId, Phase, Status};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
@@ -39,6 +39,36 @@ pub struct RunRow {
     pub stream_limit: u64,
     /// Whether the end of its log is missing. `Get` and `List` look at that; `Load` refuses whatever is incomplete.
     pub is_cut_short: bool,
+    /// How often it lost its owner since it got further.
+    pub recoveries: u32,
+    /// When it is taken over at the earliest.
+    pub not_before: Option<Time>,
+    /// Why it is stranded, or why a process could not go on with it.
+    pub reason: Option<String>,
+    /// How many messages to it could not be delivered.
+    pub dead_letters: u64,
+}
+
+/// A message that could not be delivered. It is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The message.
+    pub entry: Entry,
+    /// Why.
+    pub why: String,
+}
+
+/// Runs that ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// The runs, in the order of their ends.
+    pub runs: Vec<RunId>,
+    /// Where the next answer goes on.
+    pub cursor: EndNumber,
+    /// Whether the limit was reached: there may be more.
+    pub more: bool,
+    /// Whether ends behind the asker's cursor are no longer known: it must ask for each run that it waits for.
+    pub missed: bool,
 }
 
 /// An entry of a run's inbox.
@@ -76,6 +106,8 @@ pub struct Loaded {
 pub struct Claimed {
     /// The runs, in their new epochs.
     pub runs: Vec<RunRow>,
+    /// Runs that were not taken over again, and are stranded now.
+    pub stranded: Vec<RunRow>,
     /// Whether the limit was reached: there may be more.
     pub more: bool,
 }
@@ -109,7 +141,7 @@ pub struct StreamRead {
     pub missed: u64,
     /// The number of the last entry that was published.
     pub published: u64,
-    /// Whether the run is over: nothing comes behind `published`.
+    /// Whether the run is over or stranded: nothing comes behind `published`.
     pub ended: bool,
 }
 
@@ -146,6 +178,17 @@ pub enum Reply {
     Claimed(Claimed),
     /// When the next claim is worth while.
     Next(Next),
+    /// The run is handed back, or stranded.
+    Refused(Box<RunRow>),
+    /// Runs that ended.
+    Ends(Ends),
+    /// Messages that could not be delivered.
+    DeadLetters(Vec<DeadLetter>),
+    /// So many messages are in the inbox again.
+    Redelivered {
+        /// How many.
+        messages: usize,
+    },
     /// The message is in the inbox.
     Sent {
         /// False if it had been sent before.

@@ -16,6 +16,9 @@ pub type EntryId = [u8; 16];
 /// The place of an entry among all entries of all inboxes; grows.
 pub type EntryNumber = u64;
 
+/// The place of the end of a run among all ends; grows.
+pub type EndNumber = u64;
+
 /// A digest of a run's input. The journal only compares it.
 pub type Digest = [u8; 32];
 
@@ -36,16 +39,23 @@ pub enum Phase {
     Failed = 4,
     /// Over, since somebody asked for it.
     Cancelled = 5,
+    /// Nobody goes on with it until it is reopened: it was taken over too often, or cannot be read. It is not over.
+    Stranded = 6,
 }
 
 impl Phase {
     /// Every phase, in the order of its number.
-    pub const ALL: [Self; 6] =
-        [Self::Ready, Self::Waiting, Self::Paused, Self::Completed, Self::Failed, Self::Cancelled];
+    pub const ALL: [Self; 7] =
+        [Self::Ready, Self::Waiting, Self::Paused, Self::Completed, Self::Failed, Self::Cancelled, Self::Stranded];
 
     /// Whether the run is over.
     pub fn is_over(self) -> bool {
-        self >= Self::Completed
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+
+    /// Whether the run goes on by itself.
+    pub fn goes_on(self) -> bool {
+        self < Self::Completed
     }
 }
 
@@ -77,6 +87,10 @@ pub struct Commit {
     pub outcome: Option<Vec<u8>>,
     /// Whether the run is handed back: any process may claim it.
     pub release: bool,
+    /// Whether the run has got further by it, so that its earlier take-overs count no more.
+    pub progress: bool,
+    /// Entries of the inbox that cannot be delivered, and why: they become dead letters.
+    pub undeliverable: Vec<(EntryNumber, String)>,
 }
 
 /// A run that is to be.
@@ -105,6 +119,32 @@ pub struct Message {
     pub kind: u8,
     /// What it says.
     pub body: Vec<u8>,
+}
+
+/// How much patience a process has with runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claimant {
+    /// How often a run is taken over without having got further before it is stranded; nothing: always.
+    pub max_recoveries: Option<u32>,
+}
+
+impl Claimant {
+    /// Whether a run that was lost so many times without progress is not taken over again.
+    pub fn is_too_many(&self, losses: u32) -> bool {
+        self.max_recoveries.is_some_and(|most| losses > most)
+    }
+}
+
+/// Why a process cannot go on with a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong, for people.
+    pub why: String,
+    /// Whether what is stored of the run is damaged, so that no process can. Otherwise one with other code or other
+    /// secrets may be able to.
+    pub is_damaged: bool,
+    /// How much patience there is.
+    pub claimant: Claimant,
 }
 
 /// Which runs to list.
@@ -187,6 +227,8 @@ pub enum Request {
         owner: OwnerId,
         /// The workflows that it knows.
         workflows: Vec<String>,
+        /// How often it takes over a run that gets no further.
+        claimant: Claimant,
         /// The time by which runs are due.
         now: Time,
         /// At most so many.
@@ -218,6 +260,34 @@ pub enum Request {
         after: EntryNumber,
         /// At most so many.
         limit: usize,
+    },
+    /// A process cannot go on with a run of its own: `Refused`, or `Conflict` if it is another's by now.
+    Refuse {
+        /// The run.
+        run: RunId,
+        /// The epoch in which it was claimed.
+        epoch: u64,
+        /// Why.
+        refusal: Refusal,
+        /// The time.
+        now: Time,
+    },
+    /// The runs that ended, or of which nothing more comes, since others were told: `Ends`.
+    Ends {
+        /// The cursor of the last answer; nothing: from now on.
+        after: Option<EndNumber>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// The messages of a run that could not be delivered: `DeadLetters`.
+    DeadLetters {
+        /// The run.
+        run: RunId,
+    },
+    /// Puts the dead letters of a run into its inbox again: `Redelivered` or `RunEnded`.
+    Redeliver {
+        /// The run.
+        run: RunId,
     },
     /// All that is needed to go on with a run: `Loaded`. Costs what its state costs, not its history.
     Load {
@@ -303,6 +373,7 @@ impl Commit {
         self.records.iter().map(|record| record.len() + EACH).sum::<usize>()
             + self.published.iter().map(|(_, body)| body.len() + EACH).sum::<usize>()
             + self.consumed.len() * size_of::<EntryNumber>()
+            + self.undeliverable.iter().map(|(_, why)| why.len() + EACH).sum::<usize>()
             + self.checkpoint.as_ref().map_or(0, Vec::len)
             + self.outcome.as_ref().map_or(0, Vec::len)
     }

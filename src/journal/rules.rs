@@ -1,8 +1,9 @@
 //! What a commit does to a run's row. Every backend asks here, so that they cannot differ.
 
 use super::error::JournalError;
+use super::recovery;
 use super::reply::RunRow;
-use super::request::{Commit, EntryNumber, Message, NewRun, OwnerId, Status};
+use super::request::{Commit, EntryNumber, Message, NewRun, OwnerId, Phase, Status};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
@@ -27,6 +28,10 @@ pub(super) fn new_row(run: NewRun) -> RunRow {
         published: 0,
         stream_limit: run.stream_limit.max(1),
         is_cut_short: false,
+        recoveries: 0,
+        not_before: None,
+        reason: None,
+        dead_letters: 0,
     }
 }
 
@@ -45,8 +50,11 @@ pub(super) fn check(row: &RunRow, commit: &Commit) -> Result<(), JournalError> {
     if last > i64::MAX as u64 {
         return invalid("the number of a published entry is beyond 2^63");
     }
-    if has_twice(&commit.consumed) {
+    if has_twice(&taken_out(commit)) {
         return invalid("an entry of the inbox is consumed twice");
+    }
+    if commit.status.phase == Phase::Stranded {
+        return invalid("a commit cannot strand a run");
     }
     if commit.outcome.is_some() && !commit.status.phase.is_over() {
         return invalid("only a run that is over has an outcome");
@@ -66,6 +74,12 @@ fn check_size(run: RunId, bytes: usize) -> Result<(), JournalError> {
     Ok(())
 }
 
+/// The entries that are no longer in the inbox after the commit.
+pub(super) fn taken_out(commit: &Commit) -> Vec<EntryNumber> {
+    let dead = commit.undeliverable.iter().map(|&(number, _)| number);
+    commit.consumed.iter().copied().chain(dead).collect()
+}
+
 fn has_twice(numbers: &[EntryNumber]) -> bool {
     let mut sorted = numbers.to_vec();
     sorted.sort_unstable();
@@ -81,10 +95,15 @@ pub(super) fn not_in_inbox(run: RunId) -> JournalError {
 pub(super) fn apply(row: &mut RunRow, commit: &Commit) {
     row.seq += commit.records.len() as u64;
     row.published = commit.published.last().map_or(row.published, |&(number, _)| number);
-    row.inbox = row.inbox.saturating_sub(commit.consumed.len() as u64);
+    let taken_out = commit.consumed.len() + commit.undeliverable.len();
+    row.inbox = row.inbox.saturating_sub(taken_out as u64);
+    row.dead_letters += commit.undeliverable.len() as u64;
     row.updated = commit.at;
     row.status = commit.status;
     row.finished = None;
+    if commit.progress || row.is_over() {
+        recovery::forget(row);
+    }
     if row.is_over() {
         row.status.due = None;
         row.finished = Some(commit.at);
@@ -141,12 +160,13 @@ pub(super) fn first_id(since: Time) -> RunId {
 
 /// From when on the run has something to do; nothing if it merely waits or is over.
 pub(super) fn wake(row: &RunRow) -> Option<Time> {
-    match row.status.phase {
-        phase if phase.is_over() => None,
-        super::Phase::Ready => Some(0),
+    let wake = match row.status.phase {
+        phase if !phase.goes_on() => None,
+        Phase::Ready => Some(0),
         _ if row.inbox > 0 => Some(0),
         _ => row.status.due,
-    }
+    };
+    wake.map(|wake| wake.max(row.not_before.unwrap_or(0)))
 }
 
 /// Whether the run may be appended to. A process that lost its lease is no owner any more.
@@ -157,15 +177,24 @@ pub(super) fn check_turn(row: &RunRow, epoch: u64, after: u64) -> Result<(), Jou
     }
 }
 
-/// Makes a run that is over go on.
+/// Makes a run that is over or stranded go on.
 pub(super) fn reopen(row: &mut RunRow, after: u64, owner: Option<OwnerId>) -> Result<(), JournalError> {
-    if !row.is_over() || row.seq != after {
+    if row.phase().goes_on() || row.seq != after {
         return Err(JournalError::Conflict(row.id));
     }
     row.status = Status::default();
+    recovery::forget(row);
     give(row, owner);
     Ok(())
 }
+
+/// Whether the run may be refused: its owner can, in its epoch.
+pub(super) fn check_epoch(row: &RunRow, epoch: u64) -> Result<(), JournalError> {
+    if row.owner.is_some() && row.epoch == epoch { Ok(()) } else { Err(JournalError::Conflict(row.id)) }
+}
+
+/// How many ends of runs are known.
+pub(super) const ENDS: u64 = 100_000;
 
 /// Gives the run to a process, in a new epoch.
 pub(super) fn give(row: &mut RunRow, owner: Option<OwnerId>) {

@@ -4,7 +4,7 @@
 //! - `look`: a file that is only looked into.
 //! - `schema`: the tables; what a newer version changes.
 //! - `batch`: one transaction for all that waits.
-//! - `runs`, `commits`, `owners`, `inbox`, `read`: what each request does in it.
+//! - `runs`, `commits`, `owners`, `inbox`, `ends`, `read`: what each request does in it.
 //! - `files`: whether the files are still at their paths.
 //! - `machine`, `locks`: by what processes of one machine know whether another one lives.
 //! - [`secret`]: the file beside the database that holds the key of signatures.
@@ -23,6 +23,7 @@ use machine::Machine;
 
 mod batch;
 mod commits;
+mod ends;
 mod failure;
 mod files;
 mod inbox;

@@ -39,6 +39,8 @@ pub struct Durable {
     creation: Option<(Request, u64)>,
     // The digest of the input, if the run has a key.
     input: Digest,
+    // Those that become dead letters by the next commit, and why.
+    pub undeliverable: Vec<(u64, String)>,
     // The last entry of the inbox that was taken.
     pub last_entry: u64,
     is_marked: bool,
@@ -84,6 +86,7 @@ impl Durable {
             chain,
             creation: None,
             input: Digest::default(),
+            undeliverable: Vec::new(),
             last_entry: 0,
             is_marked: false,
             is_writing: false,
@@ -120,6 +123,7 @@ struct Taken {
     first: u64,
     epoch: u64,
     consumed: Vec<u64>,
+    undeliverable: Vec<(u64, String)>,
     status: Status,
     is_status_known: bool,
     image: Option<crate::HostImage<Python3>>,
@@ -396,10 +400,17 @@ impl Run {
         if let Some((request, recorded)) = taken.creation {
             requests.push((request, Asker::Made(run.clone().unbind(), recorded)));
         }
-        if !(taken.records.is_empty() && taken.consumed.is_empty() && taken.is_status_known) {
+        let has_entries = !(taken.consumed.is_empty() && taken.undeliverable.is_empty());
+        if has_entries || !taken.records.is_empty() || !taken.is_status_known {
             let recorded = taken.recorded;
             let commit = match commit(run, journal, taken.records, taken.first, taken.image) {
-                Ok(commit) => Commit { consumed: taken.consumed, status: taken.status, ..commit },
+                Ok(commit) => Commit {
+                    progress: commit.progress || has_entries,
+                    consumed: taken.consumed,
+                    undeliverable: taken.undeliverable,
+                    status: taken.status,
+                    ..commit
+                },
                 Err(error) if error.is_instance_of::<PyException>(run.py()) => {
                     return Self::leave_gap(run, journal, taken.first, requests, error);
                 }
@@ -445,7 +456,7 @@ impl Run {
     pub fn write_end(run: &Bound<'_, Self>) -> PyResult<bool> {
         let py = run.py();
         let mut gap = Vec::new();
-        let (journal, first, epoch, creation, consumed, records, signs_all) = {
+        let (journal, first, epoch, creation, consumed, undeliverable, records, signs_all) = {
             let mut state = run.get().state.lock();
             let State { core, durable, .. } = &mut *state;
             let mut records = core.take_log();
@@ -463,10 +474,11 @@ impl Run {
                 gap = std::mem::take(&mut records);
             }
             durable.seq += records.len() as u64;
+            let undeliverable = std::mem::take(&mut durable.undeliverable);
             let creation = durable.creation.take();
             let signs_all = durable.chain.signs_all();
             let consumed = core.take_consumed();
-            (durable.journal.clone_ref(py), first, durable.epoch, creation, consumed, records, signs_all)
+            (durable.journal.clone_ref(py), first, durable.epoch, creation, consumed, undeliverable, records, signs_all)
         };
         drop(gap);
         let journal = journal.bind(py);
@@ -486,7 +498,7 @@ impl Run {
             Err(error) => return Self::end_lost(run, error).map(|()| false),
         };
         let status = Status { phase, due: None };
-        let commit = Commit { consumed, status, outcome: Some(ending), ..written };
+        let commit = Commit { consumed, undeliverable, status, outcome: Some(ending), ..written };
         let request = Request::Append { run: run.get().id, epoch, after: first, commit };
         let creation = creation.map(|(request, recorded)| (request, Asker::Made(run.clone().unbind(), recorded)));
         let ending = (request, Asker::Ended(run.clone().unbind()));
@@ -569,7 +581,8 @@ fn take<'py>(run: &Bound<'py, Run>) -> Option<(Taken, Bound<'py, Journal>)> {
     let records = core.take_log();
     let is_status_known = durable.status == Some(status);
     let creation = durable.creation.take();
-    if creation.is_none() && records.is_empty() && !core.has_consumed() && is_status_known {
+    let has_entries = core.has_consumed() || !durable.undeliverable.is_empty();
+    if creation.is_none() && records.is_empty() && !has_entries && is_status_known {
         return None;
     }
     durable.status = Some(status);
@@ -585,6 +598,7 @@ fn take<'py>(run: &Bound<'py, Run>) -> Option<(Taken, Bound<'py, Journal>)> {
         first,
         epoch: durable.epoch,
         consumed: core.take_consumed(),
+        undeliverable: std::mem::take(&mut durable.undeliverable),
         status,
         image: is_due.then(|| core.image()),
     };
@@ -659,6 +673,7 @@ fn encode(
     let mut number = written.first_published;
     let mut bytes = 0;
     for (seq, record) in (written.after + 1..).zip(records) {
+        commit.progress |= record.is_progress();
         let record = match record {
             Record::Published { event } => {
                 let body = entry::encode(run, &Slot::Stream { number }, &event, secrets, chain.signs_all())?;

@@ -469,6 +469,24 @@ pub fn unreadable_value(py: Python<'_>, key: &str, cause: &PyErr) -> PyErr {
     error
 }
 
+/// The class and the text of an exception, for people.
+#[cold]
+pub fn in_one_line(py: Python<'_>, error: &PyErr) -> String {
+    format!("{}: {}", type_name(&error.get_type(py)), text_of(error.value(py)))
+}
+
+/// Whether what is stored is damaged, so that no process can read it. Other errors may be due to the code or to the
+/// secrets of this process.
+#[cold]
+pub fn is_damage(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<classes::DamagedRun>(py)
+}
+
+#[cold]
+pub fn damaged_run(run: &RunId, error: &Error) -> PyErr {
+    classes::DamagedRun::new_err(format!("run {run} is damaged in the journal: {error}"))
+}
+
 #[cold]
 pub fn unreadable_text() -> PyErr {
     classes::UnreadableValue::new_err("a stored JSON text is not valid Unicode")

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::error;
 use super::fold::Trusted;
 use super::run::Run;
 use super::stored::ToObjects;
@@ -33,10 +34,15 @@ pub fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDic
     let event = match entry.kind {
         CANCEL | PAUSE | RESUME => {
             let body = entry.body.clone().into();
-            entry::check_wish(entry.run, &slot, body, &signer.secrets, signer.signs_all())?;
-            None
+            match entry::check_wish(entry.run, &slot, body, &signer.secrets, signer.signs_all()) {
+                Ok(()) => None,
+                Err(error) => return keep_undeliverable(run, entry, &error.into()),
+            }
         }
-        _ => Some(event_of(entry, &slot, signer, classes)?),
+        _ => match event_of(entry, &slot, signer, classes) {
+            Ok(event) => Some(event),
+            Err(error) => return keep_undeliverable(run, entry, &error),
+        },
     };
     // Only what was understood is consumed, by the commit that writes what became of it.
     if event.is_none() {
@@ -51,6 +57,19 @@ pub fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDic
     }
     Run::mark(run, super::touch::Touch::Received)?;
     Run::wake_lanes(run)
+}
+
+/// An event that cannot be read, whatever its unpickling raises, becomes a dead letter: it is kept, and must not keep
+/// the run and the other messages from going on.
+fn keep_undeliverable(run: &Bound<'_, Run>, entry: &Entry, error: &PyErr) -> PyResult<()> {
+    let py = run.py();
+    let why = error::in_one_line(py, error);
+    let text = format!("an event for run {} cannot be delivered, and is kept as a dead letter", entry.run);
+    error::log_error(py, &text, error);
+    if let Some(durable) = &mut run.get().state.lock().durable {
+        durable.undeliverable.push((entry.number, why));
+    }
+    Run::mark(run, super::touch::Touch::Received)
 }
 
 fn event_of(entry: &Entry, slot: &Slot, signer: &Signer, classes: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {

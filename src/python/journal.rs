@@ -23,7 +23,8 @@ use super::fold::Trusted;
 use super::gate::new_future;
 use super::run::Run;
 use crate::journal::{
-    self, Batch, Filter, JournalError, Message, OwnerId, Phase, Reply, Request, RunRow, Sign, Signer, Ticket,
+    self, Batch, Claimant, Filter, JournalError, Message, OwnerId, Phase, Refusal, Reply, Request, RunRow, Sign,
+    Signer, Ticket,
 };
 use crate::{RunId, Secrets};
 
@@ -357,8 +358,47 @@ impl Journal {
         Self::ask(slf, Request::Release { owner: slf.get().owner })
     }
 
-    fn claim<'py>(slf: &Bound<'py, Self>, workflows: Vec<String>, limit: usize) -> PyResult<Bound<'py, PyAny>> {
-        Self::ask(slf, Request::Claim { owner: slf.get().owner, workflows, now: now(), limit })
+    #[pyo3(signature = (workflows, limit, max_recoveries))]
+    fn claim<'py>(
+        slf: &Bound<'py, Self>,
+        workflows: Vec<String>,
+        limit: usize,
+        max_recoveries: Option<u32>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let claimant = Claimant { max_recoveries };
+        Self::ask(slf, Request::Claim { owner: slf.get().owner, workflows, claimant, now: now(), limit })
+    }
+
+    /// Hands a run back that this process cannot go on with.
+    #[pyo3(signature = (run, epoch, error, max_recoveries))]
+    fn refuse<'py>(
+        slf: &Bound<'py, Self>,
+        run: &str,
+        epoch: u64,
+        error: &Bound<'py, PyAny>,
+        max_recoveries: Option<u32>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let error = PyErr::from_value(error.clone());
+        let refusal = Refusal {
+            why: error::in_one_line(slf.py(), &error),
+            is_damaged: error::is_damage(slf.py(), &error),
+            claimant: Claimant { max_recoveries },
+        };
+        Self::ask(slf, Request::Refuse { run: id(run)?, epoch, refusal, now: now() })
+    }
+
+    /// The runs that ended since `after`, an earlier cursor, or from now on.
+    #[pyo3(signature = (after, limit))]
+    fn ends<'py>(slf: &Bound<'py, Self>, after: Option<u64>, limit: usize) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(slf, Request::Ends { after, limit })
+    }
+
+    fn dead_letters<'py>(slf: &Bound<'py, Self>, run: &str) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(slf, Request::DeadLetters { run: id(run)? })
+    }
+
+    fn redeliver<'py>(slf: &Bound<'py, Self>, run: &str) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(slf, Request::Redeliver { run: id(run)? })
     }
 
     /// In how many seconds the next claim is worth while: since a run is due, since the lease of another process is over.
@@ -471,6 +511,7 @@ pub fn phase_name(phase: Phase) -> &'static str {
         Phase::Completed => "completed",
         Phase::Failed => "failed",
         Phase::Cancelled => "cancelled",
+        Phase::Stranded => "stranded",
     }
 }
 
@@ -499,6 +540,9 @@ fn row<'py>(py: Python<'py>, row: &RunRow) -> PyResult<Bound<'py, PyDict>> {
     object.set_item("inbox", row.inbox)?;
     object.set_item("published", row.published)?;
     object.set_item("is_damaged", row.is_cut_short)?;
+    object.set_item("recoveries", row.recoveries)?;
+    object.set_item("reason", &row.reason)?;
+    object.set_item("dead_letters", row.dead_letters)?;
     Ok(object)
 }
 
@@ -519,12 +563,34 @@ fn as_object(py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
         Reply::Exists { id, input } => (id.to_string(), PyBytes::new(py, &input)).into_pyobject(py)?.into_any(),
         Reply::Appended { seq } => seq.into_pyobject(py)?.into_any(),
         Reply::Reopened { epoch, seq } => (epoch, seq).into_pyobject(py)?.into_any(),
-        Reply::Claimed(claimed) => (rows(py, &claimed.runs)?, claimed.more).into_pyobject(py)?.into_any(),
+        Reply::Claimed(claimed) => {
+            (rows(py, &claimed.runs)?, rows(py, &claimed.stranded)?, claimed.more).into_pyobject(py)?.into_any()
+        }
         Reply::Next(next) => {
             let due = next.due.map(|due| seconds(due.saturating_sub(now())));
             let lapse = next.lapse.map(|lapse| lapse.as_secs_f64());
             (due, lapse).into_pyobject(py)?.into_any()
         }
+        Reply::Refused(refused) => row(py, &refused)?.into_any(),
+        Reply::Ends(ends) => {
+            let runs = PyList::new(py, ends.runs.iter().map(RunId::to_string))?;
+            (runs, ends.cursor, ends.more, ends.missed).into_pyobject(py)?.into_any()
+        }
+        Reply::DeadLetters(letters) => {
+            let letters = letters.into_iter().map(|letter| {
+                let entry = letter.entry;
+                (
+                    entry.number,
+                    PyBytes::new(py, &entry.id),
+                    entry.kind,
+                    seconds(entry.at),
+                    PyBytes::new(py, &entry.body),
+                    letter.why,
+                )
+            });
+            PyList::new(py, letters)?.into_any()
+        }
+        Reply::Redelivered { messages } => messages.into_pyobject(py)?.into_any(),
         Reply::Sent { new } => return Ok(new.into_pyobject(py)?.to_owned().into_any().unbind()),
         Reply::Polled(polled) => {
             let entries = polled.entries.into_iter();

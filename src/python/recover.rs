@@ -33,6 +33,12 @@ impl LoadedRun {
 
 #[pymethods]
 impl LoadedRun {
+    /// The epoch in which it was claimed.
+    #[getter]
+    fn epoch(&self) -> u64 {
+        self.0.run.epoch
+    }
+
     /// Who executes the run.
     #[getter]
     fn owner(&self) -> Option<String> {
@@ -77,7 +83,7 @@ impl LoadedRun {
     ) -> PyResult<Bound<'py, PyAny>> {
         let loaded = &self.0;
         let signer = &journal.get().signer;
-        let mut image = fold(loaded, u64::MAX, Trusted::Signed(signer))?;
+        let mut image = loaded_image(loaded, signer)?;
         let problems = fit(plan, &mut image, classes)?;
         if !problems.is_empty() {
             return Err(error::incompatible(problems));
@@ -108,7 +114,7 @@ impl LoadedRun {
     ) -> PyResult<Option<Py<Run>>> {
         failpoint!("run.going_on");
         let loaded = &self.0;
-        let image = fold(loaded, u64::MAX, Trusted::Signed(&journal.get().signer))?;
+        let image = loaded_image(loaded, &journal.get().signer)?;
         if !image.steps.iter().eq(plan.get().core.steps.iter().map(|step| &step.name)) {
             return Ok(None);
         }
@@ -121,7 +127,7 @@ impl LoadedRun {
         let run = Run::go_on(plan, core, Some(Box::new(durable)))?;
         let py = plan.py();
         for entry in &loaded.inbox {
-            // One that cannot be read stays where it is: it must not keep the run and the others from going on.
+            // What a hook of the user raises must not keep the run and the other messages from going on.
             if let Err(error) = take_entry(run.bind(py), entry, classes) {
                 error::log_error(py, &format!("an event for run {} cannot be delivered", loaded.run.id), &error);
             }
@@ -135,10 +141,11 @@ impl LoadedRun {
         let loaded = &self.0;
         let signer = &journal.get().signer;
         match loaded.run.phase() {
-            JournalPhase::Failed | JournalPhase::Cancelled => {}
+            JournalPhase::Failed | JournalPhase::Cancelled | JournalPhase::Stranded => {}
             phase => return Err(error::not_to_be_retried(&loaded.run.id, phase)),
         }
-        let mut image = fold_without_end(loaded, Trusted::Signed(signer))?;
+        let image = fold_without_end(loaded, Trusted::Signed(signer));
+        let mut image = image.map_err(|error| unreadable(&loaded.run.id, error))?;
         begin_again(&mut image);
         // No number of its stream is used twice.
         image.published = image.published.max(loaded.run.published);
@@ -192,6 +199,15 @@ impl LoadedRun {
         let request = Request::Create { run, owner: None, commit };
         Ok((id.to_string(), Journal::ask(journal, request)?))
     }
+}
+
+/// The state of a run that is to go on.
+fn loaded_image(loaded: &Loaded, signer: &Signer) -> PyResult<EncodedImage> {
+    fold(loaded, u64::MAX, Trusted::Signed(signer)).map_err(|error| unreadable(&loaded.run.id, error))
+}
+
+fn unreadable(run: &crate::RunId, error: crate::Error) -> PyErr {
+    if error.is_damage() { error::damaged_run(run, &error) } else { error.into() }
 }
 
 /// Whoever has a run go on wants it to run now, with as much time and as many attempts as at first: each step that is
@@ -252,6 +268,12 @@ impl Run {
     fn _end_here(slf: &Bound<'_, Self>) -> PyResult<()> {
         let error = error::engine_closed(&slf.get().id_text());
         Self::end(slf, Outcome::failed(slf.py(), error))
+    }
+
+    /// The epoch in which this process has the run.
+    #[getter]
+    fn _epoch(&self) -> u64 {
+        self.state.lock().durable.as_ref().map_or(0, |durable| durable.epoch)
     }
 
     /// Whether the journal took nothing more of the run before it was over.
@@ -370,6 +392,17 @@ impl Journal {
     /// An event of a stream as plain objects: names, tags and sizes, no contents.
     fn peek_published<'py>(&self, run: &str, number: u64, bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyDict>> {
         self.peek(run, &Slot::Stream { number }, bytes)
+    }
+
+    /// A message to a run as plain objects: names, tags and sizes, no contents.
+    fn peek_message<'py>(
+        &self,
+        run: &str,
+        id: [u8; 16],
+        kind: u8,
+        bytes: &Bound<'py, PyBytes>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        self.peek(run, &Slot::Inbox { id, kind }, bytes)
     }
 
     /// An event of a stream.

@@ -53,6 +53,9 @@ class Engine:
             starts itself.
         keep: seconds, or a `timedelta`, for which runs are kept after their end; for good if not
             given.
+        max_recoveries: how often a run is taken over after the end of the process that executed it
+            without having got further; then it is stranded, until `retry` restarts it. `None`: it
+            is taken over always.
 
     Raises:
         JournalError: on entering: the journal cannot be opened.
@@ -70,6 +73,7 @@ class Engine:
         lease: float | timedelta = 10.0,
         concurrency: int | None = None,
         keep: float | timedelta | None = None,
+        max_recoveries: int | None = 10,
     ) -> None:
         self._settings = Settings(
             url,
@@ -80,6 +84,7 @@ class Engine:
             lease=lease,
             concurrency=concurrency,
             keep=keep,
+            max_recoveries=max_recoveries,
         )
         self.url = url
         self._opened: Session | None = None
@@ -270,8 +275,8 @@ class Engine:
 
         Args:
             workflow: only those of this workflow, by name.
-            status: only those that are "ready", "waiting", "paused", "completed", "failed" or
-                "cancelled".
+            status: only those that are "ready", "waiting", "paused", "completed", "failed",
+                "cancelled" or "stranded".
             since: only those that were made then or later.
             after: only those behind this one: the id of the last of the page before.
             limit: at most so many.
@@ -345,7 +350,7 @@ class Engine:
         await self._session().wish(run_id, kind)
 
     async def retry(self, run_id: str) -> RunHandle:
-        """Have a run that failed or was cancelled go on from where that happened.
+        """Have a run that failed, was cancelled or is stranded go on from where that happened.
 
         Every step that was not done begins at once, with all its attempts; time limits, waits and
         sleeps count anew.
@@ -386,6 +391,21 @@ class Engine:
         session.pulse.beat()
         return self.get(new)
 
+    async def redeliver(self, run_id: str) -> int:
+        """Send the dead letters of a run again: messages to it that could not be read.
+
+        They are kept, and listed by `python -m treadle show`. What cannot be read this time either
+        becomes a dead letter again.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            UnknownRun: there is no such run.
+            RunEnded: it is over.
+        """
+        return await self._session().redeliver(run_id)
+
     async def delete(self, run_id: str) -> None:
         """Forget a run.
 
@@ -393,7 +413,7 @@ class Engine:
             UnknownRun: there is no such run.
             JournalConflict: it is being executed.
         """
-        await self._session().journal_with(run_id).delete(run_id)
+        await self._session().delete(run_id)
 
     async def stream_events(self, run_id: str, after: int = 0) -> AsyncIterator[Any]:
         """Read what a run publishes, from behind the event numbered `after`, until it is over.
@@ -401,6 +421,7 @@ class Engine:
         Raises:
             UnknownRun: there is no such run.
             TypeError, ValueError: `after` is not a number, or less than 0.
+            RunStranded: no process goes on with it.
         """
         after = checks.whole("after", after, least=0)
         session = self._session()

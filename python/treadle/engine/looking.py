@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import TreadleError
+from ..exceptions import DamagedRun, RunStranded, SnapshotError, TreadleError
 from ..runs import RunInfo
 
 if TYPE_CHECKING:
@@ -26,22 +26,51 @@ async def history(session: "Session", run_id: str) -> list[dict[str, Any]]:
 
 
 async def story(session: "Session", run_id: str) -> dict[str, Any]:
-    """Return all that the journal knows of a run, as names, tags and sizes."""
+    """Return all that the journal knows of a run, as names, tags and sizes.
+
+    Of a damaged run what can be read; `unreadable` says what cannot.
+    """
     journal = session.journal_with(run_id)
-    loaded = await journal.load(run_id)
     row, outcome = await journal.get(run_id)
     status, seq = row["status"], row["seq"]
-    return {
+    is_over = outcome is not None
+    shown: dict[str, Any] = {
         **row,
         "verified": journal.verifies,
-        "folded": loaded.folded,
-        "history": loaded.timeline(journal),
-        "now": loaded.inspect(journal),
-        "outcome": outcome and journal.peek_outcome(status, run_id, seq, outcome),
-        "failure": journal.failure(run_id, seq, outcome)
-        if outcome and status == "failed"
+        "undelivered": await dead_letters(session, run_id),
+        "outcome": journal.peek_outcome(status, run_id, seq, outcome or b"") if is_over else None,
+        "failure": journal.failure(run_id, seq, outcome or b"")
+        if is_over and status == "failed"
         else None,
+        "unreadable": None,
     }
+    try:
+        loaded = await journal.load(run_id)
+        shown |= {
+            "folded": loaded.folded,
+            "history": loaded.timeline(journal),
+            "now": loaded.inspect(journal),
+        }
+    except (DamagedRun, SnapshotError) as error:
+        if row["status"] != "stranded":
+            raise
+        shown |= {"folded": 0, "history": [], "now": None, "unreadable": str(error)}
+    return shown
+
+
+async def dead_letters(session: "Session", run_id: str) -> list[dict[str, Any]]:
+    """Return the messages to a run that could not be delivered, as names, tags and sizes."""
+    journal = session.journal_with(run_id)
+    letters = []
+    for number, name, kind, at, body, why in await journal.dead_letters(run_id):
+        letter = {"number": number, "kind": kind, "at": at, "size": len(body), "why": why}
+        try:
+            letter["event"] = journal.peek_message(run_id, name, kind, body)
+        except TreadleError:
+            # It may be undeliverable because it is damaged.
+            letter["event"] = None
+        letters.append(letter)
+    return letters
 
 
 async def kept_stream(session: "Session", run_id: str) -> list[tuple[int, bytes]]:
@@ -68,6 +97,9 @@ async def stream(
         if entries or missed:
             yield missed, entries
         elif ended:
+            row, _ = await journal.get(run_id)
+            if row["status"] == "stranded":
+                raise RunStranded(run_id, row["reason"])
             return
         else:
             await session.pulse.after(seen, _LOOK_AGAIN)
@@ -85,6 +117,8 @@ async def peek_stream(session: "Session", run_id: str, after: int) -> AsyncItera
 
 async def problems(session: "Session", run: RunInfo) -> list[str]:
     """List why this code could not go on with a run."""
+    if run.status == "stranded":
+        return [f"stranded: {run.reason}"]
     workflow = session.settings.workflows.get(run.workflow)
     if workflow is None:
         return [f"the engine has no workflow {run.workflow!r}"]

@@ -12,6 +12,7 @@ from ..exceptions import (
     JournalError,
     KeyConflict,
     RunEnded,
+    RunStranded,
     TreadleError,
 )
 from ..log import log_exception
@@ -20,6 +21,7 @@ from ..runs import result_of
 from .background import Background, stopped
 from .closing import Closing
 from .executing import ExecutedRuns
+from .followers import Followers
 from .inboxes import Inboxes
 from .lease import Lease
 from .opening import Opening
@@ -28,10 +30,6 @@ from .takeover import TakeOver
 from .whole import to_the_end
 
 EVENT, CANCEL, PAUSE, RESUME = range(4)
-# Seconds.
-_SOONEST = 0.005
-_LATEST = 0.2
-_LOOK_AGAIN = 0.5
 
 
 class Session:
@@ -46,6 +44,7 @@ class Session:
         self.lease = Lease(self)
         self.takeover = TakeOver(self)
         self.inboxes = Inboxes(self)
+        self.followers = Followers(self)
         self._only_looks = only_looks
         self._journal: Journal | None = None
         self._is_enlisted = False
@@ -113,6 +112,10 @@ class Session:
         """Whether everything is shut."""
         return self._closed is not None and self._closed.done()
 
+    def check_open(self) -> None:
+        """Refuse what needs the journal once that is closed."""
+        _ = self.journal
+
     def check_loop(self, call: str) -> None:
         """Refuse a call from another event loop, or from none: its answer would never come."""
         try:
@@ -164,6 +167,7 @@ class Session:
             self.loop.remove_reader(journal.fileno())
         self._journal = None
         self.executing.abandon()
+        self.followers.wake_all()
         self.pulse.beat()
 
     def journal_with(self, run_id: str) -> Journal:
@@ -191,32 +195,30 @@ class Session:
         body = self.journal_with(run_id).wish(run_id, name.bytes, kind)
         await self.send(run_id, kind, body, name)
 
-    async def outcome(self, run_id: str) -> tuple[str, Any] | None:
-        """Return how a run ended: its status, and its result or error."""
-        journal = self.journal_with(run_id)
-        row, outcome = await journal.get(run_id)
-        if outcome is None or row["status"] not in ("completed", "failed", "cancelled"):
-            return None
-        classes = self.settings.classes.get(row["workflow"], {})
-        return row["status"], journal.outcome(row["status"], run_id, row["seq"], outcome, classes)
-
     async def result_of(self, run_id: str) -> Any:
         """Wait for the end of a run, whichever process executes it, and return its result."""
         return result_of(run_id, *await self._end_of(run_id))
 
     async def _end_of(self, run_id: str) -> tuple[str, Any]:
-        delay = _SOONEST
-        while True:
-            # The run is not awaited itself: a waiter for a result by id may go away.
-            await self.executing.end_of(run_id)
-            seen = self.pulse.count
-            outcome = await self.outcome(run_id)
-            if outcome is not None:
-                return outcome
-            # Many may wait, and much may happen to others: each of them looks only now and then.
-            await asyncio.sleep(delay)
-            delay = min(delay * 1.5, _LATEST)
-            await self.pulse.after(seen, _LOOK_AGAIN)
+        """Wait until nothing more comes of a run; return its status, and its result or error."""
+        row, outcome = await self.followers.end_of(run_id)
+        status = row["status"]
+        if status == "stranded":
+            return "failed", RunStranded(run_id, row["reason"])
+        classes = self.settings.classes.get(row["workflow"], {})
+        return status, self.journal.outcome(status, run_id, row["seq"], outcome or b"", classes)
+
+    async def redeliver(self, run_id: str) -> int:
+        """Put the dead letters of a run into its inbox again; return how many there were."""
+        messages = await self.journal_with(run_id).redeliver(run_id)
+        self.pulse.beat()
+        self.inboxes.look()
+        return int(messages)
+
+    async def delete(self, run_id: str) -> None:
+        """Forget a run."""
+        await self.journal_with(run_id).delete(run_id)
+        self.followers.look_at(run_id)
 
     # What runs and the journal tell.
 
@@ -224,11 +226,13 @@ class Session:
         """Called by the journal: another process has written."""
         self.pulse.beat()
         self.inboxes.look()
+        self.followers.look()
 
     def ended(self, run: Run) -> None:
         """Called by a run of this process: it is over, here at least."""
         if self.executing.live.get(run.id) is run:
             self.executing.drop(run.id)
+            self.followers.look_at(run.id)
             if run._is_lost:
                 self.lease.losses.beat()
             has_work = not self.is_closing and self.takeover.go_on_later(run)
@@ -272,7 +276,7 @@ class Session:
 
     async def _forward_cancel(self, run_id: str) -> None:
         try:
-            await self.send(run_id, CANCEL, b"", uuid.uuid4())
+            await self.wish(run_id, CANCEL)
         except RunEnded:
             return
         except TreadleError as error:

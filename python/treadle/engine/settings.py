@@ -27,6 +27,7 @@ class Settings:
         lease: float | timedelta,
         concurrency: int | None,
         keep: float | timedelta | None,
+        max_recoveries: int | None,
     ) -> None:
         self.path = _path(url)
         self.url = url
@@ -38,6 +39,11 @@ class Settings:
         self.lease = checks.duration("lease", lease, most=checks.A_YEAR)
         self.concurrency = None if concurrency is None else checks.whole("concurrency", concurrency)
         self.keep = None if keep is None else checks.duration("keep", keep, zero=True)
+        self.max_recoveries = (
+            None
+            if max_recoveries is None
+            else checks.whole("max_recoveries", max_recoveries, least=0, most=1_000_000)
+        )
         self.workflows = _by_name(workflows)
         self.classes = {name: wf._classes() for name, wf in self.workflows.items()}
         self.is_pipelined = durability == "pipelined"

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from .._treadle import MOST_COMMIT_BYTES, Journal, LoadedRun, Run
-from ..exceptions import JournalConflict, JournalError
+from ..exceptions import JournalConflict, JournalError, UnknownRun
 from ..log import log_exception, logger
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class TakeOver:
     def go_on_later(self, run: Run) -> bool:
         """Have a run of this process go on from the journal, if it may."""
         if run._may_go_on:
-            self._claimed.append({"id": run.id, "workflow": run.workflow})
+            self._claimed.append({"id": run.id, "workflow": run.workflow, "epoch": run._epoch})
         return bool(self._claimed)
 
     def forget_claimed(self) -> None:
@@ -83,8 +83,12 @@ class TakeOver:
     async def _claim(self, journal: Journal) -> None:
         more = True
         while more and self._names and self._has_room():
-            rows, more = await journal.claim(self._names, self._room())
+            rows, stranded, more = await journal.claim(
+                self._names, self._room(), self._session.settings.max_recoveries
+            )
             self._claimed.extend(rows)
+            for row in stranded:
+                self._warn_of(row)
             await self._go_on_with_all(journal)
 
     async def _go_on_with_all(self, journal: Journal) -> None:
@@ -109,27 +113,53 @@ class TakeOver:
     ) -> None:
         run_id, name = row["id"], row["workflow"]
         session = self._session
+        if isinstance(loaded, JournalError):
+            raise loaded
+        if isinstance(loaded, UnknownRun):
+            return
+        if isinstance(loaded, BaseException):
+            await self._refuse(journal, row, loaded)
+            return
+        if loaded.owner != journal.owner or run_id in session.executing.live:
+            return
+        plan, classes = session.settings.workflows[name]._plan, session.settings.classes[name]
+        renumbered: Awaitable[Any] | None = None
         try:
-            if isinstance(loaded, BaseException):
-                raise loaded
-            if loaded.owner != journal.owner or run_id in session.executing.live:
-                return
-            plan, classes = session.settings.workflows[name]._plan, session.settings.classes[name]
             run = None if self._loading[run_id] else loaded.go_on(journal, plan, classes)
-            if run is None:
-                if not self._loading[run_id]:
-                    await loaded.renumber(journal, plan, classes, MOST_COMMIT_BYTES)
-                # An event may have come for it meanwhile.
-                self._claimed.append(row)
-                return
-        except JournalError:
-            raise
-        except Exception as error:
-            # It stays with this process, so that it is not tried again and again.
-            log_exception(f"run {run_id} of workflow {name!r} cannot go on", error)
+            if run is None and not self._loading[run_id]:
+                renumbered = loaded.renumber(journal, plan, classes, MOST_COMMIT_BYTES)
+        except BaseException as error:
+            # Whatever unpickling raises: it must end neither this task nor the process.
+            if isinstance(error, JournalError):
+                raise
+            await self._refuse(journal, {**row, "epoch": loaded.epoch}, error)
+            return
+        if run is None:
+            if renumbered is not None:
+                await renumbered
+            # An event may have come for it meanwhile.
+            self._claimed.append(row)
             return
         session.executing.add_taken(run)
         logger().debug("run %s of workflow %r goes on here", run_id, name)
+
+    async def _refuse(self, journal: Journal, row: dict[str, Any], error: BaseException) -> None:
+        """Hand a run back with which this process cannot go on."""
+        run_id, name = row["id"], row["workflow"]
+        log_exception(f"run {run_id} of workflow {name!r} cannot go on here", error)
+        limit = self._session.settings.max_recoveries
+        try:
+            refused = await journal.refuse(run_id, row["epoch"], error, limit)
+        except (JournalConflict, UnknownRun):
+            # Another process has it, or nobody.
+            return
+        if refused["status"] == "stranded":
+            self._warn_of(refused)
+
+    def _warn_of(self, row: dict[str, Any]) -> None:
+        text = "run %s of workflow %r is stranded: %s"
+        logger().error(text, row["id"], row["workflow"], row["reason"])
+        self._session.followers.look_at(row["id"])
 
     async def _prune_sometimes(self, journal: Journal) -> None:
         keep = self._session.settings.keep

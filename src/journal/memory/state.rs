@@ -6,14 +6,16 @@ use std::time::Duration;
 use super::super::error::JournalError;
 use super::super::lease::{Clock, Lease};
 use super::super::reply::{Claimed, Entry, Next, Polled, Reply, RunRow};
-use super::super::request::{Commit, EntryNumber, Message, NewRun, OwnerId, Request};
-use super::super::{Outcome, rules};
+use super::super::request::{Claimant, Commit, EntryNumber, Message, NewRun, OwnerId, Refusal, Request};
+use super::super::{Outcome, recovery, rules};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
+mod ends;
 mod read;
 mod run;
 
+use ends::EndLog;
 use run::Run;
 
 type Work = BTreeSet<(Option<OwnerId>, String, Time, RunId)>;
@@ -30,6 +32,7 @@ pub(super) struct State {
     finished: BTreeSet<(Time, RunId)>,
     inboxes: BTreeMap<EntryNumber, RunId>,
     last_entry: EntryNumber,
+    ends: EndLog,
     changes: u64,
 }
 
@@ -45,6 +48,7 @@ impl State {
             finished: BTreeSet::new(),
             inboxes: BTreeMap::new(),
             last_entry: 0,
+            ends: EndLog::default(),
             changes: 0,
         }
     }
@@ -57,11 +61,17 @@ impl State {
         match request {
             Request::Enlist { owner, lease } => self.enlist(owner, lease),
             Request::Renew { owner, lease } => self.renew(owner, lease),
-            Request::Release { owner } => self.lose(owner),
+            Request::Release { owner } => self.lose(owner, |row| row.owner = None),
             Request::Create { run, owner, commit } => self.create(run, owner, commit),
             Request::Append { run, epoch, after, commit } => self.append(run, epoch, after, commit),
             Request::Reopen { run, after, owner, commit } => self.reopen(run, after, owner, commit),
-            Request::Claim { owner, workflows, now, limit } => self.claim(owner, &workflows, now, limit),
+            Request::Claim { owner, workflows, claimant, now, limit } => {
+                self.claim(owner, &workflows, &claimant, now, limit)
+            }
+            Request::Refuse { run, epoch, refusal, now } => self.refuse(run, epoch, &refusal, now),
+            Request::Ends { after, limit } => Ok(Reply::Ends(self.ends.after(after, limit))),
+            Request::DeadLetters { run } => self.dead_letters(run),
+            Request::Redeliver { run } => self.redeliver(run),
             Request::NextDue { owner, workflows } => Ok(Reply::Next(self.next_due(owner, &workflows))),
             Request::Send { run, message, now } => self.send(run, message, now),
             Request::Poll { owner, after, limit } => Ok(Reply::Polled(self.poll(owner, after, limit))),
@@ -87,13 +97,13 @@ impl State {
         Ok(Reply::Done)
     }
 
-    fn lose(&mut self, owner: OwnerId) -> Outcome {
+    fn lose(&mut self, owner: OwnerId, lose: fn(&mut RunRow)) -> Outcome {
         self.changes += u64::from(self.leases.remove(&owner).is_some());
         let first = RunId::from_bytes([0; 16]);
         let last = RunId::from_bytes([255; 16]);
         let lost: Vec<_> = self.owned.range((owner, first)..=(owner, last)).map(|&(_, run)| run).collect();
         for id in lost {
-            self.change(id, |run| run.row.owner = None);
+            self.change(id, |run| lose(&mut run.row));
         }
         Ok(Reply::Done)
     }
@@ -145,13 +155,13 @@ impl State {
     }
 
     fn write(&mut self, id: RunId, commit: Commit) {
-        for number in &commit.consumed {
-            self.inboxes.remove(number);
+        for number in rules::taken_out(&commit) {
+            self.inboxes.remove(&number);
         }
         self.change(id, |run| run.write(commit));
     }
 
-    fn claim(&mut self, owner: OwnerId, workflows: &[String], now: Time, limit: usize) -> Outcome {
+    fn claim(&mut self, owner: OwnerId, workflows: &[String], claimant: &Claimant, now: Time, limit: usize) -> Outcome {
         self.check_owner(Some(owner))?;
         let moment = self.clock.now();
         let lapsed: Vec<_> = self
@@ -160,16 +170,44 @@ impl State {
             .filter(|&(&other, lease)| other != owner && lease.left(moment).is_none())
             .map(|(&other, _)| other)
             .collect();
-        lapsed.into_iter().try_for_each(|other| self.lose(other).map(drop))?;
+        lapsed.into_iter().try_for_each(|other| self.lose(other, recovery::lose).map(drop))?;
         let ready =
             rules::distinct(workflows).flat_map(|name| claimable(&self.work, name).take_while(|&(at, _)| at <= now));
         let ids: Vec<_> = ready.take(limit).map(|(_, run)| run).collect();
         let mut claimed = Claimed { more: ids.len() == limit, ..Claimed::default() };
         for id in ids {
-            self.change(id, |run| rules::give(&mut run.row, Some(owner)));
-            claimed.runs.push(self.run(id)?.row.clone());
+            let mut turn = recovery::Turn::Given;
+            self.change(id, |run| turn = recovery::take(&mut run.row, owner, now, claimant));
+            let row = self.run(id)?.row.clone();
+            match turn {
+                recovery::Turn::Given => claimed.runs.push(row),
+                recovery::Turn::Stranded => claimed.stranded.push(row),
+            }
         }
         Ok(Reply::Claimed(claimed))
+    }
+
+    fn refuse(&mut self, id: RunId, epoch: u64, refusal: &Refusal, now: Time) -> Outcome {
+        rules::check_epoch(&self.run(id)?.row, epoch)?;
+        self.change(id, |run| recovery::refuse(&mut run.row, refusal, now));
+        Ok(Reply::Refused(Box::new(self.run(id)?.row.clone())))
+    }
+
+    fn dead_letters(&self, id: RunId) -> Outcome {
+        Ok(Reply::DeadLetters(self.run(id)?.dead_letters.clone()))
+    }
+
+    fn redeliver(&mut self, id: RunId) -> Outcome {
+        let run = self.run(id)?;
+        if run.row.is_over() {
+            return Err(JournalError::RunEnded(id));
+        }
+        let messages = run.dead_letters.len();
+        let first = self.last_entry + 1;
+        self.last_entry += messages as u64;
+        self.inboxes.extend((first..=self.last_entry).map(|number| (number, id)));
+        self.change(id, |run| run.redeliver(first));
+        Ok(Reply::Redelivered { messages })
     }
 
     fn next_due(&self, owner: OwnerId, workflows: &[String]) -> Next {
@@ -232,6 +270,9 @@ impl State {
         let Some(run) = self.runs.remove(&id) else { return };
         self.changes += 1;
         self.unindex(&run.row);
+        if run.row.phase().goes_on() {
+            self.ends.push(id);
+        }
         for number in run.inbox.keys() {
             self.inboxes.remove(number);
         }
@@ -249,8 +290,12 @@ impl State {
         let Some(mut run) = self.runs.remove(&id) else { return };
         self.changes += 1;
         self.unindex(&run.row);
+        let went_on = run.row.phase().goes_on();
         change(&mut run);
         self.index(&run.row);
+        if went_on && !run.row.phase().goes_on() {
+            self.ends.push(id);
+        }
         self.runs.insert(id, run);
     }
 

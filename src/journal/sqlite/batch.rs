@@ -5,7 +5,7 @@ use rusqlite::config::DbConfig;
 
 use super::failure::{Failure, explain, is_busy};
 use super::machine::Machine;
-use super::{Sqlite, commits, inbox, owners, read, runs};
+use super::{Sqlite, commits, ends, inbox, owners, read, runs};
 use crate::journal::worker::Backend;
 use crate::journal::{JournalError, Outcome, Reply, Request};
 
@@ -166,6 +166,8 @@ pub(super) fn is_write(request: &Request) -> bool {
     !matches!(
         request,
         Request::NextDue { .. }
+            | Request::Ends { .. }
+            | Request::DeadLetters { .. }
             | Request::Poll { .. }
             | Request::Load { .. }
             | Request::Get { .. }
@@ -183,7 +185,13 @@ pub(super) fn carry_out(db: &Connection, machine: &Machine, request: &Request) -
         Request::Create { run, owner, commit } => commits::create(db, run, *owner, commit),
         Request::Append { run, epoch, after, commit } => commits::append(db, *run, *epoch, *after, commit),
         Request::Reopen { run, after, owner, commit } => commits::reopen(db, *run, *after, *owner, commit),
-        Request::Claim { owner, workflows, now, limit } => owners::claim(db, machine, *owner, workflows, *now, *limit),
+        Request::Claim { owner, workflows, claimant, now, limit } => {
+            owners::claim(db, machine, *owner, workflows, claimant, *now, *limit)
+        }
+        Request::Refuse { run, epoch, refusal, now } => owners::refuse(db, *run, *epoch, refusal, *now),
+        Request::Ends { after, limit } => ends::after(db, *after, *limit),
+        Request::DeadLetters { run } => inbox::dead_letters(db, *run),
+        Request::Redeliver { run } => inbox::redeliver(db, *run),
         Request::NextDue { owner, workflows } => owners::next_due(db, machine, *owner, workflows),
         Request::Send { run, message, now } => inbox::send(db, *run, message, *now),
         Request::Poll { owner, after, limit } => inbox::poll(db, *owner, *after, *limit),

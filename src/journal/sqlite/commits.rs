@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, ToSql};
 use super::batch::Answer;
 use super::failure::Failure;
 use super::runs::{self, Stored, sql};
-use super::{inbox, owners};
+use super::{ends, inbox, owners};
 use crate::journal::{Commit, JournalError, NewRun, OwnerId, Reply, rules};
 use crate::run_id::RunId;
 
@@ -16,7 +16,7 @@ pub(super) fn create(db: &Connection, new: &NewRun, owner: Option<OwnerId>, comm
     let mut owner_number = owners::living(db, owner)?;
     let mut row = rules::new_row(new.clone());
     rules::check(&row, commit)?;
-    if !commit.consumed.is_empty() {
+    if !rules::taken_out(commit).is_empty() {
         return Err(rules::not_in_inbox(row.id).into());
     }
     rules::give(&mut row, owner);
@@ -28,6 +28,9 @@ pub(super) fn create(db: &Connection, new: &NewRun, owner: Option<OwnerId>, comm
     failpoint!("journal.run_inserted");
     write_log(db, n, row.seq, commit)?;
     write_stream(db, n, rules::forgotten(&row), commit)?;
+    if !row.phase().goes_on() {
+        ends::push(db, row.id)?;
+    }
     Ok(Reply::Created { epoch: row.epoch })
 }
 
@@ -50,11 +53,18 @@ pub(super) fn append(db: &Connection, id: RunId, epoch: u64, after: u64, commit:
     rules::check_turn(&run.row, epoch, after)?;
     check(db, &run, commit)?;
     let was = (run.row.phase(), run.owner);
+    let was_counted = run.row.recoveries > 0 || run.row.not_before.is_some() || run.row.reason.is_some();
     write(db, &mut run, commit)?;
     let moved = was != (run.row.phase(), run.owner) || run.wake != rules::wake(&run.row).map(sql);
     if moved || commit.outcome.is_some() {
         runs::update_place(db, &run, commit.outcome.as_deref())?;
         failpoint!("journal.run_moved");
+    }
+    if was_counted && run.row.recoveries == 0 {
+        runs::update_recovery(db, &run)?;
+    }
+    if !run.row.phase().goes_on() {
+        ends::push(db, id)?;
     }
     Ok(Reply::Appended { seq: run.row.seq })
 }
@@ -68,12 +78,16 @@ pub(super) fn reopen(db: &Connection, id: RunId, after: u64, owner: Option<Owner
     write(db, &mut run, commit)?;
     failpoint!("journal.run_reopened");
     runs::update_place(db, &run, commit.outcome.as_deref())?;
+    runs::update_recovery(db, &run)?;
+    if !run.row.phase().goes_on() {
+        ends::push(db, id)?;
+    }
     Ok(Reply::Reopened { epoch: run.row.epoch, seq: run.row.seq })
 }
 
 fn check(db: &Connection, run: &Stored, commit: &Commit) -> Result<(), Failure> {
     rules::check(&run.row, commit)?;
-    for &number in &commit.consumed {
+    for number in rules::taken_out(commit) {
         if !inbox::has(db, run.n, number)? {
             return Err(rules::not_in_inbox(run.row.id).into());
         }
@@ -90,6 +104,7 @@ fn write(db: &Connection, run: &mut Stored, commit: &Commit) -> rusqlite::Result
     failpoint!("journal.log_written");
     write_stream(db, run.n, rules::forgotten(&run.row), commit)?;
     inbox::consume(db, run, &commit.consumed)?;
+    inbox::keep_dead(db, run, &commit.undeliverable)?;
     runs::update(db, run)?;
     failpoint!("journal.run_updated");
     Ok(())

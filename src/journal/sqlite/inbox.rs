@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::batch::Answer;
 use super::owners;
 use super::runs::{self, Stored, sql, sql_limit};
-use crate::journal::{Entry, EntryNumber, JournalError, Message, OwnerId, Polled, Reply, Request, rules};
+use crate::journal::{DeadLetter, Entry, EntryNumber, JournalError, Message, OwnerId, Polled, Reply, Request, rules};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
@@ -18,25 +18,17 @@ pub(super) fn send(db: &Connection, id: RunId, message: &Message, now: Time) -> 
     if run.row.is_over() {
         return Err(JournalError::RunEnded(id).into());
     }
-    db.prepare_cached("INSERT INTO inbox (run, id, kind, at, body) VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
-        run.n,
-        message.id,
-        message.kind,
-        sql(now),
-        &message.body,
-    ))?;
+    insert(db, run.n, &message.id, message.kind, sql(now), &message.body)?;
     failpoint!("journal.message_inserted");
     run.row.inbox += 1;
     runs::update(db, &run)?;
-    if run.wake != rules::wake(&run.row).map(sql) {
-        runs::update_place(db, &run, None)?;
-    }
+    runs::update_wake(db, &run)?;
     Ok(Reply::Sent { new: true })
 }
 
 /// Whether the entry is in the inbox of the run.
 pub(super) fn has(db: &Connection, n: i64, number: EntryNumber) -> rusqlite::Result<bool> {
-    db.prepare_cached("SELECT 1 FROM inbox WHERE number = ?2 AND run = ?1 AND body IS NOT NULL")?
+    db.prepare_cached("SELECT 1 FROM inbox WHERE number = ?2 AND run = ?1 AND body IS NOT NULL AND dead IS NULL")?
         .exists((n, sql(number)))
 }
 
@@ -59,6 +51,66 @@ pub(super) fn consume(db: &Connection, run: &mut Stored, numbers: &[EntryNumber]
     Ok(())
 }
 
+/// Marks entries of the inbox of a run as dead letters. They are known again by their ids as long as they are kept.
+pub(super) fn keep_dead(db: &Connection, run: &Stored, dead: &[(EntryNumber, String)]) -> rusqlite::Result<()> {
+    if dead.is_empty() {
+        return Ok(());
+    }
+    for (number, why) in dead {
+        db.prepare_cached("UPDATE inbox SET dead = ?2 WHERE number = ?1")?.execute((sql(*number), why))?;
+    }
+    count_dead(db, run)
+}
+
+pub(super) fn dead_letters(db: &Connection, id: RunId) -> Answer {
+    let run = runs::find(db, id)?;
+    let mut statement = db.prepare_cached(
+        "SELECT i.number, r.id, i.id, i.kind, i.at, i.body, i.dead FROM inbox i INDEXED BY inbox_dead JOIN runs r \
+         ON r.n = i.run WHERE i.run = ?1 AND i.dead IS NOT NULL ORDER BY i.number",
+    )?;
+    let letters = statement.query_map([run.n], |row| Ok(DeadLetter { entry: entry(row)?, why: row.get(6)? }))?;
+    Ok(Reply::DeadLetters(letters.collect::<rusqlite::Result<_>>()?))
+}
+
+/// Puts the dead letters of a run into its inbox again, with new numbers, so that a poll finds them.
+pub(super) fn redeliver(db: &Connection, id: RunId) -> Answer {
+    let mut run = runs::find(db, id)?;
+    if run.row.is_over() {
+        return Err(JournalError::RunEnded(id).into());
+    }
+    let dead: Vec<i64> = db
+        .prepare_cached(
+            "SELECT number FROM inbox INDEXED BY inbox_dead WHERE run = ?1 AND dead IS NOT NULL ORDER BY number",
+        )?
+        .query_map([run.n], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for &number in &dead {
+        let (message, kind, at, body): ([u8; 16], u8, i64, Vec<u8>) = db
+            .prepare_cached("SELECT id, kind, at, body FROM inbox WHERE number = ?1")?
+            .query_row([number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        db.prepare_cached("DELETE FROM inbox WHERE number = ?1")?.execute([number])?;
+        insert(db, run.n, &message, kind, at, &body)?;
+    }
+    run.row.inbox += dead.len() as u64;
+    run.row.dead_letters = 0;
+    count_dead(db, &run)?;
+    runs::update(db, &run)?;
+    runs::update_wake(db, &run)?;
+    Ok(Reply::Redelivered { messages: dead.len() })
+}
+
+fn insert(db: &Connection, n: i64, id: &[u8; 16], kind: u8, at: i64, body: &[u8]) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT INTO inbox (run, id, kind, at, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute((n, id, kind, at, body))
+        .map(drop)
+}
+
+fn count_dead(db: &Connection, run: &Stored) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE runs SET dead_letters = ?2 WHERE n = ?1")?
+        .execute((run.n, sql(run.row.dead_letters)))
+        .map(drop)
+}
+
 pub(super) fn poll(db: &Connection, owner: OwnerId, after: EntryNumber, limit: usize) -> Answer {
     let entries: Vec<Entry> = match owners::number(db, owner)? {
         Some(owner) => db
@@ -78,7 +130,7 @@ pub(super) fn poll(db: &Connection, owner: OwnerId, after: EntryNumber, limit: u
 
 /// Walks the entries behind a cursor, each once in the life of the cursor.
 pub(super) const NEWER: &str = "SELECT i.number, r.id, i.id, i.kind, i.at, i.body FROM inbox i CROSS JOIN runs r \
-     ON r.n = i.run WHERE i.number > ?1 AND i.body IS NOT NULL AND r.owner = ?2 ORDER BY i.number LIMIT ?3";
+     ON r.n = i.run WHERE i.number > ?1 AND i.body IS NOT NULL AND i.dead IS NULL AND r.owner = ?2 ORDER BY i.number LIMIT ?3";
 
 fn last_number(db: &Connection) -> rusqlite::Result<EntryNumber> {
     let mut statement = db.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'inbox'")?;
@@ -89,7 +141,7 @@ fn last_number(db: &Connection) -> rusqlite::Result<EntryNumber> {
 pub(super) fn of(db: &Connection, n: i64) -> rusqlite::Result<Vec<Entry>> {
     db.prepare_cached(
         "SELECT i.number, r.id, i.id, i.kind, i.at, i.body FROM inbox i INDEXED BY inbox_new JOIN runs r \
-         ON r.n = i.run WHERE i.run = ?1 AND i.body IS NOT NULL ORDER BY i.number",
+         ON r.n = i.run WHERE i.run = ?1 AND i.body IS NOT NULL AND i.dead IS NULL ORDER BY i.number",
     )?
     .query_map([n], entry)?
     .collect()

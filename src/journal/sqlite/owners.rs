@@ -8,11 +8,14 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::batch::Answer;
+use super::ends;
 use super::failure::Failure;
 use super::machine::Machine;
-use super::runs::{self, sql, sql_limit};
+use super::runs::{self, Stored, sql, sql_limit};
 use crate::journal::lease::{Lease, Moment};
-use crate::journal::{Claimed, JournalError, Next, OwnerId, Reply, rules};
+use crate::journal::recovery::{self, Turn};
+use crate::journal::{Claimant, Claimed, JournalError, Next, OwnerId, Refusal, Reply, rules};
+use crate::run_id::RunId;
 use crate::timers::Time;
 
 /// How many runs of a lost process one claim gives free at most, beyond those that it takes.
@@ -43,7 +46,7 @@ pub(super) fn renew(db: &Connection, machine: &Machine, owner: OwnerId, lasts: D
 }
 
 pub(super) fn release(db: &Connection, owner: OwnerId) -> Answer {
-    db.prepare_cached("UPDATE processes SET id = NULL WHERE id = ?1")?.execute([owner.0])?;
+    db.prepare_cached("UPDATE processes SET id = NULL, is_released = TRUE WHERE id = ?1")?.execute([owner.0])?;
     failpoint!("journal.released");
     Ok(Reply::Done)
 }
@@ -64,25 +67,37 @@ pub(super) fn claim(
     machine: &Machine,
     owner: OwnerId,
     workflows: &[String],
+    claimant: &Claimant,
     now: Time,
     limit: usize,
 ) -> Answer {
     let me = number(db, owner)?.ok_or(JournalError::LeaseLost(owner))?;
     for (other, lease) in leases(db)? {
         if other != owner && machine.left(other, &lease).is_none() {
-            release(db, other)?;
+            db.prepare_cached("UPDATE processes SET id = NULL WHERE id = ?1")?.execute([other.0])?;
         }
     }
     failpoint!("journal.leases_lapsed");
     let lost = lost(db)?;
     let mut claimed = Claimed::default();
     for n in claimable(db, &lost, workflows, now, limit)? {
-        db.prepare_cached("UPDATE runs SET owner = ?2, epoch = epoch + 1 WHERE n = ?1")?.execute((n, me))?;
-        failpoint!("journal.run_claimed");
-        claimed.runs.push(runs::find_by_number(db, n)?.row);
+        let mut run = runs::find_by_number(db, n)?;
+        if run.owner.is_some_and(|owner| lost.iter().any(|lost| lost.n == owner && !lost.is_released)) {
+            recovery::lose(&mut run.row);
+        }
+        match recovery::take(&mut run.row, owner, now, claimant) {
+            Turn::Given => {
+                take(db, me, &run)?;
+                claimed.runs.push(run.row);
+            }
+            Turn::Stranded => {
+                move_away(db, &mut run)?;
+                claimed.stranded.push(run.row);
+            }
+        }
     }
     free(db, &lost)?;
-    claimed.more = claimed.runs.len() == limit;
+    claimed.more = claimed.runs.len() + claimed.stranded.len() == limit;
     Ok(Reply::Claimed(claimed))
 }
 
@@ -96,18 +111,58 @@ pub(super) fn leases(db: &Connection) -> rusqlite::Result<Vec<(OwnerId, Lease)>>
         .collect()
 }
 
-fn lost(db: &Connection) -> rusqlite::Result<Vec<i64>> {
-    db.prepare_cached("SELECT n FROM processes WHERE id IS NULL")?.query_map([], |row| row.get(0))?.collect()
+fn take(db: &Connection, me: i64, run: &Stored) -> rusqlite::Result<()> {
+    let row = &run.row;
+    db.prepare_cached(
+        "UPDATE runs SET owner = ?2, epoch = ?3, recoveries = ?4, not_before = ?5, wake = ?6 WHERE n = ?1",
+    )?
+    .execute((run.n, me, sql(row.epoch), row.recoveries, row.not_before.map(sql), rules::wake(row).map(sql)))?;
+    failpoint!("journal.run_claimed");
+    Ok(())
+}
+
+/// A process cannot go on with a run of its own.
+pub(super) fn refuse(db: &Connection, id: RunId, epoch: u64, refusal: &Refusal, now: Time) -> Answer {
+    let mut run = runs::find(db, id)?;
+    rules::check_epoch(&run.row, epoch)?;
+    recovery::refuse(&mut run.row, refusal, now);
+    move_away(db, &mut run)?;
+    Ok(Reply::Refused(Box::new(run.row)))
+}
+
+// The run belongs to nobody from now on.
+fn move_away(db: &Connection, run: &mut Stored) -> rusqlite::Result<()> {
+    run.owner = None;
+    runs::update(db, run)?;
+    runs::update_place(db, run, None)?;
+    runs::update_recovery(db, run)?;
+    if !run.row.phase().goes_on() {
+        ends::push(db, run.row.id)?;
+    }
+    failpoint!("journal.run_moved_away");
+    Ok(())
+}
+
+// A process that lost its runs, or handed them back.
+struct Lost {
+    n: i64,
+    is_released: bool,
+}
+
+fn lost(db: &Connection) -> rusqlite::Result<Vec<Lost>> {
+    db.prepare_cached("SELECT n, is_released FROM processes WHERE id IS NULL")?
+        .query_map([], |row| Ok(Lost { n: row.get(0)?, is_released: row.get(1)? }))?
+        .collect()
 }
 
 // Those of nobody, and those of the processes that lost them.
-fn pools(lost: &[i64]) -> impl Iterator<Item = Option<i64>> {
-    std::iter::once(None).chain(lost.iter().copied().map(Some))
+fn pools(lost: &[Lost]) -> impl Iterator<Item = Option<i64>> {
+    std::iter::once(None).chain(lost.iter().map(|owner| Some(owner.n)))
 }
 
 fn claimable(
     db: &Connection,
-    lost: &[i64],
+    lost: &[Lost],
     workflows: &[String],
     now: Time,
     limit: usize,
@@ -134,21 +189,21 @@ pub(super) const NEXT: &str = "SELECT wake FROM runs INDEXED BY runs_work \
      WHERE phase < 3 AND owner IS ?1 AND workflow = ?2 AND wake >= 0 ORDER BY wake LIMIT 1";
 
 // A lost process is forgotten when no run refers to it any more. That takes many claims, each a bounded piece.
-fn free(db: &Connection, lost: &[i64]) -> rusqlite::Result<()> {
+fn free(db: &Connection, lost: &[Lost]) -> rusqlite::Result<()> {
     let mut left = FREED_AT_ONCE;
-    for &owner in lost {
+    for owner in lost {
         let freed = db
             .prepare_cached(
-                "UPDATE runs SET owner = NULL WHERE n IN \
+                "UPDATE runs SET owner = NULL, recoveries = recoveries + ?3 WHERE n IN \
                  (SELECT n FROM runs INDEXED BY runs_work WHERE phase < 3 AND owner = ?1 LIMIT ?2)",
             )?
-            .execute((owner, sql_limit(left)))?;
+            .execute((owner.n, sql_limit(left), i64::from(!owner.is_released)))?;
         failpoint!("journal.runs_freed");
         left -= freed;
         if left == 0 {
             break;
         }
-        db.prepare_cached("DELETE FROM processes WHERE n = ?1")?.execute([owner])?;
+        db.prepare_cached("DELETE FROM processes WHERE n = ?1")?.execute([owner.n])?;
     }
     Ok(())
 }

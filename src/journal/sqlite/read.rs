@@ -130,6 +130,6 @@ pub(super) fn stream(db: &Connection, id: RunId, after: u64, limit: usize) -> An
         entries,
         missed: first.saturating_sub(1).saturating_sub(after),
         published: run.row.published,
-        ended: run.row.is_over(),
+        ended: !run.row.phase().goes_on(),
     }))
 }

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::batch::Answer;
+use super::ends;
 use super::failure::Failure;
 use crate::journal::{JournalError, Phase, Reply, RunRow, Status, rules};
 use crate::run_id::RunId;
@@ -13,7 +14,8 @@ macro_rules! select {
     ($($rest:literal),+) => {
         concat!(
             "SELECT r.n, r.id, r.workflow, r.key, r.input, r.created, r.stream_limit, r.updated, r.finished, \
-             r.phase, r.due, o.id, r.epoch, r.seq, r.inbox, r.published, r.owner, r.wake, r.consumed ",
+             r.phase, r.due, o.id, r.epoch, r.seq, r.inbox, r.published, r.owner, r.wake, r.consumed, \
+             r.recoveries, r.not_before, r.reason, r.dead_letters ",
             $($rest),+
         )
     };
@@ -85,6 +87,10 @@ pub(super) fn stored(row: &Row) -> rusqlite::Result<Stored> {
             inbox: row.get(14)?,
             published: row.get(15)?,
             is_cut_short: false,
+            recoveries: row.get(19)?,
+            not_before: row.get(20)?,
+            reason: row.get(21)?,
+            dead_letters: row.get(22)?,
         },
         owner: row.get(16)?,
         wake: row.get(17)?,
@@ -154,10 +160,30 @@ pub(super) fn update_place(db: &Connection, run: &Stored, outcome: Option<&[u8]>
     .map(drop)
 }
 
+/// Writes back when a run has something to do, if that has changed. A run whose outcome this keeps has none.
+pub(super) fn update_wake(db: &Connection, run: &Stored) -> rusqlite::Result<()> {
+    let wake = rules::wake(&run.row).map(sql);
+    if run.wake == wake {
+        return Ok(());
+    }
+    db.prepare_cached("UPDATE runs SET wake = ?2 WHERE n = ?1")?.execute((run.n, wake)).map(drop)
+}
+
+/// Writes back the parts of a row that a claim, a refusal and the first progress after a claim change.
+pub(super) fn update_recovery(db: &Connection, run: &Stored) -> rusqlite::Result<()> {
+    let row = &run.row;
+    db.prepare_cached("UPDATE runs SET recoveries = ?2, not_before = ?3, reason = ?4 WHERE n = ?1")?
+        .execute((run.n, row.recoveries, row.not_before.map(sql), &row.reason))
+        .map(drop)
+}
+
 pub(super) fn delete(db: &Connection, id: RunId) -> Answer {
     let run = find(db, id)?;
     if run.row.owner.is_some() {
         return Err(JournalError::RunActive(id).into());
+    }
+    if run.row.phase().goes_on() {
+        ends::push(db, id)?;
     }
     forget(db, run.n)?;
     failpoint!("journal.run_deleted");

@@ -9,7 +9,7 @@ pub const APPLICATION_ID: i64 = 0x7472_646c;
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from one version to the next, from an empty file on. Once released an entry never changes.
-const MIGRATIONS: [&str; 2] = [V1, V2];
+const MIGRATIONS: [&str; 3] = [V1, V2, V3];
 
 const V1: &str = "
 CREATE TABLE owners (
@@ -95,6 +95,22 @@ CREATE TABLE processes (
 
 INSERT INTO processes (n, id, boot, since, lasts) SELECT n, NULL, zeroblob(16), 0, 0 FROM owners;
 DROP TABLE owners;
+";
+
+const V3: &str = "
+ALTER TABLE runs ADD COLUMN recoveries INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN not_before INTEGER;
+ALTER TABLE runs ADD COLUMN reason TEXT;
+ALTER TABLE runs ADD COLUMN dead_letters INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE processes ADD COLUMN is_released INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE inbox ADD COLUMN dead TEXT;
+CREATE INDEX inbox_dead ON inbox (run, number) WHERE dead IS NOT NULL;
+
+CREATE TABLE ends (
+    number INTEGER PRIMARY KEY,
+    run BLOB NOT NULL
+) STRICT;
 ";
 
 /// What a file is, as far as its header and its tables tell.

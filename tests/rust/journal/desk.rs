@@ -9,8 +9,8 @@ use treadle::RunId;
 use treadle::journal::lease::{BootId, Clock, Moment};
 use treadle::journal::memory::{self, MemoryStore};
 use treadle::journal::{
-    Batch, Claimed, Commit, Filter, Journal, JournalError, Loaded, Message, NewRun, OnBatch, OwnerId, Phase, Polled,
-    Reply, Request, RunRow, Status, StreamRead,
+    Batch, Claimant, Claimed, Commit, Filter, Journal, JournalError, Loaded, Message, NewRun, OnBatch, OwnerId, Phase,
+    Polled, Reply, Request, RunRow, Status, StreamRead,
 };
 
 /// What no answer takes longer than.
@@ -213,7 +213,8 @@ impl Desk {
     }
 
     pub fn claim_up_to(&self, owner: OwnerId, now: u64, limit: usize) -> Claimed {
-        match self.ask(Request::Claim { owner, workflows: vec!["w".into()], now, limit }) {
+        match self.ask(Request::Claim { owner, workflows: vec!["w".into()], claimant: Claimant::default(), now, limit })
+        {
             Ok(Reply::Claimed(claimed)) => claimed,
             other => panic!("{other:?}"),
         }

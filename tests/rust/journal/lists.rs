@@ -7,7 +7,7 @@ use treadle::journal::{Filter, NewRun, Phase};
 
 every_backend!(runs_are_listed_by_workflow_phase_and_time, pages_follow_one_another_though_runs_are_added,);
 
-const PHASES: [Phase; 6] = Phase::ALL;
+const PHASES: [Phase; 7] = Phase::ALL;
 
 fn fill(desk: &Desk) {
     for number in 1..=60_u64 {

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 use treadle::RunId;
 use treadle::journal::{
-    Commit, Entry, Filter, JournalError, Loaded, Message, NewRun, OwnerId, Phase, Reply, Request, Status, StreamRead,
+    Claimant, Commit, DeadLetter, Ends, Entry, Filter, JournalError, Loaded, Message, NewRun, OwnerId, Phase, Refusal,
+    Reply, Request, Status, StreamRead,
 };
 
 use super::desk::*;
@@ -21,6 +22,7 @@ struct Model {
     time: u64,
     runs: BTreeMap<RunId, Run>,
     entries: u64,
+    ends: Vec<RunId>,
 }
 
 struct Run {
@@ -34,6 +36,11 @@ struct Run {
     checkpoint: Option<(u64, Vec<u8>)>,
     published: Vec<(u64, Vec<u8>)>,
     sent: Vec<(Entry, bool)>,
+    dead: Vec<DeadLetter>,
+    // How often it lost its owner without progress, and whether it is taken over again only after a time that is
+    // longer than any here.
+    losses: u32,
+    is_delayed: bool,
 }
 
 impl Run {
@@ -51,7 +58,8 @@ impl Run {
 
     fn wake(&self) -> Option<u64> {
         match self.status.phase {
-            phase if phase.is_over() => None,
+            _ if self.is_delayed => None,
+            phase if !phase.goes_on() => None,
             Phase::Ready => Some(0),
             _ if !self.inbox().is_empty() => Some(0),
             _ => self.status.due,
@@ -65,12 +73,13 @@ impl Run {
     fn takes(&self, commit: &Commit) -> bool {
         let numbers: Vec<_> = commit.published.iter().map(|&(number, _)| number).collect();
         let inbox: Vec<_> = self.inbox().iter().map(|entry| entry.number).collect();
-        let mut consumed = commit.consumed.clone();
+        let mut consumed = taken_out(commit);
+        let count = consumed.len();
         consumed.sort_unstable();
         consumed.dedup();
         numbers.iter().all(|&number| number > self.last_published())
             && numbers.windows(2).all(|pair| pair[0] < pair[1])
-            && consumed.len() == commit.consumed.len()
+            && consumed.len() == count
             && consumed.iter().all(|number| inbox.contains(number))
             && (commit.outcome.is_none() || commit.status.phase.is_over())
     }
@@ -81,7 +90,13 @@ impl Run {
         self.published.extend(commit.published.iter().cloned());
         self.checkpoint = commit.checkpoint.clone().map(|state| (self.seq(), state)).or(self.checkpoint.take());
         for (entry, is_new) in &mut self.sent {
-            *is_new &= !commit.consumed.contains(&entry.number);
+            let why = commit.undeliverable.iter().find(|(number, _)| *number == entry.number);
+            self.dead.extend(why.map(|(_, why)| DeadLetter { entry: entry.clone(), why: why.clone() }));
+            *is_new &= !taken_out(commit).contains(&entry.number);
+        }
+        self.dead.sort_by_key(|letter| letter.entry.number);
+        if commit.progress || is_over {
+            self.forget_losses();
         }
         self.status = Status { due: commit.status.due.filter(|_| !is_over), ..commit.status };
         self.finished = is_over.then_some(commit.at);
@@ -90,6 +105,22 @@ impl Run {
             self.owner = None;
         }
     }
+}
+
+impl Run {
+    fn forget_losses(&mut self) {
+        (self.losses, self.is_delayed) = (0, false);
+    }
+
+    fn strand(&mut self) {
+        self.status = Status { phase: Phase::Stranded, due: None };
+        self.owner = None;
+        self.is_delayed = false;
+    }
+}
+
+fn taken_out(commit: &Commit) -> Vec<u64> {
+    commit.consumed.iter().copied().chain(commit.undeliverable.iter().map(|&(number, _)| number)).collect()
 }
 
 impl Model {
@@ -106,18 +137,21 @@ impl Model {
                 Ok(Reply::Done)
             }
             Request::Release { owner } => {
-                self.lose(*owner);
+                self.lose(*owner, 0);
                 Ok(Reply::Done)
             }
             Request::Create { run, owner, commit } => self.create(run, *owner, commit),
             Request::Append { run, epoch, after, commit } => self.append(*run, *epoch, *after, commit),
             Request::Reopen { run, after, owner, commit } => self.reopen(*run, *after, *owner, commit),
-            Request::Claim { owner, now, limit, .. } => self.claim(*owner, *now, *limit, given),
+            Request::Claim { owner, claimant, now, limit, .. } => self.claim(*owner, claimant, *now, *limit, given),
+            Request::Refuse { run, epoch, refusal, .. } => self.refuse(*run, *epoch, refusal, given),
+            Request::Redeliver { run } => self.redeliver(*run),
             Request::Send { run, message, now } => self.send(*run, message, *now),
             Request::Delete { run } => match self.run(*run)?.owner {
                 Some(_) => Err(JournalError::RunActive(*run)),
                 None => {
-                    self.runs.remove(run);
+                    let removed = self.runs.remove(run);
+                    self.ends.extend(removed.filter(|run| run.status.phase.goes_on()).map(|run| run.new.id));
                     Ok(Reply::Done)
                 }
             },
@@ -137,9 +171,43 @@ impl Model {
         }
     }
 
-    fn lose(&mut self, owner: OwnerId) {
+    fn lose(&mut self, owner: OwnerId, losses: u32) {
         self.leases.remove(&owner);
-        self.runs.values_mut().filter(|run| run.owner == Some(owner)).for_each(|run| run.owner = None);
+        for run in self.runs.values_mut().filter(|run| run.owner == Some(owner)) {
+            run.owner = None;
+            run.losses += losses;
+        }
+    }
+
+    fn refuse(&mut self, id: RunId, epoch: u64, refusal: &Refusal, given: &Outcome) -> Outcome {
+        let run = self.run(id)?;
+        if run.owner.is_none() || run.epoch != epoch {
+            return Err(JournalError::Conflict(id));
+        }
+        run.losses += 1;
+        run.owner = None;
+        run.is_delayed = true;
+        if refusal.is_damaged || refusal.claimant.is_too_many(run.losses) {
+            run.strand();
+            self.ends.push(id);
+        }
+        given.clone()
+    }
+
+    fn redeliver(&mut self, id: RunId) -> Outcome {
+        let last = self.entries;
+        let run = self.run(id)?;
+        if run.status.phase.is_over() {
+            return Err(JournalError::RunEnded(id));
+        }
+        let letters = std::mem::take(&mut run.dead);
+        let messages = letters.len();
+        for (number, letter) in (last + 1..).zip(letters) {
+            run.sent.retain(|(entry, _)| entry.number != letter.entry.number);
+            run.sent.push((Entry { number, ..letter.entry }, true));
+        }
+        self.entries = last + messages as u64;
+        Ok(Reply::Redelivered { messages })
     }
 
     fn create(&mut self, new: &NewRun, owner: Option<OwnerId>, commit: &Commit) -> Outcome {
@@ -160,12 +228,16 @@ impl Model {
             checkpoint: None,
             published: vec![],
             sent: vec![],
+            dead: vec![],
+            losses: 0,
+            is_delayed: false,
         };
         if !run.takes(commit) {
             return invalid(new.id);
         }
         run.write(commit);
         let epoch = run.epoch;
+        self.ends.extend(run.status.phase.is_over().then_some(new.id));
         self.runs.insert(new.id, run);
         Ok(Reply::Created { epoch })
     }
@@ -179,13 +251,15 @@ impl Model {
             return invalid(id);
         }
         run.write(commit);
-        Ok(Reply::Appended { seq: run.seq() })
+        let (seq, is_over) = (run.seq(), run.status.phase.is_over());
+        self.ends.extend(is_over.then_some(id));
+        Ok(Reply::Appended { seq })
     }
 
     fn reopen(&mut self, id: RunId, after: u64, owner: Option<OwnerId>, commit: &Commit) -> Outcome {
         self.lives(owner)?;
         let run = self.run(id)?;
-        if !run.status.phase.is_over() || run.seq() != after {
+        if run.status.phase.goes_on() || run.seq() != after {
             return Err(JournalError::Conflict(id));
         }
         if !run.takes(commit) {
@@ -193,24 +267,38 @@ impl Model {
         }
         run.owner = owner;
         run.epoch += u64::from(owner.is_some());
+        run.forget_losses();
         run.write(commit);
-        Ok(Reply::Reopened { epoch: run.epoch, seq: run.seq() })
+        let reopened = Reply::Reopened { epoch: run.epoch, seq: run.seq() };
+        let is_over = run.status.phase.is_over();
+        self.ends.extend(is_over.then_some(id));
+        Ok(reopened)
     }
 
-    fn claim(&mut self, owner: OwnerId, now: u64, limit: usize, given: &Outcome) -> Outcome {
+    fn claim(&mut self, owner: OwnerId, claimant: &Claimant, now: u64, limit: usize, given: &Outcome) -> Outcome {
         self.lives(Some(owner))?;
         let lapsed = self.leases.iter().filter(|&(&other, &until)| other != owner && until < self.time);
         let lapsed: Vec<_> = lapsed.map(|(&other, _)| other).collect();
-        lapsed.into_iter().for_each(|other| self.lose(other));
+        lapsed.into_iter().for_each(|other| self.lose(other, 1));
         let fits = |run: &&Run| run.owner.is_none() && run.wake().is_some_and(|at| at <= now);
         let due: Vec<_> = self.runs.values().filter(fits).map(|run| run.new.id).collect();
         let Ok(Reply::Claimed(claimed)) = given else { panic!("{given:?}") };
-        assert_eq!(claimed.runs.len(), due.len().min(limit));
+        assert_eq!(claimed.runs.len() + claimed.stranded.len(), due.len().min(limit));
+        for row in &claimed.stranded {
+            assert!(due.contains(&row.id), "{row:?} had nothing to do");
+            let run = self.run(row.id)?;
+            assert!(claimant.is_too_many(run.losses), "{row:?} was taken over {} times", run.losses);
+            run.strand();
+            self.ends.push(row.id);
+        }
         for row in &claimed.runs {
             assert!(due.contains(&row.id), "{row:?} had nothing to do");
             let run = self.run(row.id)?;
+            assert!(!claimant.is_too_many(run.losses), "{row:?} was taken over {} times", run.losses);
             run.owner = Some(owner);
             run.epoch += 1;
+            run.is_delayed = run.losses > 0;
+            assert_eq!(row.recoveries, run.losses);
             assert_eq!((row.owner, row.epoch), (run.owner, run.epoch));
         }
         given.clone()
@@ -263,6 +351,10 @@ impl Draft {
     /// Appends that guess the epoch and the number are nearly always refused: most take them from the model.
     fn finished(&self, model: &Model) -> Request {
         let mut request = self.request.clone();
+        if let Request::Refuse { run, epoch, .. } = &mut request {
+            *epoch = model.runs.get(run).filter(|_| self.is_next).map_or(*epoch, |now| now.epoch);
+            return request;
+        }
         let (Request::Append { run, commit, .. } | Request::Reopen { run, commit, .. }) = &mut request else {
             return request;
         };
@@ -271,7 +363,10 @@ impl Draft {
         for (published, number) in commit.published.iter_mut().zip(first..) {
             published.0 = number;
         }
-        commit.consumed = now.inbox().iter().take(commit.consumed.len()).map(|entry| entry.number).collect();
+        let mut inbox = now.inbox().into_iter().map(|entry| entry.number);
+        commit.consumed = inbox.by_ref().take(commit.consumed.len()).collect();
+        commit.undeliverable =
+            inbox.zip(commit.undeliverable.drain(..)).map(|(number, (_, why))| (number, why)).collect();
         match &mut request {
             Request::Append { epoch, after, .. } => (*epoch, *after) = (now.epoch, now.seq()),
             Request::Reopen { after, .. } => *after = now.seq(),
@@ -290,14 +385,20 @@ fn commits() -> impl Strategy<Value = Commit> {
         prop::collection::vec((0..6_u64, bytes()), 0..3),
         prop::collection::vec(0..6_u64, 0..2),
         prop::option::weighted(0.2, bytes()),
-        (status, any::<bool>()),
+        (status, any::<bool>(), any::<bool>(), prop::collection::vec((0..6_u64, "[a-c]{0,2}"), 0..2)),
         prop::bool::weighted(0.1),
         0..20_u64,
     );
-    parts.prop_map(|(records, published, consumed, checkpoint, (status, says), release, at)| {
-        let outcome = (says && status.phase.is_over()).then(|| b"out".to_vec());
-        Commit { at, records, published, consumed, checkpoint, status, outcome, release }
-    })
+    parts.prop_map(
+        |(records, published, consumed, checkpoint, (status, says, progress, undeliverable), release, at)| {
+            let outcome = (says && status.phase.is_over()).then(|| b"out".to_vec());
+            Commit { at, records, published, consumed, checkpoint, status, outcome, release, progress, undeliverable }
+        },
+    )
+}
+
+fn patience() -> impl Strategy<Value = Claimant> {
+    prop::option::of(0..3_u32).prop_map(|max_recoveries| Claimant { max_recoveries })
 }
 
 fn drafts() -> impl Strategy<Value = Draft> {
@@ -317,14 +418,27 @@ fn drafts() -> impl Strategy<Value = Draft> {
         6 => (new, prop::option::weighted(0.8, owner()), commits())
             .prop_map(|(run, owner, mut commit)| {
                 commit.consumed.clear();
+                commit.undeliverable.clear();
                 Request::Create { run, owner, commit }
             }),
         12 => (number(), 0..3_u64, 0..4_u64, commits())
             .prop_map(|(run, epoch, after, commit)| Request::Append { run, epoch, after, commit }),
         1 => (number(), 0..4_u64, prop::option::of(owner()), commits())
             .prop_map(|(run, after, owner, commit)| Request::Reopen { run, after, owner, commit }),
-        4 => (owner(), time(), 0..4_usize)
-            .prop_map(|(owner, now, limit)| Request::Claim { owner, workflows: vec!["w".into()], now, limit }),
+        6 => (owner(), patience(), time(), 0..4_usize).prop_map(|(owner, claimant, now, limit)| Request::Claim {
+            owner,
+            workflows: vec!["w".into()],
+            claimant,
+            now,
+            limit,
+        }),
+        1 => (number(), 0..3_u64, patience(), prop::bool::weighted(0.2)).prop_map(
+            |(run, epoch, claimant, is_damaged)| {
+                let refusal = Refusal { why: "old code".into(), is_damaged, claimant };
+                Request::Refuse { run, epoch, refusal, now: 3 }
+            }
+        ),
+        1 => number().prop_map(|run| Request::Redeliver { run }),
         5 => (number(), 0..8_u8, any::<u8>(), time()).prop_map(|(run, name, kind, now)| Request::Send {
             run,
             message: Message { id: [name; 16], kind, body: vec![name; 3] },
@@ -362,14 +476,19 @@ fn holds_what_the_model_holds(desk: &Desk, model: &Model) {
     let newest_first: Vec<_> = model.runs.keys().rev().copied().collect();
     assert_eq!(desk.list(Filter { limit: 100, ..Filter::default() }), newest_first);
     for (&id, run) in &model.runs {
+        assert_eq!(desk.ask(Request::DeadLetters { run: id }), Ok(Reply::DeadLetters(run.dead.clone())));
         holds_run(desk.load(id), run);
         assert_eq!(desk.get(id).1, run.outcome);
         let kept = run.published.iter().filter(|&&(number, _)| number + LIMIT > run.last_published());
         let entries: Vec<_> = kept.cloned().collect();
         let missed = entries.first().map_or(0, |&(number, _)| number - 1);
-        let (published, ended) = (run.last_published(), run.status.phase.is_over());
+        let (published, ended) = (run.last_published(), !run.status.phase.goes_on());
         assert_eq!(desk.stream(id, 0, 100), StreamRead { entries, missed, published, ended });
     }
+    let all = Request::Ends { after: Some(0), limit: 10_000 };
+    let cursor = model.ends.len() as u64;
+    let ends = Ends { runs: model.ends.clone(), cursor, more: false, missed: false };
+    assert_eq!(desk.ask(all), Ok(Reply::Ends(ends)));
     for owner in OWNERS {
         for after in [0, model.entries / 2] {
             assert_eq!(desk.poll(owner, after).entries, model.polled(owner, after));
@@ -382,6 +501,7 @@ fn holds_run(loaded: Loaded, run: &Run) {
     assert_eq!((row.owner, row.epoch, row.seq, row.key), (run.owner, run.epoch, run.seq(), run.new.key.clone()));
     assert_eq!((row.status, row.finished, row.published), (run.status, run.finished, run.last_published()));
     assert_eq!(row.inbox, run.inbox().len() as u64);
+    assert_eq!(row.dead_letters, run.dead.len() as u64);
     assert_eq!(loaded.inbox, run.inbox());
     assert_eq!(loaded.checkpoint, run.checkpoint);
     assert_eq!(loaded.records, run.log[run.folded() as usize..]);

@@ -53,7 +53,7 @@ impl State {
             entries: run.stream.range(from..).take(limit).cloned().collect(),
             missed: (first - 1).saturating_sub(after),
             published: run.row.published,
-            ended: run.row.is_over(),
+            ended: !run.row.phase().goes_on(),
         }))
     }
 }

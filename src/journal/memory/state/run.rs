@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::super::super::error::JournalError;
-use super::super::super::reply::{Entry, RunRow};
+use super::super::super::reply::{DeadLetter, Entry, RunRow};
 use super::super::super::request::{Commit, EntryId, EntryNumber, Request};
 use super::super::super::rules;
 
@@ -14,6 +14,7 @@ pub(super) struct Run {
     pub(super) stream: VecDeque<(u64, Vec<u8>)>,
     pub(super) inbox: BTreeMap<EntryNumber, Entry>,
     pub(super) outcome: Option<Vec<u8>>,
+    pub(super) dead_letters: Vec<DeadLetter>,
     // The names of the messages in the inbox and of the last ones that were consumed, those in order.
     known: HashSet<EntryId>,
     consumed: VecDeque<EntryId>,
@@ -28,6 +29,7 @@ impl Run {
             stream: VecDeque::new(),
             inbox: BTreeMap::new(),
             outcome: None,
+            dead_letters: Vec::new(),
             known: HashSet::new(),
             consumed: VecDeque::new(),
         }
@@ -39,7 +41,7 @@ impl Run {
 
     pub(super) fn check(&self, commit: &Commit) -> Result<(), JournalError> {
         rules::check(&self.row, commit)?;
-        match commit.consumed.iter().all(|number| self.inbox.contains_key(number)) {
+        match rules::taken_out(commit).iter().all(|number| self.inbox.contains_key(number)) {
             true => Ok(()),
             false => Err(rules::not_in_inbox(self.row.id)),
         }
@@ -49,6 +51,15 @@ impl Run {
         self.known.insert(entry.id);
         self.inbox.insert(entry.number, entry);
         self.row.inbox += 1;
+    }
+
+    /// Puts the dead letters into the inbox again, with numbers from this one on.
+    pub(super) fn redeliver(&mut self, first: EntryNumber) {
+        let letters = std::mem::take(&mut self.dead_letters);
+        self.row.dead_letters = 0;
+        for (number, letter) in (first..).zip(letters) {
+            self.receive(Entry { number, ..letter.entry });
+        }
     }
 
     /// Writes a commit that was checked.
@@ -66,6 +77,9 @@ impl Run {
             self.stream.pop_front();
         }
         commit.consumed.into_iter().for_each(|number| self.consume(number));
+        for (number, why) in commit.undeliverable {
+            self.dead_letters.extend(self.inbox.remove(&number).map(|entry| DeadLetter { entry, why }));
+        }
         self.outcome = commit.outcome;
     }
 

@@ -3,9 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::UNIX_EPOCH;
 
 use treadle::journal::sqlite::{self, Options};
-use treadle::journal::{OwnerId, Reply, Request};
+use treadle::journal::{Claimant, OwnerId, Reply, Request};
 
 use super::super::desk::*;
 
@@ -32,7 +33,9 @@ fn work(path: &Path) {
     let next = || told.iter().find(|answers: &Vec<_>| !answers.is_empty()).unwrap().into_iter();
     let owner = OwnerId((std::process::id() as u128).to_le_bytes());
     let enlist = enlist(owner, 60_000_000);
-    let claim = Request::Claim { owner, workflows: vec!["w".into()], now: 2, limit: 9 };
+    // A clock that runs a thousand times as fast, so that no take-over waits.
+    let now = UNIX_EPOCH.elapsed().unwrap().as_micros() as u64 * 1000;
+    let claim = Request::Claim { owner, workflows: vec!["w".into()], claimant: Claimant::default(), now, limit: 9 };
     journal.submit(vec![(0, enlist), (1, claim)]).unwrap();
     let Ok(Reply::Claimed(claimed)) = next().nth(1).unwrap().1 else { panic!("no claim") };
     assert_eq!(claimed.runs.len() as u64, RUNS);
