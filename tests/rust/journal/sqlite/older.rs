@@ -11,6 +11,13 @@ const BACK_TO_1: &str = "
     CREATE TABLE owners (n INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB UNIQUE, lease_until INTEGER NOT NULL) STRICT;
     INSERT INTO owners SELECT n, id, 4102444800000000 FROM processes;
     DROP TABLE processes;
+    DROP TABLE ends;
+    DROP INDEX inbox_dead;
+    ALTER TABLE inbox DROP COLUMN dead;
+    ALTER TABLE runs DROP COLUMN recoveries;
+    ALTER TABLE runs DROP COLUMN not_before;
+    ALTER TABLE runs DROP COLUMN reason;
+    ALTER TABLE runs DROP COLUMN dead_letters;
     PRAGMA user_version = 1;
 ";
 const FIND_IN_1: &str = "SELECT r.seq FROM runs r LEFT JOIN owners o ON o.n = r.owner WHERE r.n = 1";
