@@ -27,6 +27,10 @@ fn row(run: RunId, seq: u64) -> RunRow {
         inbox: 0,
         published: 0,
         stream_limit: 1,
+        recoveries: 0,
+        not_before: None,
+        reason: None,
+        dead_letters: 0,
         is_cut_short: false,
     }
 }
