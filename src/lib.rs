@@ -21,6 +21,7 @@
 //! - `python` (feature `python`): the binding, the only room that knows Python.
 
 pub mod digest;
+pub mod engine;
 pub mod error;
 pub mod event;
 #[macro_use]

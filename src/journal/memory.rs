@@ -23,6 +23,16 @@ impl MemoryStore {
     pub fn with_clock(clock: Clock) -> Self {
         Self { state: Arc::new(Mutex::new(State::new(clock))) }
     }
+
+    /// Carries out one request at once, in the thread of the caller.
+    pub fn carry_out(&self, request: Request) -> Outcome {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).carry_out(request)
+    }
+
+    /// How many changes were made to it.
+    pub fn changes(&self) -> u64 {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).changes()
+    }
 }
 
 impl Default for MemoryStore {

@@ -18,13 +18,14 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::clock::{self, now};
+use super::engine::EngineCore;
 use super::error;
 use super::fold::Trusted;
 use super::gate::new_future;
 use super::run::Run;
+use crate::engine::Ask;
 use crate::journal::{
-    self, Batch, Claimant, Filter, JournalError, Message, OwnerId, Phase, Refusal, Reply, Request, RunRow, Sign,
-    Signer, Ticket,
+    self, Batch, Filter, JournalError, Message, OwnerId, Phase, Reply, Request, RunRow, Sign, Signer, Ticket,
 };
 use crate::{RunId, Secrets};
 
@@ -62,6 +63,8 @@ pub enum Asker {
     Wrote(Py<Run>, u64),
     /// A run that has written its end.
     Ended(Py<Run>),
+    /// The engine, with the name of its request.
+    Engine(Py<EngineCore>, Ask),
 }
 
 // With more than this under way, steps wait for what was written before.
@@ -147,6 +150,10 @@ impl Journal {
         Ok(future)
     }
 
+    pub fn event_loop<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.event_loop.bind(py)
+    }
+
     fn is_forked(&self) -> bool {
         clock::forks() != self.forks
     }
@@ -167,6 +174,7 @@ impl Journal {
             Asker::Made(run, recorded) => Run::made(run.bind(py), recorded, outcome),
             Asker::Wrote(run, recorded) => Run::wrote(run.bind(py), recorded, outcome),
             Asker::Ended(run) => Run::end_written(run.bind(py), outcome),
+            Asker::Engine(core, ask) => EngineCore::answer(core.bind(py), ask, outcome),
         }
     }
 
@@ -346,47 +354,6 @@ impl Journal {
         self.owner.to_string()
     }
 
-    fn enlist<'py>(slf: &Bound<'py, Self>, lease: f64) -> PyResult<Bound<'py, PyAny>> {
-        Self::ask(slf, Request::Enlist { owner: slf.get().owner, lease: duration(lease) })
-    }
-
-    fn renew<'py>(slf: &Bound<'py, Self>, lease: f64) -> PyResult<Bound<'py, PyAny>> {
-        Self::ask(slf, Request::Renew { owner: slf.get().owner, lease: duration(lease) })
-    }
-
-    fn release<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::ask(slf, Request::Release { owner: slf.get().owner })
-    }
-
-    #[pyo3(signature = (workflows, limit, max_recoveries))]
-    fn claim<'py>(
-        slf: &Bound<'py, Self>,
-        workflows: Vec<String>,
-        limit: usize,
-        max_recoveries: Option<u32>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let claimant = Claimant { max_recoveries };
-        Self::ask(slf, Request::Claim { owner: slf.get().owner, workflows, claimant, now: now(), limit })
-    }
-
-    /// Hands a run back that this process cannot go on with.
-    #[pyo3(signature = (run, epoch, error, max_recoveries))]
-    fn refuse<'py>(
-        slf: &Bound<'py, Self>,
-        run: &str,
-        epoch: u64,
-        error: &Bound<'py, PyAny>,
-        max_recoveries: Option<u32>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let error = PyErr::from_value(error.clone());
-        let refusal = Refusal {
-            why: error::in_one_line(slf.py(), &error),
-            is_damaged: error::is_damage(slf.py(), &error),
-            claimant: Claimant { max_recoveries },
-        };
-        Self::ask(slf, Request::Refuse { run: id(run)?, epoch, refusal, now: now() })
-    }
-
     /// The runs that ended since `after`, an earlier cursor, or from now on.
     #[pyo3(signature = (after, limit))]
     fn ends<'py>(slf: &Bound<'py, Self>, after: Option<u64>, limit: usize) -> PyResult<Bound<'py, PyAny>> {
@@ -399,15 +366,6 @@ impl Journal {
 
     fn redeliver<'py>(slf: &Bound<'py, Self>, run: &str) -> PyResult<Bound<'py, PyAny>> {
         Self::ask(slf, Request::Redeliver { run: id(run)? })
-    }
-
-    /// In how many seconds the next claim is worth while: since a run is due, since the lease of another process is over.
-    fn next_due<'py>(slf: &Bound<'py, Self>, workflows: Vec<String>) -> PyResult<Bound<'py, PyAny>> {
-        Self::ask(slf, Request::NextDue { owner: slf.get().owner, workflows })
-    }
-
-    fn poll<'py>(slf: &Bound<'py, Self>, after: u64, limit: usize) -> PyResult<Bound<'py, PyAny>> {
-        Self::ask(slf, Request::Poll { owner: slf.get().owner, after, limit })
     }
 
     fn load<'py>(slf: &Bound<'py, Self>, run: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -455,12 +413,6 @@ impl Journal {
         Self::ask(slf, Request::Delete { run: id(run)? })
     }
 
-    /// Forgets runs that were over so many seconds ago.
-    fn prune<'py>(slf: &Bound<'py, Self>, keep: f64, limit: usize) -> PyResult<Bound<'py, PyAny>> {
-        let finished_before = now().saturating_sub(super::plan::micros(keep));
-        Self::ask(slf, Request::Prune { finished_before, limit })
-    }
-
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         visit.call(&self.listener)?;
@@ -468,6 +420,7 @@ impl Journal {
         asked.values().try_for_each(|asker| match asker {
             Asker::Future(future) => visit.call(future),
             Asker::Made(run, _) | Asker::Wrote(run, _) | Asker::Ended(run) => visit.call(run),
+            Asker::Engine(core, _) => visit.call(core),
         })
     }
 }
@@ -516,7 +469,7 @@ pub fn phase_name(phase: Phase) -> &'static str {
 }
 
 // One that is too long to count never ends.
-fn duration(seconds: f64) -> Duration {
+pub fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }
 
@@ -524,7 +477,7 @@ fn seconds(time: u64) -> f64 {
     time as f64 / 1e6
 }
 
-fn row<'py>(py: Python<'py>, row: &RunRow) -> PyResult<Bound<'py, PyDict>> {
+pub fn row<'py>(py: Python<'py>, row: &RunRow) -> PyResult<Bound<'py, PyDict>> {
     let object = PyDict::new(py);
     object.set_item("id", row.id.to_string())?;
     object.set_item("workflow", &row.workflow)?;

@@ -19,6 +19,7 @@ mod coroutine;
 mod digest;
 mod driver;
 mod durable;
+mod engine;
 mod error;
 mod event;
 #[cfg(feature = "failpoints")]
@@ -61,6 +62,7 @@ fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<context::Context>()?;
     module.add_class::<clock::ManualClock>()?;
     module.add_class::<driver::Lane>()?;
+    module.add_class::<engine::EngineCore>()?;
     module.add_class::<gate::Gate>()?;
     module.add_class::<journal::Journal>()?;
     module.add_class::<recover::LoadedRun>()?;

@@ -39,6 +39,18 @@ impl LoadedRun {
         self.0.run.epoch
     }
 
+    /// The name of the run.
+    #[getter]
+    fn id(&self) -> String {
+        self.0.run.id.to_string()
+    }
+
+    /// The name of its workflow.
+    #[getter]
+    fn workflow(&self) -> &str {
+        &self.0.run.workflow
+    }
+
     /// Who executes the run.
     #[getter]
     fn owner(&self) -> Option<String> {

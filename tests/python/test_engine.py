@@ -419,14 +419,12 @@ async def test_a_workflow_that_has_changed_leaves_the_run_alone(
             await engine.get(run_id)
 
 
-async def test_finished_runs_are_kept_for_a_time(file: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("treadle.engine.takeover._PRUNE_EVERY", -1.0)
+async def test_finished_runs_are_kept_for_a_time(file: str):
     async with Engine(file, workflows=ALL, keep=timedelta(0)) as engine:
         run = engine.run(chain, number=1)
         await run
 
         async def is_gone() -> bool:
-            engine._session().pulse.beat()
             return not await engine.runs()
 
         await until(is_gone)

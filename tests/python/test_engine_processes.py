@@ -5,14 +5,14 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from durable_work import ALL, Go, asking, limited, long, napping, pages, stumbling, twice
 from processes import Process
 
-import treadle.engine.takeover
 from treadle import Engine, RunHandle, WorkflowTimeout
+from treadle._treadle import LoadedRun
+from treadle.engine.host import Host
 
 WORKER = """
 async def main():
@@ -72,20 +72,19 @@ async def test_an_event_for_a_run_that_nobody_executes_is_kept(path: Path):
 async def test_an_event_reaches_a_run_that_is_being_taken_over(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    loaded = treadle.engine.takeover._answers
+    resumes: list[str] = []
+    resume = Host.resume
 
-    async def loaded_late(loading: Any) -> Any:
-        answers = await loaded(loading)
-        await asyncio.sleep(0.2)
-        return answers
+    def resumed_late(host: Host, loaded: LoadedRun) -> None:
+        resumes.append(loaded.id)
+        host._session.loop.call_later(0.3, resume, host, loaded)
 
-    monkeypatch.setattr(treadle.engine.takeover, "_answers", loaded_late)
+    monkeypatch.setattr(Host, "resume", resumed_late)
     async with engine_on(path, workflows=[]) as sender:
         run_id = await sender.submit(asking)
         async with engine_on(path, workflows=[asking]) as engine:
-            while run_id not in engine._session().takeover._loading:
+            while run_id not in resumes:
                 await asyncio.sleep(0.01)
-            await asyncio.sleep(0.05)
             await sender.send_event(run_id, Go(number=6))
             async with asyncio.timeout(20):
                 assert await engine.get(run_id) == (6, 1, os.getpid())

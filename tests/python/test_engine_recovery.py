@@ -309,27 +309,6 @@ async def test_a_dead_letter_survives_the_process(path: Path):
         assert await engine.get(run.id) == "defused ValueError"
 
 
-async def test_what_breaks_reading_the_inboxes_once_loses_no_message(
-    url: str, monkeypatch: pytest.MonkeyPatch
-):
-    async with Engine(url, workflows=ALL) as engine, asyncio.timeout(20):
-        run = engine.run(asking)
-        inboxes = engine._session().inboxes
-        once = inboxes._poll_once
-        failed = []
-
-        async def broken(journal: Any) -> bool:
-            if not failed:
-                failed.append(True)
-                raise RuntimeError("unexpected")
-            return await once(journal)
-
-        monkeypatch.setattr(inboxes, "_poll_once", broken)
-        await engine.send_event(run.id, Go(number=4))
-        assert await run == 4
-        assert failed
-
-
 def treadle(*arguments: str) -> str:
     """Run the command line; return what it prints."""
     command = [sys.executable, "-m", "treadle", *arguments]

@@ -2,6 +2,7 @@
 
 mod collected;
 mod digest;
+mod engine;
 mod event;
 mod formats;
 mod guest;

@@ -2,11 +2,11 @@
 
 - `engine`: what users call.
 - `settings`: what an engine is given, checked.
-- `session`: an engine that is open: its journal, its tasks, opening and closing.
+- `session`: an engine that is open: its journal, its runs, opening and closing.
 - `executing`: the runs that this process executes, by id and by key.
-- `takeover`: claiming runs that no process executes, loading them and going on with them.
-- `inboxes`: the messages to the runs of this process.
-- `lease`: by which other processes know that this one lives.
+- `host`: what the core's engine decides, carried out on the event loop.
+- `followers`: waiting for the ends of runs, whichever processes execute them.
+- `opening`, `closing`, `whole`: the two ends, whatever is cancelled meanwhile.
 - `looking`: what a journal tells of runs to people.
 - `background`: tasks that belong to an engine.
 """

@@ -180,13 +180,13 @@ class Engine:
         event = workflow._first_event(event, fields)
         journal, executing = session.journal, session.executing
         if key is None:
-            return executing.add(journal.start(workflow._plan, event, None, is_bound=bind))
+            return session.start_run(journal.start(workflow._plan, event, None, is_bound=bind))
         _check_key(key)
         given = journal.input(event)
         known = executing.of_key(workflow.name, key, given)
         if known is not None:
             return known if bind else known.detach()
-        run = executing.add(journal.start(workflow._plan, event, key, is_bound=bind))
+        run = session.start_run(journal.start(workflow._plan, event, key, is_bound=bind))
         executing.add_keyed(run, key, given)
         return run
 
@@ -255,7 +255,7 @@ class Engine:
             run_id, given = answer
             if not journal.is_input(event, given):
                 raise KeyConflict(conflict(workflow.name, key))
-        session.pulse.beat()
+        session.changed()
         return str(run_id)
 
     def get(self, run_id: str) -> RunHandle:
@@ -363,7 +363,7 @@ class Engine:
         session = self._session()
         journal = session.journal_with(run_id)
         await (await journal.load(run_id)).reopen(journal)
-        session.pulse.beat()
+        session.changed()
         return self.get(run_id)
 
     async def fork(self, run_id: str, *, at: int | None = None) -> RunHandle:
@@ -388,7 +388,7 @@ class Engine:
         stream = await looking.kept_stream(session, run_id)
         new, written = loaded.fork(journal, stream, at)
         await written
-        session.pulse.beat()
+        session.changed()
         return self.get(new)
 
     async def redeliver(self, run_id: str) -> int:

@@ -9,8 +9,6 @@ class ExecutedRuns:
 
     def __init__(self) -> None:
         self.live: dict[str, Run] = {}
-        # Those that were taken from the journal.
-        self.taken: set[str] = set()
         # For the waiters for the end of a run of this process.
         self._ends: dict[str, Pulse] = {}
         self._keyed: dict[tuple[str, str], Run] = {}
@@ -21,11 +19,6 @@ class ExecutedRuns:
         """A run is executed here from now on."""
         self.live[run.id] = run
         return run
-
-    def add_taken(self, run: Run) -> None:
-        """A run that was taken from the journal is executed here from now on."""
-        self.taken.add(run.id)
-        self.add(run)
 
     def add_keyed(self, run: Run, key: str, given: bytes) -> None:
         """A run that was made here with a key and an input."""
@@ -44,7 +37,6 @@ class ExecutedRuns:
     def drop(self, run_id: str) -> None:
         """A run is no longer executed here."""
         del self.live[run_id]
-        self.taken.discard(run_id)
         end = self._ends.pop(run_id, None)
         if end is not None:
             end.beat()
@@ -63,7 +55,6 @@ class ExecutedRuns:
     def abandon(self) -> None:
         """The engine is closed: wake all waiters."""
         self.live.clear()
-        self.taken.clear()
         self._keyed.clear()
         self._given.clear()
         for end in self._ends.values():

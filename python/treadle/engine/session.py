@@ -1,15 +1,14 @@
-"""An engine that is open: its journal, its tasks, opening and closing."""
+"""An engine that is open: its journal, its runs, opening and closing."""
 
 import asyncio
 import uuid
 from functools import partial
 from typing import Any
 
-from .._treadle import Journal, Run
+from .._treadle import EngineCore, Journal, Run
 from ..exceptions import (
     EngineClosed,
     EventLoopError,
-    JournalError,
     KeyConflict,
     RunEnded,
     RunStranded,
@@ -22,11 +21,9 @@ from .background import Background, stopped
 from .closing import Closing
 from .executing import ExecutedRuns
 from .followers import Followers
-from .inboxes import Inboxes
-from .lease import Lease
+from .host import Host
 from .opening import Opening
 from .settings import Settings
-from .takeover import TakeOver
 from .whole import to_the_end
 
 EVENT, CANCEL, PAUSE, RESUME = range(4)
@@ -41,15 +38,11 @@ class Session:
         self.pulse = Pulse()
         self.background = Background()
         self.executing = ExecutedRuns()
-        self.lease = Lease(self)
-        self.takeover = TakeOver(self)
-        self.inboxes = Inboxes(self)
+        self.host = Host(self)
         self.followers = Followers(self)
         self._only_looks = only_looks
         self._journal: Journal | None = None
-        self._is_enlisted = False
-        self._renewing: list[asyncio.Task[None]] = []
-        self._claiming: list[asyncio.Task[None]] = []
+        self._core: EngineCore | None = None
         self._closing: Closing | None = None
         self._closed: asyncio.Task[None] | None = None
         self._opened = self.loop.create_task(self._open(), name="treadle: opening")
@@ -80,11 +73,17 @@ class Session:
         self.loop.add_reader(self._journal.fileno(), self._journal._drain)
         if self._only_looks:
             return
-        self._is_enlisted = True
-        await self._journal.enlist(settings.lease)
-        create = self.loop.create_task
-        self._renewing = [create(self.lease.renew_always(), name="treadle: lease")]
-        self._claiming = [create(self.takeover.work(), name="treadle: claims")]
+        self._core = EngineCore(
+            self._journal,
+            self.host,
+            lease=settings.lease,
+            workflows=list(settings.workflows),
+            concurrency=settings.concurrency,
+            max_recoveries=settings.max_recoveries,
+            keep=settings.keep,
+        )
+        self._core.open()
+        await self.host.is_open
 
     async def close(self, grace: float) -> None:
         """Hand the runs back and close the journal. A cancelled caller makes haste, and waits."""
@@ -140,28 +139,32 @@ class Session:
             return "is being opened: wait for that first"
         return "was closed" if self._journal is None else "is being closed"
 
+    @property
+    def core(self) -> EngineCore:
+        """What decides, while the engine is open."""
+        if self._core is None:
+            raise self.closes()
+        return self._core
+
     # The stages of closing. Each may be begun again.
 
-    async def stop_claiming(self) -> None:
-        """Take no more runs over."""
-        await stopped(self._opened, *self._claiming)
+    async def stop_opening(self) -> None:
+        """Open the engine no further."""
+        await stopped(self._opened)
 
-    async def stop_renewing(self) -> None:
-        """Renew the lease no more."""
-        await stopped(*self._renewing)
-
-    async def release(self) -> None:
-        """Hand back the runs."""
-        if self._journal is not None and self._is_enlisted:
-            try:
-                await self._journal.release()
-            except JournalError as error:
-                log_exception("the runs are not handed back; others take them over later", error)
+    def begin_to_close(self, grace: float) -> "asyncio.Future[None] | None":
+        """Hand the runs back, after so many seconds at most; a second call hastens the first."""
+        if self._core is None:
+            return None
+        self._core.close(grace)
+        return self.host.is_closed
 
     async def shut(self) -> None:
         """Close the journal, and wake all waiters."""
         journal = self._journal
         if journal is not None:
+            if self._core is not None:
+                self._core.stop()
             await self.loop.run_in_executor(None, journal.close)
             journal._drain_all()
             self.loop.remove_reader(journal.fileno())
@@ -177,11 +180,15 @@ class Session:
             run._flush()
         return self.journal
 
+    def start_run(self, run: Run) -> Run:
+        """A run was started here."""
+        self.core.run_started(run.id)
+        return self.executing.add(run)
+
     async def send(self, run_id: str, kind: int, body: bytes, name: uuid.UUID) -> bool:
         """Send a message into a run; return whether it is new, once it is on disk."""
         is_new = await self.journal_with(run_id).send(run_id, name.bytes, kind, body)
-        self.pulse.beat()
-        self.inboxes.look()
+        self.changed()
         return bool(is_new)
 
     async def send_event(self, run_id: str, event: object, name: uuid.UUID) -> bool:
@@ -190,7 +197,7 @@ class Session:
         return await self.send(run_id, EVENT, body, name)
 
     async def wish(self, run_id: str, kind: int) -> None:
-        """Ask whoever executes a run to do something with it; return once that is on disk."""
+        """Ask the owner of a run to do something with it; return once that is on disk."""
         name = uuid.uuid4()
         body = self.journal_with(run_id).wish(run_id, name.bytes, kind)
         await self.send(run_id, kind, body, name)
@@ -211,8 +218,7 @@ class Session:
     async def redeliver(self, run_id: str) -> int:
         """Put the dead letters of a run into its inbox again; return how many there were."""
         messages = await self.journal_with(run_id).redeliver(run_id)
-        self.pulse.beat()
-        self.inboxes.look()
+        self.changed()
         return int(messages)
 
     async def delete(self, run_id: str) -> None:
@@ -225,7 +231,8 @@ class Session:
     def changed(self) -> None:
         """Called by the journal: another process has written."""
         self.pulse.beat()
-        self.inboxes.look()
+        if self._core is not None:
+            self._core.journal_changed()
         self.followers.look()
 
     def ended(self, run: Run) -> None:
@@ -233,11 +240,8 @@ class Session:
         if self.executing.live.get(run.id) is run:
             self.executing.drop(run.id)
             self.followers.look_at(run.id)
-            if run._is_lost:
-                self.lease.losses.beat()
-            has_work = not self.is_closing and self.takeover.go_on_later(run)
-            if has_work or self.settings.concurrency is not None:
-                self.pulse.beat()
+            end = "busy" if run._may_go_on else "lost" if run._is_lost else "over"
+            self.core.run_ended(run.id, end, run._epoch)
         self.executing.forget_key(run)
 
     def exists(
@@ -258,6 +262,7 @@ class Session:
             return
         key, _, made_as = asked
         self.executing.drop(made_as)
+        self.core.run_ended(made_as, "over", 0)
         if not is_same_input:
             run._settle("failed", KeyConflict(conflict(run.workflow, key)))
             return

@@ -3,6 +3,7 @@
 //!
 //! `SEEDS=1000000 cargo test --release --test rust simulation` for a long run, `SEED=n` for one history.
 
+mod fleet;
 mod host;
 mod ledger;
 mod random;

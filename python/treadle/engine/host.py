@@ -1,0 +1,135 @@
+"""What the core's engine decides, carried out on the event loop."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from .._treadle import MOST_COMMIT_BYTES, Journal, LoadedRun, Plan
+from ..exceptions import JournalError
+from ..log import log_exception, logger
+
+if TYPE_CHECKING:
+    from .session import Session
+
+# Seconds.
+_AFTER_AN_ERROR = 0.5
+
+
+class Host:
+    """Carries out the effects of `EngineCore`: one method for each of them."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        self.is_open: asyncio.Future[None] = session.loop.create_future()
+        self.is_closed: asyncio.Future[None] = session.loop.create_future()
+
+    def opened(self, error: JournalError | None) -> None:
+        """The journal knows this process, or does not take it."""
+        if self.is_open.done():
+            return
+        if error is None:
+            self.is_open.set_result(None)
+        else:
+            self.is_open.set_exception(error)
+
+    def closed(self, error: JournalError | None) -> None:
+        """Everything is handed back, or could not be."""
+        if error is not None:
+            log_exception("the runs are not handed back; others take them over later", error)
+        if not self.is_closed.done():
+            self.is_closed.set_result(None)
+
+    def report(self, what: str, error: BaseException | None) -> None:
+        """Something for the log."""
+        if error is None:
+            logger().warning(what)
+        else:
+            log_exception(what, error)
+
+    def stranded(self, row: dict[str, Any]) -> None:
+        """No process goes on with a run until it is retried."""
+        text = "run %s of workflow %r is stranded: %s"
+        logger().error(text, row["id"], row["workflow"], row["reason"])
+        self._session.followers.look_at(row["id"])
+
+    def resume(self, loaded: LoadedRun) -> None:
+        """Go on with a run that was claimed."""
+        session = self._session
+        settings, journal = session.settings, session.journal
+        plan, classes = settings.workflows[loaded.workflow]._plan, settings.classes[loaded.workflow]
+        try:
+            run = loaded.go_on(journal, plan, classes)
+        except BaseException as error:
+            # Whatever unpickling raises: it must end neither the engine nor the process.
+            self._refuse(loaded, error)
+            return
+        if run is None:
+            session.background.start(self._renumber(journal, loaded, plan, classes))
+            return
+        session.executing.add(run)
+        session.core.resumed(loaded.id, "started", None)
+        logger().debug("run %s of workflow %r goes on here", loaded.id, loaded.workflow)
+
+    def _refuse(self, loaded: LoadedRun, error: BaseException) -> None:
+        text = f"run {loaded.id} of workflow {loaded.workflow!r} cannot go on here"
+        log_exception(text, error)
+        self._session.core.resumed(loaded.id, "refused", error)
+
+    async def _renumber(
+        self, journal: Journal, loaded: LoadedRun, plan: Plan, classes: dict[str, type]
+    ) -> None:
+        """Write a checkpoint with the steps of this version before anything more is recorded."""
+        try:
+            await loaded.renumber(journal, plan, classes, MOST_COMMIT_BYTES)
+        except JournalError as error:
+            log_exception(f"run {loaded.id} cannot be written", error)
+            await asyncio.sleep(_AFTER_AN_ERROR)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._refuse(loaded, error)
+            return
+        self._session.core.resumed(loaded.id, "load again", None)
+
+    def deliver(self, run_id: str, number: int, name: bytes, kind: int, body: bytes) -> None:
+        """Hand a message to a run of this process."""
+        session = self._session
+        run = session.executing.live.get(run_id)
+        if run is None:
+            return
+        try:
+            run._take_entry(number, name, kind, body, session.settings.classes[run.workflow])
+        except BaseException as error:
+            # Unpickling may raise anything. It must keep no other message from its run.
+            log_exception(f"an event for run {run_id} cannot be delivered", error)
+
+    def lose(self, run_id: str, lost: JournalError) -> None:
+        """Stop a run that other processes may have."""
+        run = self._session.executing.live.get(run_id)
+        if run is not None:
+            run._lose(lost)
+
+    def drain(self, run_id: str, stop: bool) -> None:
+        """Let a run start no more steps; with `stop`, cancel those in flight."""
+        session = self._session
+        run = session.executing.live.get(run_id)
+
+        async def drained() -> None:
+            try:
+                if run is not None:
+                    await run._drain(stop=stop)
+            finally:
+                session.core.drained(run_id)
+
+        session.background.start(drained())
+
+    def let_go(self, run_id: str) -> None:
+        """Write what a run has done, and nothing after it."""
+        run = self._session.executing.live.get(run_id)
+        if run is not None:
+            run._let_go()
+
+    def end_here(self, run_id: str) -> None:
+        """End a run that goes on elsewhere."""
+        run = self._session.executing.live.get(run_id)
+        if run is not None:
+            run._end_here()

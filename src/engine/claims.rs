@@ -1,0 +1,232 @@
+//! The runs that this process takes from the journal.
+//!
+//! A cycle: what was claimed is loaded and goes on, some at a time; then as many as there is room for are claimed; then
+//! the journal says when the next claim is worth while. A cycle begins when something has changed, or at that time.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+
+use super::effect::{Due, Effect, Purpose, Resumed, Trouble};
+use super::lease::RENEWALS;
+use super::{AFTER_AN_ERROR, Engine, Executed, Life, Now, micros};
+use crate::journal::{Claimant, Claimed, Entry, JournalError, Loaded, Next, Phase, Refusal, Request, RunRow};
+use crate::run_id::RunId;
+use crate::timers::Time;
+
+/// The most runs of one claim.
+const CLAIMED_AT_ONCE: usize = 256;
+/// So many are loaded at once that going on with them takes the host's event loop a few milliseconds.
+const LOADED_AT_ONCE: usize = 32;
+/// An engine does not claim more often than this because of a time that the journal told.
+const LEAST_PAUSE: Time = 10_000;
+
+#[derive(Default)]
+pub(super) struct Claims {
+    // Runs of this process that are to be loaded, and the epochs in which they were claimed.
+    waiting: VecDeque<(RunId, u64)>,
+    // Those that are being loaded, or go on at the moment.
+    loading: HashMap<RunId, Loading>,
+    is_claiming: bool,
+    is_asking: bool,
+    // Something has changed since the last claim was asked for.
+    is_wanted: bool,
+    // A claim was answered, and the journal was not asked since when the next one is worth while.
+    is_time_unknown: bool,
+    next: Due,
+    // Not before: the journal had an error.
+    paused_until: Due,
+}
+
+struct Loading {
+    epoch: u64,
+    // What was sent to it since it was asked for: it may be missing in what is loaded. The run knows what it has by the
+    // number.
+    entries: Vec<Entry>,
+}
+
+impl Claims {
+    pub(super) fn next(&self) -> Due {
+        self.paused_until.or(self.next).filter(|_| !self.is_busy())
+    }
+
+    /// A claim is worth while.
+    pub(super) fn want(&mut self) {
+        self.is_wanted = true;
+    }
+
+    /// A run of this process is to be loaded.
+    pub(super) fn put(&mut self, run: RunId, epoch: u64) {
+        self.waiting.push_back((run, epoch));
+    }
+
+    pub(super) fn failed(&mut self, steady: Time) {
+        (self.is_claiming, self.is_asking) = (false, false);
+        self.is_wanted = true;
+        self.paused_until = Some(steady.saturating_add(AFTER_AN_ERROR));
+    }
+
+    /// Nothing of what was claimed is this process's any more.
+    pub(super) fn forget(&mut self) {
+        *self = Self { is_wanted: true, ..Self::default() };
+    }
+
+    /// Keeps an entry for a run that is being loaded.
+    pub(super) fn keep_entry(&mut self, entry: Entry) {
+        if let Some(loading) = self.loading.get_mut(&entry.run) {
+            loading.entries.push(entry);
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.is_claiming || self.is_asking || !self.loading.is_empty()
+    }
+}
+
+impl Engine {
+    /// Takes the next step of the cycle, if it is time.
+    pub(super) fn work(&mut self) {
+        if !self.may_work() || self.claims.is_busy() {
+            return;
+        }
+        let steady = self.now.steady;
+        if self.claims.paused_until.is_some_and(|until| until > steady) {
+            return;
+        }
+        self.claims.paused_until = None;
+        if self.claims.next.is_some_and(|at| at <= steady) {
+            self.claims.next = None;
+            self.claims.want();
+        }
+        if !self.claims.waiting.is_empty() {
+            self.load_some();
+        } else if self.claims.is_wanted && self.room() > 0 && !self.options.workflows.is_empty() {
+            self.claim();
+        } else if self.claims.is_wanted || self.claims.is_time_unknown {
+            self.claims.is_wanted = false;
+            self.ask_when();
+        }
+    }
+
+    fn room(&self) -> usize {
+        let Some(most) = self.options.concurrency else { return CLAIMED_AT_ONCE };
+        most.saturating_sub(self.claimed()).min(CLAIMED_AT_ONCE)
+    }
+
+    fn load_some(&mut self) {
+        let count = self.claims.waiting.len().min(LOADED_AT_ONCE);
+        for (run, epoch) in self.claims.waiting.drain(..count).collect::<Vec<_>>() {
+            // One that was put twice is loaded once.
+            if self.claims.loading.insert(run, Loading { epoch, entries: Vec::new() }).is_none() {
+                self.ask(Purpose::Load(run, epoch), Request::Load { run });
+            }
+        }
+    }
+
+    fn claim(&mut self) {
+        self.claims.is_claiming = true;
+        self.claims.is_wanted = false;
+        let (owner, workflows) = (self.options.owner, self.options.workflows.clone());
+        let limit = self.room();
+        let claimant = Claimant { max_recoveries: self.options.max_recoveries };
+        self.ask(Purpose::Claim, Request::Claim { owner, workflows, claimant, now: self.now.wall, limit });
+    }
+
+    pub(super) fn took(&mut self, claimed: Claimed) {
+        self.claims.is_claiming = false;
+        self.claims.is_wanted |= claimed.more;
+        self.claims.is_time_unknown = true;
+        self.claims.waiting.extend(claimed.runs.iter().map(|row| (row.id, row.epoch)));
+        self.effects.extend(claimed.stranded.into_iter().map(|row| Effect::Stranded(Box::new(row))));
+    }
+
+    fn ask_when(&mut self) {
+        self.claims.is_time_unknown = false;
+        self.claims.is_asking = true;
+        let (owner, workflows) = (self.options.owner, self.options.workflows.clone());
+        self.ask(Purpose::NextDue, Request::NextDue { owner, workflows });
+    }
+
+    pub(super) fn next_known(&mut self, next: Next) {
+        self.claims.is_asking = false;
+        let Now { steady, wall } = self.now;
+        // A run that is due is of no use to a process that has no room; its next end makes room.
+        let due = next.due.filter(|_| self.room() > 0).map(|due| due.saturating_sub(wall));
+        let lapse = next.lapse.map(micros);
+        let pause = [due, lapse].into_iter().flatten().fold(micros(self.options.lease / RENEWALS), Time::min);
+        self.claims.next = Some(steady.saturating_add(pause.max(LEAST_PAUSE)));
+    }
+
+    pub(super) fn loaded(&mut self, run: RunId, epoch: u64, loaded: Result<Box<Loaded>, JournalError>) {
+        match loaded {
+            // It is handed back with the others.
+            _ if self.life != Life::Open => {
+                self.claims.loading.remove(&run);
+            }
+            Ok(loaded) if loaded.run.owner == Some(self.options.owner) => {
+                if let Some(executed) = self.executed.get_mut(&run) {
+                    executed.claimed_again = Some(loaded.run.epoch);
+                    self.claims.loading.remove(&run);
+                } else {
+                    if let Some(loading) = self.claims.loading.get_mut(&run) {
+                        loading.epoch = loaded.run.epoch;
+                    }
+                    self.effects.push(Effect::Resume(loaded));
+                }
+            }
+            // Another process has it by now, or it was deleted.
+            Ok(_) | Err(JournalError::UnknownRun(_)) => {
+                self.claims.loading.remove(&run);
+            }
+            Err(error @ JournalError::Damaged { .. }) => {
+                self.claims.loading.remove(&run);
+                self.refuse(run, epoch, error.to_string(), true);
+                self.report(Trouble::Damaged(error));
+            }
+            Err(error) => {
+                self.claims.loading.remove(&run);
+                self.failed(Purpose::Load(run, epoch), error);
+            }
+        }
+    }
+
+    /// What came of [`Effect::Resume`].
+    pub fn resumed(&mut self, run: RunId, resumed: Resumed, now: Now) {
+        self.now = now;
+        // The lease was lost meanwhile: the run that has just started is lost as well.
+        let Some(loading) = self.claims.loading.remove(&run) else {
+            if resumed == Resumed::Started {
+                self.execute_claimed(run);
+                self.effects.push(Effect::Lose(run));
+            }
+            return;
+        };
+        match resumed {
+            Resumed::Started => {
+                self.execute_claimed(run);
+                self.effects.extend(loading.entries.into_iter().map(Effect::Deliver));
+            }
+            Resumed::LoadAgain => self.claims.put(run, loading.epoch),
+            Resumed::Refused { why, is_damaged } => self.refuse(run, loading.epoch, why, is_damaged),
+        }
+        self.work();
+    }
+
+    fn refuse(&mut self, run: RunId, epoch: u64, why: String, is_damaged: bool) {
+        let claimant = Claimant { max_recoveries: self.options.max_recoveries };
+        let refusal = Refusal { why, is_damaged, claimant };
+        self.ask(Purpose::Refuse(run, epoch), Request::Refuse { run, epoch, refusal, now: self.now.wall });
+    }
+
+    pub(super) fn refused(&mut self, row: Box<RunRow>) {
+        if row.phase() == Phase::Stranded {
+            self.effects.push(Effect::Stranded(row));
+        }
+    }
+
+    fn execute_claimed(&mut self, run: RunId) {
+        self.executed.insert(run, Executed { is_claimed: true, ..Executed::default() });
+        self.claimed += 1;
+        self.closing.count(1);
+    }
+}

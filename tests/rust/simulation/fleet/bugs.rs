@@ -1,0 +1,59 @@
+//! Bugs that are put into a fleet, to show that the simulation finds them.
+
+/// One mistake between an engine and its journal, or in one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A claim gives no new epoch: an owner of before appends on.
+    ClaimWithoutFence,
+    /// The journal says that the lease goes on when it was lost.
+    RenewAfterLoss,
+    /// The cursor of the inboxes moves past an entry.
+    CursorSkips,
+    /// One commit is written twice.
+    CommitTwice,
+    /// A commit is acknowledged and not written.
+    AcknowledgedTooEarly,
+    /// Runs of a living process are taken.
+    ClaimOfTheLiving,
+    /// What is loaded lacks the inbox.
+    LoadWithoutInbox,
+    /// One run of a claim is forgotten.
+    ClaimForgetsOne,
+    /// An entry is dropped on its way to the run.
+    DeliveryDropped,
+    /// An entry is delivered, and not consumed by the commit.
+    NotConsumed,
+    /// The lease is not renewed.
+    NoRenewal,
+    /// A run that is lost is not stopped, and its end is not told.
+    LossIgnored,
+    /// A closed engine hands nothing back and keeps its lease.
+    NothingHandedBack,
+    /// More runs are claimed than the process has room for.
+    NoLimit,
+    /// A checkpoint lacks the last record.
+    OldCheckpoint,
+    /// The engine does not hear of changes of the journal by others, and never looks by itself.
+    DeafAndIdle,
+}
+
+impl Bug {
+    pub const ALL: [Self; 16] = [
+        Self::ClaimWithoutFence,
+        Self::RenewAfterLoss,
+        Self::CursorSkips,
+        Self::CommitTwice,
+        Self::AcknowledgedTooEarly,
+        Self::ClaimOfTheLiving,
+        Self::LoadWithoutInbox,
+        Self::ClaimForgetsOne,
+        Self::DeliveryDropped,
+        Self::NotConsumed,
+        Self::NoRenewal,
+        Self::LossIgnored,
+        Self::NothingHandedBack,
+        Self::NoLimit,
+        Self::OldCheckpoint,
+        Self::DeafAndIdle,
+    ];
+}

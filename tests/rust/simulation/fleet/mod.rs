@@ -1,0 +1,52 @@
+//! Fleets: several real engines on one journal, from a seed. Processes crash, freeze, are closed and begin anew; clocks
+//! jump; the journal is away for a while; answers come late or never.
+//!
+//! Checked all the time: one owner for each run, no acknowledged record lost, no message received twice or never, no
+//! lease lost that was renewed, no more claims than there is room for; at the end every run comes to its end.
+
+mod bugs;
+mod ledger;
+mod process;
+mod script;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bugs::Bug;
+use world::World;
+
+use super::{for_each_seed, seeds};
+
+#[test]
+fn no_fleet_loses_or_doubles_anything() {
+    for_each_seed(seeds(), |seed| {
+        let trace = World::new(seed, None).play();
+        if seed.is_multiple_of(100) {
+            assert_eq!(trace, World::new(seed, None).play(), "the same seed gives the same history");
+        }
+        1
+    });
+}
+
+#[test]
+fn every_seeded_bug_is_found() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let found = Bug::ALL.map(|bug| {
+        let finds = |seed| {
+            let played = catch_unwind(AssertUnwindSafe(|| World::new(seed, Some(bug)).play()));
+            played.err().map(|panic| (seed, message(&*panic)))
+        };
+        (bug, (0..10_000).find_map(finds))
+    });
+    std::panic::set_hook(hook);
+    for (bug, seed) in found {
+        println!("{bug:?}: found by seed {seed:?}");
+        assert!(seed.is_some(), "{bug:?} is found within 10,000 seeds");
+    }
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}

@@ -1,0 +1,199 @@
+//! A process of the fleet: the real engine, and a host that carries out its effects.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use treadle::engine::{Ask, Effect, Engine, Now, Options, Resumed, RunEnd, Trouble};
+use treadle::journal::{Outcome, OwnerId, Request};
+use treadle::{RunId, Time};
+
+use super::bugs::Bug;
+use super::ledger::Ledger;
+use super::script::Script;
+use crate::simulation::random::Random;
+
+/// Who is told of an answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Asker {
+    Engine(Ask),
+    Made(RunId),
+    /// A commit, with the number of records that the run has with it, and the epoch of the run.
+    Wrote(RunId, u64, u64),
+    Ended(RunId),
+    User,
+}
+
+pub struct Process {
+    pub owner: OwnerId,
+    pub engine: Engine,
+    pub runs: BTreeMap<RunId, Script>,
+    /// Requests that were submitted, in their order.
+    pub outbox: VecDeque<(Asker, Request)>,
+    /// Answers that have not come yet, in their order.
+    pub answers: VecDeque<(Asker, Outcome)>,
+    /// Runs whose steps are being cancelled, and how they end.
+    unwinding: Vec<(RunId, RunEnd)>,
+    pub is_pipelined: bool,
+    pub is_open: bool,
+    pub is_closed: bool,
+    pub frozen_until: Time,
+    /// By how much its wall clock is wrong, and what its steady clock said when the journal's was 0.
+    pub wall_error: i64,
+    pub steady_from: Time,
+    pub seen: u64,
+    pub bug: Option<Bug>,
+}
+
+impl Process {
+    pub fn new(options: Options, bug: Option<Bug>, random: &mut Random) -> Self {
+        Self {
+            owner: options.owner,
+            engine: Engine::new(options),
+            runs: BTreeMap::new(),
+            outbox: VecDeque::new(),
+            answers: VecDeque::new(),
+            unwinding: Vec::new(),
+            is_pipelined: random.one_in(2),
+            is_open: false,
+            is_closed: false,
+            frozen_until: 0,
+            wall_error: 0,
+            steady_from: random.between(0, 1_000_000_000),
+            seen: 0,
+            bug,
+        }
+    }
+
+    pub fn has(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    pub fn now(&self, time: Time) -> Now {
+        Now { steady: time + self.steady_from, wall: self.wall(time) }
+    }
+
+    pub fn wall(&self, time: Time) -> Time {
+        (super::world::EPOCH + time).saturating_add_signed(self.wall_error)
+    }
+
+    /// When it acts next by itself, on the journal's clock.
+    pub fn next(&self) -> Option<Time> {
+        let engine = self.engine.next_tick().map(|at| at.saturating_sub(self.steady_from));
+        let base = super::world::EPOCH.saturating_add_signed(self.wall_error);
+        let timers = self.runs.values().filter_map(Script::due).map(|at| at.saturating_sub(base));
+        engine.into_iter().chain(timers).min()
+    }
+
+    /// Carries out what the engine wants.
+    pub fn perform(&mut self, ledger: &mut Ledger, time: Time) {
+        loop {
+            let effects = self.engine.take_effects();
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects {
+                self.perform_one(effect, ledger, time);
+            }
+        }
+    }
+
+    fn perform_one(&mut self, effect: Effect, ledger: &mut Ledger, time: Time) {
+        let now = self.now(time);
+        match effect {
+            Effect::Ask { request: Request::Renew { .. }, .. } if self.has(Bug::NoRenewal) => {}
+            Effect::Ask { request: Request::Release { .. }, .. } if self.has(Bug::NothingHandedBack) => {
+                self.is_closed = true;
+            }
+            Effect::Ask { ask, request } => self.outbox.push_back((Asker::Engine(ask), request)),
+            Effect::Resume(loaded) => {
+                ledger.check_loaded(&loaded);
+                let run = loaded.run.id;
+                assert!(!self.runs.contains_key(&run), "run {run} has one body in a process");
+                self.runs.insert(run, Script::load(&loaded));
+                self.engine.resumed(run, Resumed::Started, now);
+            }
+            Effect::Deliver(_) if self.has(Bug::DeliveryDropped) => {}
+            Effect::Deliver(entry) => {
+                self.runs.get_mut(&entry.run).expect("only to runs that are executed here").take(entry);
+            }
+            Effect::Lose(_) if self.has(Bug::LossIgnored) => {}
+            Effect::Lose(run) => self.stop(run, RunEnd::Lost),
+            Effect::Drain { run, .. } => {
+                self.runs.get_mut(&run).expect("executed here").is_draining = true;
+                self.engine.drained(run, now);
+            }
+            Effect::LetGo(run) => self.runs.get_mut(&run).expect("executed here").is_detached = true,
+            Effect::EndHere(run) => self.stop(run, RunEnd::Over),
+            Effect::Opened(outcome) => {
+                outcome.expect("the journal takes every process");
+                self.is_open = true;
+            }
+            Effect::Closed(_) => self.is_closed = true,
+            Effect::Report(Trouble::LeaseLost) => {
+                assert!(ledger.may_be_lost(self.owner, time), "a lease is lost only when it is over");
+            }
+            Effect::Stranded(row) => panic!("run {} is taken over as often as it must be", row.id),
+            Effect::Report(_) => {}
+        }
+    }
+
+    /// The run's steps are cancelled; it ends some time later.
+    pub fn stop(&mut self, run: RunId, end: RunEnd) {
+        if let Some(script) = self.runs.get_mut(&run) {
+            script.is_detached = true;
+            if !self.unwinding.iter().any(|&(other, _)| other == run) {
+                self.unwinding.push((run, end));
+            }
+        }
+    }
+
+    pub fn is_unwinding(&self) -> bool {
+        !self.unwinding.is_empty()
+    }
+
+    /// A run whose steps were cancelled has ended.
+    pub fn unwind(&mut self, random: &mut Random, ledger: &mut Ledger, time: Time) {
+        if self.unwinding.is_empty() {
+            return;
+        }
+        let (run, end) = self.unwinding.swap_remove(random.below(self.unwinding.len()));
+        self.runs.remove(&run);
+        self.engine.run_ended(run, end, self.now(time));
+        self.perform(ledger, time);
+    }
+
+    /// The process hears an answer of the journal.
+    pub fn hear(&mut self, ledger: &mut Ledger, time: Time) {
+        let Some((asker, outcome)) = self.answers.pop_front() else { return };
+        let now = self.now(time);
+        match asker {
+            Asker::Engine(ask) => self.engine.answer(ask, outcome, now),
+            Asker::Made(run) => match outcome {
+                Ok(treadle::journal::Reply::Created { .. }) => {
+                    if let Some(script) = self.runs.get_mut(&run) {
+                        script.unanswered -= 1;
+                    }
+                }
+                Ok(_) => self.stop(run, RunEnd::Over),
+                Err(_) => self.stop(run, RunEnd::Lost),
+            },
+            Asker::Wrote(run, records, epoch) => self.wrote(run, records, epoch, outcome, ledger),
+            Asker::Ended(run) => {
+                let end = if outcome.is_ok() { RunEnd::Over } else { RunEnd::Lost };
+                self.stop(run, end);
+            }
+            Asker::User => {}
+        }
+        self.perform(ledger, time);
+    }
+
+    fn wrote(&mut self, run: RunId, records: u64, epoch: u64, outcome: Outcome, ledger: &mut Ledger) {
+        let Some(script) = self.runs.get_mut(&run).filter(|script| script.epoch == epoch) else { return };
+        match outcome {
+            Ok(_) => {
+                script.unanswered -= 1;
+                ledger.acknowledge(run, usize::try_from(records).expect("few"));
+            }
+            Err(_) => self.stop(run, RunEnd::Lost),
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! Several processes on one journal, and everything that may happen to them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use treadle::engine::Options;
+use treadle::journal::lease::{Clock, Moment};
+use treadle::journal::memory::MemoryStore;
+use treadle::journal::{Commit, Message, NewRun, OwnerId, Reply, Request, Status};
+use treadle::{RunId, Time};
+
+use super::bugs::Bug;
+use super::ledger::Ledger;
+use super::process::{Asker, Process};
+use super::script::Script;
+use crate::simulation::random::{Random, mix};
+
+/// The time of day when the journal's clock begins.
+pub const EPOCH: Time = 1_000_000_000_000;
+
+const SECOND: Time = 1_000_000;
+const LEASE: Time = 10 * SECOND;
+const WORKFLOWS: [&str; 2] = ["orders", "reports"];
+
+pub struct World {
+    random: Random,
+    store: MemoryStore,
+    /// What the journal's clock says.
+    clock: Arc<AtomicU64>,
+    ledger: Ledger,
+    processes: Vec<Process>,
+    time: Time,
+    made: u64,
+    sent: u64,
+    bug: Option<Bug>,
+    /// The journal answers nothing until then.
+    away_until: Time,
+    claims: u64,
+    trace: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, bug: Option<Bug>) -> Self {
+        let now = Arc::new(AtomicU64::new(1));
+        let read = Arc::clone(&now);
+        let clock = Clock::new(move || Moment { boot: [0; 16], micros: read.load(Ordering::Relaxed) });
+        let mut world = Self {
+            random: Random::new(&[seed, 11]),
+            store: MemoryStore::with_clock(clock),
+            clock: now,
+            ledger: Ledger::default(),
+            processes: Vec::new(),
+            time: 1,
+            made: 0,
+            sent: 0,
+            bug,
+            away_until: 0,
+            claims: 0,
+            trace: 0,
+        };
+        for _ in 0..world.random.between(1, 3) {
+            world.begin_process();
+        }
+        world
+    }
+
+    /// Lets things happen, then lets every run come to its end. Gives a digest of everything that happened.
+    pub fn play(mut self) -> u64 {
+        for _ in 0..self.random.between(50, 250) {
+            self.happen();
+        }
+        self.settle();
+        self.trace
+    }
+
+    fn begin_process(&mut self) {
+        let mut owner = [0; 16];
+        owner[..8].copy_from_slice(&self.random.next().to_be_bytes());
+        // A version of the code may lack a workflow, as long as another process has it.
+        let count = if self.random.one_in(4) { 1 } else { 2 };
+        let options = Options {
+            owner: OwnerId(owner),
+            lease: Duration::from_micros(LEASE),
+            workflows: WORKFLOWS[..count].iter().map(|&name| name.to_owned()).collect(),
+            concurrency: self.random.one_in(3).then(|| 1 + self.random.below(3)),
+            max_recoveries: None,
+            keep: self.random.one_in(4).then(|| self.random.between(0, 4 * LEASE)),
+        };
+        self.begin(options);
+    }
+
+    fn begin(&mut self, options: Options) {
+        let mut process = Process::new(options, self.bug, &mut self.random);
+        let now = process.now(self.time);
+        process.engine.open(now);
+        process.perform(&mut self.ledger, self.time);
+        self.processes.push(process);
+    }
+
+    fn happen(&mut self) {
+        if self.processes.is_empty() || (self.random.one_in(40) && self.processes.len() < 4) {
+            return self.begin_process();
+        }
+        let at = self.random.below(self.processes.len());
+        match self.random.below(100) {
+            0..45 => self.act(at),
+            45..60 => self.pass_time(),
+            60..72 => self.start_run(at),
+            72..84 => self.send(),
+            84..86 => self.crash(at),
+            86..92 => {
+                self.processes[at].frozen_until = self.time + self.random.between(0, 3 * LEASE);
+            }
+            92..94 => {
+                let hour = 3600 * SECOND as i64;
+                self.processes[at].wall_error = self.random.between(0, 2 * hour as u64) as i64 - hour;
+            }
+            94..96 => self.away_until = self.time + self.random.between(0, LEASE / 2),
+            96..98 => self.close(at),
+            _ => self.pass_time(),
+        }
+        self.check();
+    }
+
+    fn check(&mut self) {
+        let time = self.time;
+        self.trace = mix(&[self.trace, time, self.store.changes(), self.processes.len() as u64]);
+        for process in &self.processes {
+            let Some(most) = process.engine.options().concurrency else { continue };
+            assert!(process.engine.claimed() <= most, "no more runs are claimed than there is room for");
+        }
+    }
+
+    // A process does one thing of those that it has to do.
+    fn act(&mut self, at: usize) {
+        let (time, is_away) = (self.time, self.away_until > self.time);
+        if self.processes[at].frozen_until > time {
+            return;
+        }
+        if !is_away && self.random.one_in(2) {
+            self.carry_out(at);
+        }
+        match self.random.below(6) {
+            0 | 1 => self.processes[at].hear(&mut self.ledger, time),
+            2 => self.notice_changes(at),
+            3 => self.tick(at),
+            4 if self.random.one_in(2) => self.processes[at].unwind(&mut self.random, &mut self.ledger, time),
+            _ => self.step_any(at),
+        }
+        if self.processes[at].is_closed {
+            self.end_process(at);
+        }
+    }
+
+    fn tick(&mut self, at: usize) {
+        let process = &mut self.processes[at];
+        let now = process.now(self.time);
+        if process.engine.next_tick().is_some_and(|due| due <= now.steady) {
+            process.engine.tick(now);
+            process.perform(&mut self.ledger, self.time);
+            let next = process.engine.next_tick();
+            assert!(next.is_none_or(|due| due > now.steady), "an engine does not spin: {next:?} at {}", now.steady);
+        }
+    }
+
+    fn notice_changes(&mut self, at: usize) {
+        let changes = self.store.changes();
+        let process = &mut self.processes[at];
+        if std::mem::replace(&mut process.seen, changes) != changes && !process.has(Bug::DeafAndIdle) {
+            let now = process.now(self.time);
+            process.engine.journal_changed(now);
+            process.perform(&mut self.ledger, self.time);
+        }
+    }
+
+    // The journal carries out the next request of a process.
+    fn carry_out(&mut self, at: usize) {
+        let Some((asker, mut request)) = self.processes[at].outbox.pop_front() else { return };
+        let owner = self.processes[at].owner;
+        self.clock.store(self.time, Ordering::Relaxed);
+        self.claims += u64::from(matches!(request, Request::Claim { .. }));
+        self.spoil_request(&mut request);
+        let outcome = self.store.carry_out(request.clone());
+        if let Ok(reply) = &outcome {
+            self.ledger.note(owner, &request, reply, self.time);
+        }
+        if let Request::Prune { finished_before, .. } = request {
+            self.ledger.forget(finished_before, |run| self.store.carry_out(Request::Get { run }).is_ok());
+        }
+        let outcome = self.spoil_answer(owner, &request, outcome);
+        self.processes[at].answers.push_back((asker, outcome));
+    }
+
+    fn spoil_request(&mut self, request: &mut Request) {
+        match (self.bug, request) {
+            (Some(Bug::ClaimWithoutFence), Request::Append { run, epoch, after, .. }) => {
+                if let Ok(Reply::Run { run, .. }) = self.store.carry_out(Request::Get { run: *run }) {
+                    (*epoch, *after) = (run.epoch, run.seq);
+                }
+            }
+            (Some(Bug::ClaimOfTheLiving), Request::Claim { owner, .. }) => {
+                let others = self.processes.iter().map(|process| process.owner).filter(|other| other != owner);
+                for other in others.collect::<Vec<_>>() {
+                    let _ = self.store.carry_out(Request::Release { owner: other });
+                }
+            }
+            (Some(Bug::NotConsumed), Request::Append { commit, .. }) => commit.consumed.clear(),
+            (Some(Bug::NoLimit), Request::Claim { limit, .. }) => *limit = 256,
+            (Some(Bug::OldCheckpoint), Request::Append { commit, .. }) => {
+                if let Some(checkpoint) = &mut commit.checkpoint {
+                    checkpoint[7] = checkpoint[7].saturating_sub(1);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn spoil_answer(
+        &mut self,
+        owner: OwnerId,
+        request: &Request,
+        outcome: treadle::journal::Outcome,
+    ) -> treadle::journal::Outcome {
+        match (self.bug, request, outcome) {
+            (Some(Bug::RenewAfterLoss), Request::Renew { .. }, Err(_)) => Ok(Reply::Done),
+            (Some(Bug::CursorSkips), _, Ok(Reply::Polled(mut polled))) => {
+                polled.cursor += 1;
+                Ok(Reply::Polled(polled))
+            }
+            (Some(Bug::CommitTwice), Request::Append { run, epoch, commit, .. }, Ok(Reply::Appended { seq })) => {
+                if self.random.one_in(8) {
+                    let commit = Commit { consumed: vec![], ..commit.clone() };
+                    let again = Request::Append { run: *run, epoch: *epoch, after: seq, commit };
+                    if let Ok(reply) = self.store.carry_out(again.clone()) {
+                        self.ledger.note(owner, &again, &reply, self.time);
+                    }
+                }
+                Ok(Reply::Appended { seq })
+            }
+            (Some(Bug::AcknowledgedTooEarly), Request::Append { after, commit, .. }, Err(_)) => {
+                Ok(Reply::Appended { seq: after + commit.records.len() as u64 })
+            }
+            (Some(Bug::LoadWithoutInbox), _, Ok(Reply::Loaded(mut loaded))) => {
+                loaded.inbox.clear();
+                Ok(Reply::Loaded(loaded))
+            }
+            (Some(Bug::ClaimForgetsOne), _, Ok(Reply::Claimed(mut claimed))) => {
+                claimed.runs.pop();
+                Ok(Reply::Claimed(claimed))
+            }
+            (_, _, outcome) => outcome,
+        }
+    }
+
+    // A run of a process takes its next step.
+    fn step_any(&mut self, at: usize) {
+        let runs: Vec<_> = self.processes[at].runs.keys().copied().collect();
+        if !runs.is_empty() {
+            let run = runs[self.random.below(runs.len())];
+            self.step(at, run);
+        }
+    }
+
+    fn step(&mut self, at: usize, run: RunId) -> bool {
+        let release = self.random.one_in(3);
+        let process = &mut self.processes[at];
+        let (wall, is_pipelined) = (process.wall(self.time), process.is_pipelined);
+        let Some(script) = process.runs.get_mut(&run) else { return false };
+        if script.unanswered > 0 && !is_pipelined {
+            return false;
+        }
+        let Some(written) = script.step(wall, release) else { return false };
+        let (epoch, seq) = (script.epoch, script.seq);
+        let asker = if script.is_over { Asker::Ended(run) } else { Asker::Wrote(run, seq, epoch) };
+        let commit = Commit { at: wall, ..written.commit };
+        let request = Request::Append { run, epoch, after: written.after, commit };
+        process.outbox.push_back((asker, request));
+        true
+    }
+
+    fn start_run(&mut self, at: usize) {
+        let process = &mut self.processes[at];
+        if !process.engine.is_open() || process.frozen_until > self.time || self.made > 12 {
+            return;
+        }
+        self.made += 1;
+        let mut bytes = [0; 10];
+        bytes[..8].copy_from_slice(&self.random.next().to_be_bytes());
+        let id = RunId::new(self.made, bytes);
+        let is_submitted = self.random.one_in(3);
+        let workflow = WORKFLOWS[self.random.below(process.engine.options().workflows.len())];
+        let run = NewRun {
+            id,
+            workflow: workflow.to_owned(),
+            key: self.random.one_in(3).then(|| format!("key-{}", self.random.below(3))),
+            input: [0; 32],
+            created: process.wall(self.time),
+            stream_limit: 16,
+        };
+        let commit = Commit { status: Status::default(), ..Commit::default() };
+        let process = &mut self.processes[at];
+        if is_submitted {
+            process.outbox.push_back((Asker::User, Request::Create { run, owner: None, commit }));
+            return;
+        }
+        let mut script = Script::new(id);
+        script.unanswered = 1;
+        process.runs.insert(id, script);
+        process.engine.run_started(id);
+        let request = Request::Create { run, owner: Some(process.owner), commit };
+        process.outbox.push_back((Asker::Made(id), request));
+    }
+
+    fn send(&mut self) {
+        let runs = self.ledger.unfinished();
+        if !runs.is_empty() {
+            let run = runs[self.random.below(runs.len())];
+            self.send_to(run);
+        }
+    }
+
+    // By a process that has nothing else to do with the journal.
+    fn send_to(&mut self, run: RunId) {
+        self.sent += 1;
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&self.sent.to_be_bytes());
+        let message = Message { id, kind: 0, body: self.sent.to_be_bytes().to_vec() };
+        let request = Request::Send { run, message, now: EPOCH + self.time };
+        if let Ok(reply) = self.store.carry_out(request.clone()) {
+            self.ledger.note(OwnerId([0; 16]), &request, &reply, self.time);
+        }
+    }
+
+    fn crash(&mut self, at: usize) {
+        // What was submitted may be carried out, some of it, and its answers never come.
+        for _ in 0..self.random.below(3) {
+            self.carry_out(at);
+        }
+        self.processes.swap_remove(at);
+    }
+
+    fn close(&mut self, at: usize) {
+        let grace = self.random.between(0, LEASE);
+        let process = &mut self.processes[at];
+        process.engine.close(grace, process.now(self.time));
+        process.perform(&mut self.ledger, self.time);
+    }
+
+    fn end_process(&mut self, at: usize) {
+        let process = self.processes.swap_remove(at);
+        let owned = self.ledger.runs.iter().find(|(_, facts)| facts.owner == Some(process.owner));
+        assert!(owned.is_none(), "an engine that is closed has handed back {owned:?}");
+    }
+
+    fn pass_time(&mut self) {
+        let next = self.processes.iter().filter_map(Process::next).min();
+        self.time = match self.random.below(4) {
+            0 => self.time + self.random.between(0, SECOND / 10),
+            1 => self.time + self.random.between(0, 2 * SECOND),
+            _ => next.unwrap_or(self.time).clamp(self.time, self.time + LEASE),
+        };
+    }
+
+    /// Nothing goes wrong any more, and what the runs wait for is sent: each comes to its end.
+    fn settle(&mut self) {
+        self.away_until = 0;
+        for process in &mut self.processes {
+            (process.frozen_until, process.wall_error) = (0, 0);
+        }
+        let everything = WORKFLOWS.map(str::to_owned).to_vec();
+        let owner = OwnerId(*b"the last process");
+        self.begin(Options {
+            owner,
+            lease: Duration::from_micros(LEASE),
+            workflows: everything,
+            concurrency: None,
+            max_recoveries: None,
+            keep: None,
+        });
+        let (begun, claims) = (self.time, self.claims);
+        let mut unheard = BTreeMap::new();
+        loop {
+            while self.act_all() {}
+            let unfinished = self.ledger.unfinished();
+            if unfinished.is_empty() {
+                break;
+            }
+            for run in unfinished {
+                // A run that receives finds what was sent to it at once: so one message at a time.
+                if self.ledger.unreceived(run) == 0 {
+                    self.send_to(run);
+                    unheard.insert(run, self.time);
+                }
+            }
+            let next = self.processes.iter().filter_map(Process::next).min().expect("an open engine renews its lease");
+            self.time = next.max(self.time + 1);
+            let last = 7200 * SECOND + 20 * LEASE;
+            assert!(self.time < begun + last, "stuck: {:?}", self.ledger.unfinished());
+        }
+        let times = (self.time - begun) / SECOND + 1;
+        assert!(self.claims - claims < 200 * times, "an engine that has nothing to do claims now and then");
+        self.check_leases();
+    }
+
+    // Nobody was frozen or away for a while: every process has its lease.
+    fn check_leases(&mut self) {
+        let end = self.time + 3 * LEASE;
+        while self.time < end {
+            while self.act_all() {}
+            let next = self.processes.iter().filter_map(Process::next).min().expect("an open engine renews its lease");
+            self.time = next.max(self.time + 1);
+        }
+        while self.act_all() {}
+        for process in &self.processes {
+            assert!(!self.ledger.may_be_lost(process.owner, self.time), "a process that lives keeps its lease");
+        }
+    }
+
+    // Whether there was anything to do.
+    fn act_all(&mut self) -> bool {
+        let mut has_acted = false;
+        for at in (0..self.processes.len()).rev() {
+            while !self.processes[at].outbox.is_empty() {
+                self.carry_out(at);
+            }
+            let time = self.time;
+            has_acted |= !self.processes[at].answers.is_empty() || self.processes[at].is_unwinding();
+            while !self.processes[at].answers.is_empty() {
+                self.processes[at].hear(&mut self.ledger, time);
+            }
+            while self.processes[at].is_unwinding() {
+                self.processes[at].unwind(&mut self.random, &mut self.ledger, time);
+            }
+            self.tick(at);
+            self.notice_changes(at);
+            let runs: Vec<_> = self.processes[at].runs.keys().copied().collect();
+            for run in runs {
+                has_acted |= self.step(at, run);
+            }
+            has_acted |= !self.processes[at].outbox.is_empty();
+            self.check();
+            if self.processes[at].is_closed {
+                self.end_process(at);
+            }
+        }
+        has_acted
+    }
+}
