@@ -452,9 +452,28 @@ impl Run {
         Self::fail(run, error)
     }
 
+    /// An event loop that ends cancels every task. That is no end of a run, which goes on elsewhere.
+    fn leave_ending_loop(run: &Bound<'_, Self>) -> PyResult<()> {
+        let py = run.py();
+        let journal = {
+            let state = run.get().state.lock();
+            if !matches!(state.outcome, Some(Outcome::Cancelled | Outcome::Failed(..))) {
+                return Ok(());
+            }
+            state.durable.as_ref().map(|durable| durable.journal.clone_ref(py))
+        };
+        if let Some(journal) = journal
+            && journal.get().is_loop_ending(py)?
+        {
+            Self::leave_journal(run, error::engine_closed(&run.get().id_text()));
+        }
+        Ok(())
+    }
+
     /// The last step has stopped: writes the end. Says whether it did; the run is over once that is on disk.
     pub fn write_end(run: &Bound<'_, Self>) -> PyResult<bool> {
         let py = run.py();
+        Self::leave_ending_loop(run)?;
         let mut gap = Vec::new();
         let (journal, first, epoch, creation, consumed, undeliverable, records, signs_all) = {
             let mut state = run.get().state.lock();

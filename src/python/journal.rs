@@ -41,6 +41,8 @@ pub struct Journal {
     answers: Mutex<VecDeque<(Ticket, journal::Outcome)>>,
     pace: Mutex<Pace>,
     tickets: AtomicU64,
+    // A task of the engine that nothing but the end of the event loop cancels.
+    watched: Mutex<Option<Py<PyAny>>>,
     // Has methods `changed()`, `exists(run, id, is_same_input, events)`, `forward(id, event)` and `ended(run)`.
     listener: Py<PyAny>,
     pub owner: OwnerId,
@@ -148,6 +150,12 @@ impl Journal {
         let future = new_future(slf.get().event_loop.bind(slf.py()))?;
         slf.get().submit(request, Asker::Future(future.clone().unbind()))?;
         Ok(future)
+    }
+
+    /// Whether the event loop is being ended: `asyncio.run` cancels every task then, that of the engine with them.
+    pub fn is_loop_ending(&self, py: Python<'_>) -> PyResult<bool> {
+        let task = self.watched.lock().as_ref().map(|task| task.clone_ref(py));
+        task.map_or(Ok(false), |task| task.call_method0(py, intern!(py, "cancelling"))?.is_truthy(py))
     }
 
     pub fn event_loop<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
@@ -273,6 +281,7 @@ impl Journal {
             answers: Mutex::default(),
             pace: Mutex::new(Pace { at_once: 4 * LEAST_AT_ONCE, handed_on: None }),
             tickets: AtomicU64::new(1),
+            watched: Mutex::default(),
             listener,
             owner: OwnerId(owner),
             signer: Signer { secrets: Secrets::new(secrets)?, sign: if signs_all { Sign::All } else { Sign::Opaque } },
@@ -323,6 +332,12 @@ impl Journal {
             Self::_drain(slf)?;
         }
         Ok(())
+    }
+
+    /// A task that nothing but the end of the event loop cancels: then the ends of runs are not written.
+    fn watch(&self, task: Py<PyAny>) {
+        let before = self.watched.lock().replace(task);
+        drop(before);
     }
 
     /// Refuses a process that was forked from the one that opened the journal.
@@ -416,6 +431,9 @@ impl Journal {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         visit.call(&self.listener)?;
+        if let Some(watched) = self.watched.try_lock() {
+            watched.iter().try_for_each(|task| visit.call(task))?;
+        }
         let Some(asked) = self.asked.try_lock() else { return Ok(()) };
         asked.values().try_for_each(|asker| match asker {
             Asker::Future(future) => visit.call(future),

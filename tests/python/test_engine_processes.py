@@ -269,6 +269,31 @@ async def test_a_forked_process_is_told_to_open_an_engine_of_its_own(path: Path)
         assert parent.wait() == 0
 
 
+async def test_a_run_in_flight_when_its_loop_ends_without_closing_the_engine_goes_on(path: Path):
+    source = """
+    async def main():
+        engine = here()
+        await engine.open()
+        run_id = await engine.submit(asking)
+        started = engine.run(asking)
+        while [info.status for info in await engine.runs()] != ["waiting"] * 2:
+            await asyncio.sleep(0.01)
+        say(run_id)
+        say(started.id)
+    asyncio.run(main())
+    say("ends")
+    """
+    with Process(path, source) as process:
+        ids = [process.line(), process.line()]
+        assert process.line() == "ends"
+        assert process.wait() == 0
+    async with engine_on(path) as engine:
+        assert [info.status for info in await engine.runs()] == ["waiting"] * 2
+        for run_id in ids:
+            await engine.send_event(run_id, Go(number=6))
+            assert (await engine.get(run_id))[0] == 6
+
+
 async def test_a_loop_that_ends_without_closing_the_engine_loses_nothing(path: Path):
     source = """
     async def main():

@@ -43,6 +43,8 @@ class Session:
         self._only_looks = only_looks
         self._journal: Journal | None = None
         self._core: EngineCore | None = None
+        self._until_shut = asyncio.Event()
+        self._watched: asyncio.Task[Any] | None = None
         self._closing: Closing | None = None
         self._closed: asyncio.Task[None] | None = None
         self._opened = self.loop.create_task(self._open(), name="treadle: opening")
@@ -84,6 +86,8 @@ class Session:
         )
         self._core.open()
         await self.host.is_open
+        self._watched = self.loop.create_task(self._until_shut.wait(), name="treadle: engine")
+        self._journal.watch(self._watched)
 
     async def close(self, grace: float) -> None:
         """Hand the runs back and close the journal. A cancelled caller makes haste, and waits."""
@@ -168,6 +172,7 @@ class Session:
             await self.loop.run_in_executor(None, journal.close)
             journal._drain_all()
             self.loop.remove_reader(journal.fileno())
+        self._until_shut.set()
         self._journal = None
         self.executing.abandon()
         self.followers.wake_all()
