@@ -6,11 +6,11 @@ use treadle::{EventKind, Plan, Progress, Routes, Run, RunId, StepId, StepPlan};
 
 use crate::guest::Guest;
 
-fn run(timeout: Option<u64>) -> Run<Guest<&'static str>> {
+fn run(deadline: Option<u64>) -> Run<Guest<&'static str>> {
     let mut routes = Routes::default();
     routes.add([StepId(0)]);
     let steps = vec![StepPlan { name: "a".into(), ..StepPlan::default() }];
-    Run::new(RunId::new(0, [0; 10]), Arc::new(Plan { steps, routes, timeout, ..Plan::default() }), 0)
+    Run::new(RunId::new(0, [0; 10]), Arc::new(Plan { steps, routes, deadline, ..Plan::default() }), 0)
 }
 
 #[test]
