@@ -115,8 +115,8 @@ impl Run {
 
     /// The run belongs to the step that started it, if one did, and waits for its turn on the event loop.
     pub fn enter(run: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-        if !run.get().state.lock().detached
-            && let Some(parent) = CurrentRun::get(run.py())?
+        if let Some(parent) = CurrentRun::get(run.py())?
+            && !run.get().state.lock().detached
         {
             Self::adopt(&parent, run);
         }
@@ -391,12 +391,12 @@ impl Run {
     /// The run is over: those who wait for that are told.
     pub fn finish(run: &Bound<'_, Self>) -> PyResult<()> {
         let py = run.py();
-        unreferenced::disarm(run)?;
-        let (waiters, pausers, readers, parent, timer, base, keeper) = {
+        let (guard, waiters, pausers, readers, parent, timer, base, keeper) = {
             let mut state = run.get().state.lock();
             let state = &mut *state;
             state.is_over = true;
             (
+                state.guard.take(),
                 std::mem::take(&mut state.waiters),
                 std::mem::take(&mut state.pausers),
                 std::mem::take(&mut state.readers),
@@ -407,6 +407,9 @@ impl Run {
             )
         };
         drop(base);
+        if let Some(guard) = guard {
+            unreferenced::disarm(&guard.into_bound(py))?;
+        }
         run.get().log(py, || run.get().status().to_owned())?;
         if let Some((_, handle)) = timer {
             handle.call_method0(py, intern!(py, "cancel"))?;

@@ -30,10 +30,8 @@ pub fn guard(run: &Bound<'_, Run>) -> PyResult<()> {
 }
 
 /// The run is over: its guard has nothing left to do.
-pub fn disarm(run: &Bound<'_, Run>) -> PyResult<()> {
-    let py = run.py();
-    let guard = run.get().state.lock().guard.take();
-    guard.map_or(Ok(()), |guard| guard.setattr(py, intern!(py, "run"), py.None()))
+pub fn disarm(guard: &Bound<'_, PyAny>) -> PyResult<()> {
+    guard.setattr(intern!(guard.py(), "run"), guard.py().None())
 }
 
 /// The guard of its run reports a lane that is destroyed while it is pending, and not asyncio for its task.

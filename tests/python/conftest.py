@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -22,6 +23,13 @@ def pytest_configure(config: pytest.Config) -> None:
         import uvloop
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    # What the last tests left behind is reported here: a traceback that is shown while `ast`
+    # parses something else, of a plugin that is imported at the end, confuses that.
+    gc.collect()
 
 
 @pytest_asyncio.fixture
