@@ -47,7 +47,7 @@ pub enum Effect {
         /// Names it.
         ask: Ask,
         /// The request.
-        request: Request,
+        request: Box<Request>,
     },
     /// A run goes on from what was loaded; the host says by [`Engine::resumed`](super::Engine::resumed) what came of it.
     Resume(Box<Loaded>),

@@ -246,7 +246,7 @@ impl Engine {
     fn ask(&mut self, purpose: Purpose, request: Request) {
         self.requests += 1;
         let ask = Ask { tenure: self.lease.tenure(), purpose };
-        self.effects.push(Effect::Ask { ask, request });
+        self.effects.push(Effect::Ask { ask, request: Box::new(request) });
     }
 
     fn report(&mut self, trouble: Trouble) {

@@ -84,7 +84,7 @@ impl EngineCore {
         let host = slf.get().host.bind(py);
         match effect {
             Effect::Ask { ask, request } => {
-                return slf.get().journal.get().submit(request, Asker::Engine(slf.clone().unbind(), ask));
+                return slf.get().journal.get().submit(*request, Asker::Engine(slf.clone().unbind(), ask));
             }
             Effect::Resume(loaded) => host.call_method1(intern!(py, "resume"), (LoadedRun::new(*loaded),)),
             Effect::Stranded(run) => host.call_method1(intern!(py, "stranded"), (row(py, &run)?,)),

@@ -55,7 +55,7 @@ impl Host {
     fn take(&mut self) {
         for effect in self.engine.take_effects() {
             match effect {
-                Effect::Ask { ask, request } => self.asked.push((ask, request)),
+                Effect::Ask { ask, request } => self.asked.push((ask, *request)),
                 effect => self.effects.push(effect),
             }
         }

@@ -99,11 +99,11 @@ impl Process {
     fn perform_one(&mut self, effect: Effect, ledger: &mut Ledger, time: Time) {
         let now = self.now(time);
         match effect {
-            Effect::Ask { request: Request::Renew { .. }, .. } if self.has(Bug::NoRenewal) => {}
-            Effect::Ask { request: Request::Release { .. }, .. } if self.has(Bug::NothingHandedBack) => {
-                self.is_closed = true;
-            }
-            Effect::Ask { ask, request } => self.outbox.push_back((Asker::Engine(ask), request)),
+            Effect::Ask { ask, request } => match *request {
+                Request::Renew { .. } if self.has(Bug::NoRenewal) => {}
+                Request::Release { .. } if self.has(Bug::NothingHandedBack) => self.is_closed = true,
+                request => self.outbox.push_back((Asker::Engine(ask), request)),
+            },
             Effect::Resume(loaded) => {
                 ledger.check_loaded(&loaded);
                 let run = loaded.run.id;
