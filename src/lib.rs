@@ -15,6 +15,7 @@
 //!   [`translate`]: either as objects of a host or as bytes.
 //! - [`snapshot`]: a run as bytes. [`journal`]: where runs are written down: a record as bytes, requests,
 //!   answers, and the backends.
+//! - [`engine`]: one process's part in the runs of a journal: the lease, claims, inboxes, retention, the orderly end.
 //! - [`secret`]: what signs the values that must be trusted. `wire`: what is common to the bytes of both.
 //! - `failpoint` (feature `failpoints`): where tests make a process die.
 //! - [`run_id`], [`error`]: the name of a run, and what can go wrong.
