@@ -1,4 +1,5 @@
-//! Decoding a record: whatever is taken is encoded to the same bytes again.
+//! Decoding a record: whatever is taken is encoded to the same bytes again, or to the same record in the present
+//! version.
 
 #![no_main]
 
@@ -13,6 +14,11 @@ fuzz_target!(|data: &[u8]| {
     let data = &data[..data.len().saturating_sub(9)];
     let bytes = checked(run(), seq, data);
     if let Ok(record) = decode(run(), seq, bytes.clone(), &secrets()) {
-        assert_eq!(encode(run(), seq, &record, &secrets()), Ok(bytes));
+        let again = encode(run(), seq, &record, &secrets()).expect("what was read can be written");
+        if bytes[0] == again[0] {
+            assert_eq!(again, bytes);
+        } else {
+            assert_eq!(decode(run(), seq, again.into(), &secrets()), Ok(record));
+        }
     }
 });
