@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const VARIABLE: &str = "TREADLE_FAILPOINT";
 
 /// All of them. What a test must reach is what is listed here.
-pub const NAMES: [&str; 49] = [
+pub const NAMES: [&str; 50] = [
     // The file is opened.
     "journal.connected",
     "journal.set_up",
@@ -44,6 +44,7 @@ pub const NAMES: [&str; 49] = [
     "journal.run_updated",
     "journal.run_moved",
     "journal.run_reopened",
+    "journal.end_noted",
     "journal.message_inserted",
     "journal.entry_consumed",
     "journal.run_deleted",
