@@ -104,6 +104,7 @@ async def _read(events: Any) -> None:
 DURATIONS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("step", "timeout"): lambda value: step(timeout=value),
     ("Workflow", "timeout"): lambda value: Workflow("w", [nothing], timeout=value),
+    ("Workflow", "deadline"): lambda value: Workflow("w", [nothing], deadline=value),
     ("Retry", "max"): lambda value: Retry(max=value),
     ("Retry", "total_timeout"): lambda value: Retry(total_timeout=value),
     ("Engine", "lease"): lambda value: Engine("memory:", lease=value),
@@ -133,6 +134,7 @@ COUNTS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("Engine.runs", "limit"): lambda value: on_engine(lambda engine: engine.runs(limit=value)),
 }
 POSITIONS: dict[tuple[str, str], Callable[[Any], Any]] = {
+    ("Engine", "max_recoveries"): lambda value: Engine("memory:", max_recoveries=value),
     ("Run.stream_events", "after"): lambda value: on_live_run(
         lambda run: run.stream_events(after=value)
     ),
