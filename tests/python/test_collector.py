@@ -8,7 +8,7 @@ import contextlib
 import gc
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -43,6 +43,15 @@ class Opaque:
 
     def __reduce__(self) -> Any:
         return Opaque, ()
+
+
+@pytest.fixture(autouse=True)
+def _no_collections() -> Iterator[None]:
+    """Keep what earlier tests left from being freed while references are counted."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 async def settle() -> None:
