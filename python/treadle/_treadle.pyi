@@ -477,12 +477,6 @@ class LoadedRun:
     @property
     def workflow(self) -> str: ...
     @property
-    def epoch(self) -> int: ...
-    @property
-    def owner(self) -> str | None:
-        """The process that executes it."""
-
-    @property
     def folded(self) -> int:
         """How many of its records were folded into its checkpoint."""
 
@@ -559,8 +553,6 @@ class Journal:
         listener: object,
         event_loop: AbstractEventLoop,
     ) -> Self: ...
-    @property
-    def owner(self) -> str: ...
     @property
     def verifies(self) -> bool: ...
     def fileno(self) -> int: ...

@@ -127,16 +127,6 @@ impl Engine {
         self.life == Life::Open
     }
 
-    /// Whether the run is executed here.
-    pub fn executes(&self, run: RunId) -> bool {
-        self.executed.contains_key(&run)
-    }
-
-    /// The runs that are executed here.
-    pub fn executed(&self) -> impl Iterator<Item = RunId> + '_ {
-        self.executed.keys().copied()
-    }
-
     /// How many runs that were taken from the journal are executed here.
     pub fn claimed(&self) -> usize {
         self.claimed

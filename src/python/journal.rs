@@ -363,12 +363,6 @@ impl Journal {
         matches!(self.for_showing(), Trusted::Signed(_))
     }
 
-    /// This process, as the journal knows it.
-    #[getter]
-    fn owner(&self) -> String {
-        self.owner.to_string()
-    }
-
     /// The runs that ended since `after`, an earlier cursor, or from now on.
     #[pyo3(signature = (after, limit))]
     fn ends<'py>(slf: &Bound<'py, Self>, after: Option<u64>, limit: usize) -> PyResult<Bound<'py, PyAny>> {
@@ -534,15 +528,6 @@ fn as_object(py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
         Reply::Exists { id, input } => (id.to_string(), PyBytes::new(py, &input)).into_pyobject(py)?.into_any(),
         Reply::Appended { seq } => seq.into_pyobject(py)?.into_any(),
         Reply::Reopened { epoch, seq } => (epoch, seq).into_pyobject(py)?.into_any(),
-        Reply::Claimed(claimed) => {
-            (rows(py, &claimed.runs)?, rows(py, &claimed.stranded)?, claimed.more).into_pyobject(py)?.into_any()
-        }
-        Reply::Next(next) => {
-            let due = next.due.map(|due| seconds(due.saturating_sub(now())));
-            let lapse = next.lapse.map(|lapse| lapse.as_secs_f64());
-            (due, lapse).into_pyobject(py)?.into_any()
-        }
-        Reply::Refused(refused) => row(py, &refused)?.into_any(),
         Reply::Ends(ends) => {
             let runs = PyList::new(py, ends.runs.iter().map(RunId::to_string))?;
             (runs, ends.cursor, ends.more, ends.missed).into_pyobject(py)?.into_any()
@@ -563,11 +548,6 @@ fn as_object(py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
         }
         Reply::Redelivered { messages } => messages.into_pyobject(py)?.into_any(),
         Reply::Sent { new } => return Ok(new.into_pyobject(py)?.to_owned().into_any().unbind()),
-        Reply::Polled(polled) => {
-            let entries = polled.entries.into_iter();
-            let entries = entries.map(|e| (e.run.to_string(), e.number, e.id, e.kind, PyBytes::new(py, &e.body)));
-            (PyList::new(py, entries)?, polled.cursor, polled.more).into_pyobject(py)?.into_any()
-        }
         Reply::Loaded(loaded) => {
             return Ok(Py::new(py, super::recover::LoadedRun::new(*loaded))?.into_any());
         }
@@ -581,7 +561,10 @@ fn as_object(py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
             let entries = numbered(py, read.entries)?;
             (entries, read.missed, read.published, read.ended).into_pyobject(py)?.into_any()
         }
-        Reply::Pruned { runs } => runs.into_pyobject(py)?.into_any(),
+        // The core's engine asks for these, and no future is told of them.
+        reply @ (Reply::Claimed(_) | Reply::Next(_) | Reply::Refused(_) | Reply::Polled(_) | Reply::Pruned { .. }) => {
+            return Err(error::internal(&format!("a future was answered with {reply:?}")));
+        }
     };
     Ok(object.unbind())
 }

@@ -33,12 +33,6 @@ impl LoadedRun {
 
 #[pymethods]
 impl LoadedRun {
-    /// The epoch in which it was claimed.
-    #[getter]
-    fn epoch(&self) -> u64 {
-        self.0.run.epoch
-    }
-
     /// The name of the run.
     #[getter]
     fn id(&self) -> String {
@@ -49,12 +43,6 @@ impl LoadedRun {
     #[getter]
     fn workflow(&self) -> &str {
         &self.0.run.workflow
-    }
-
-    /// Who executes the run.
-    #[getter]
-    fn owner(&self) -> Option<String> {
-        self.0.run.owner.map(|owner| owner.to_string())
     }
 
     /// How many of its records were folded into its checkpoint.
