@@ -7,17 +7,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from sessions import play
 
 import treadle
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SECONDS = 30
 
 # A block of Python and, if one follows at once, the block of text that it prints.
 EXAMPLE = re.compile(
-    r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE
+    r"^```python\n(?!# \w+\.py\n)(.*?)^```\n(?:\n```text\n(.*?)^```\n)?",
+    re.DOTALL | re.MULTILINE,
 )
+# A block that begins with the name of its file is for the sessions of the page.
+FILE = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
+SESSION = re.compile(r"^```console\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -26,13 +31,17 @@ class Example(NamedTuple):
     output: str | None
 
 
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
 def examples() -> list[object]:
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for match in EXAMPLE.finditer(text):
             line = text.count("\n", 0, match.start()) + 1
-            found.append(pytest.param(Example(*match.groups()), id=f"{page.name}:{line}"))
+            found.append(pytest.param(Example(*match.groups()), id=f"{name_of(page)}:{line}"))
     return found
 
 
@@ -53,27 +62,42 @@ def test_an_example_prints_what_is_shown(example: Example, tmp_path: Path) -> No
         assert finished.stdout == example.output
 
 
-def test_the_readme_has_an_example_that_shows_its_output() -> None:
-    (example,) = EXAMPLE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
-    source, output = example
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if SESSION.search(page.read_text("utf-8"))], ids=name_of
+)
+def test_the_sessions_of_a_page_print_what_is_shown(page: Path, tmp_path: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    parts = sorted([*FILE.finditer(text), *SESSION.finditer(text)], key=re.Match.start)
+    for part in parts:
+        if part.re is FILE:
+            (tmp_path / part[1]).write_text(part[2], encoding="utf-8")
+        else:
+            play(part[1], tmp_path)
+
+
+def test_the_readme_begins_with_a_short_example_that_shows_its_output() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    source, output = EXAMPLE.findall(text)[0]
     assert output
     assert len([line for line in source.splitlines() if line]) <= 16
+    assert "Killed" in text
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_link_leads_to_a_file(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         if not target.startswith(("https://", "http://", "mailto:")):
             assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_block_of_python_is_run(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert text.count("```python") == len(EXAMPLE.findall(text))
+    assert text.count("```python") == len(EXAMPLE.findall(text)) + len(FILE.findall(text))
+    assert not FILE.search(text) or SESSION.search(text)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_no_table_says_the_same_thing_twice(page: Path) -> None:
     rows = re.findall(r"^\| (`[^|]*)\|.*\n(?=((?:\|.*\n)*))", page.read_text("utf-8"), re.MULTILINE)
     twice = [name for name, below in rows if f"| {name}|" in below]
@@ -91,7 +115,7 @@ def test_the_page_of_the_engine_names_every_call(public: type) -> None:
     assert [name for name in calls if not re.search(rf"\b{name}\b", text)] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_call_that_a_page_names_exists(page: Path) -> None:
     known = {
         "ctx": treadle.Context,
