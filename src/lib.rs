@@ -15,6 +15,7 @@
 //!   [`translate`]: either as objects of a host or as bytes.
 //! - [`snapshot`]: a run as bytes. [`journal`]: where runs are written down: a record as bytes, requests,
 //!   answers, and the backends.
+//! - [`history`]: what a journal has of a run, as the run that goes on from it; forks, and runs that are tried again.
 //! - [`engine`]: one process's part in the runs of a journal: the lease, claims, inboxes, retention, the orderly end.
 //! - [`secret`]: what signs the values that must be trusted. `wire`: what is common to the bytes of both.
 //! - `failpoint` (feature `failpoints`): where tests make a process die.
@@ -27,6 +28,7 @@ pub mod error;
 pub mod event;
 #[macro_use]
 pub mod failpoint;
+pub mod history;
 pub mod image;
 pub mod journal;
 pub mod queue;

@@ -31,7 +31,7 @@ impl RunId {
     }
 
     /// The id that has these bytes, most significant first.
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 

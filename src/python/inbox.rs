@@ -4,9 +4,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::error;
-use super::fold::Trusted;
 use super::run::Run;
 use super::stored::ToObjects;
+use crate::history::Trusted;
 use crate::journal::{Entry, Signer, Slot, entry};
 use crate::{Origin, Phase, Translate};
 

@@ -20,10 +20,10 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use super::clock::{self, now};
 use super::engine::EngineCore;
 use super::error;
-use super::fold::Trusted;
 use super::gate::new_future;
 use super::run::Run;
 use crate::engine::Ask;
+use crate::history::Trusted;
 use crate::journal::{
     self, Batch, Filter, JournalError, Message, OwnerId, Phase, Reply, Request, RunRow, Sign, Signer, Ticket,
 };

@@ -25,7 +25,6 @@ mod event;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod failure;
-mod fold;
 mod gate;
 mod hook;
 mod inbox;

@@ -7,10 +7,10 @@ use pyo3::types::{PyBytes, PyDict};
 
 use super::convert;
 use super::event::class_name;
-use super::fold::Trusted;
 use super::run::Run;
 use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};
+use crate::history::Trusted;
 use crate::journal::{Phase, Slot, entry};
 use crate::{Body, EncodedEvent, Secrets, Tag};
 

@@ -6,7 +6,6 @@ use pyo3::types::{PyBytes, PyDict, PyInt};
 use super::digest::{digest, is_same_input};
 use super::durable::{self, Durable};
 use super::error;
-use super::fold::{Trusted, before_end, end_of_operation, fold, fold_without_end};
 use super::inbox::{EVENT, take_entry};
 use super::journal::Journal;
 use super::plan::Plan;
@@ -14,12 +13,10 @@ use super::run::Run;
 use super::snapshot::{fit, problems, restore};
 use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};
-use crate::Status as ImageStatus;
-use crate::journal::{
-    Chain, Commit, Entry, Loaded, NewRun, Phase as JournalPhase, Request, Sign, Signer, Slot, Status, entry,
-};
-use crate::snapshot::{self, Standing};
-use crate::{EncodedImage, Translate};
+use crate::Translate;
+use crate::history::{self, Continuation, Fork, History, HistoryError, Trusted};
+use crate::journal::{Entry, Loaded, Request, Signer, Slot, entry};
+use crate::snapshot;
 
 /// A run as a journal holds it.
 #[pyclass(frozen, module = "treadle._treadle")]
@@ -53,22 +50,19 @@ impl LoadedRun {
 
     /// Everything because of which a workflow could not go on with the run.
     fn problems(&self, journal: &Journal, plan: &Plan, classes: &Bound<'_, PyDict>) -> PyResult<Vec<String>> {
-        let loaded = &self.0;
-        problems(plan, fold(loaded, u64::MAX, journal.for_showing())?, classes)
+        problems(plan, History::new(&self.0, journal.for_showing()).image()?, classes)
     }
 
     /// The run as plain objects: names, tags and sizes, no contents.
     fn inspect<'py>(&self, py: Python<'py>, journal: &Journal) -> PyResult<Bound<'py, PyDict>> {
-        let loaded = &self.0;
         // That of a run that is over has nothing pending: what it was like before says more.
-        super::inspect::image(py, &fold_without_end(loaded, journal.for_showing())?)
+        super::inspect::image(py, &History::new(&self.0, journal.for_showing()).image_without_end()?)
     }
 
     /// The run as a snapshot, as it is after the record numbered `at`.
     #[pyo3(signature = (journal, at = None))]
     fn snapshot<'py>(&self, py: Python<'py>, journal: &Journal, at: Option<u64>) -> PyResult<Bound<'py, PyBytes>> {
-        let loaded = &self.0;
-        let image = fold(loaded, at.unwrap_or(u64::MAX), Trusted::Signed(&journal.signer))?;
+        let image = History::new(&self.0, Trusted::Signed(&journal.signer)).image_at(at.unwrap_or(u64::MAX))?;
         Ok(PyBytes::new(py, &snapshot::seal(&image, &journal.signer.secrets)?))
     }
 
@@ -81,31 +75,18 @@ impl LoadedRun {
         classes: &Bound<'_, PyDict>,
         limit: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let loaded = &self.0;
         let signer = &journal.get().signer;
-        let mut image = loaded_image(loaded, signer)?;
+        let mut image = self.continuation(signer)?.image;
         let problems = fit(plan, &mut image, classes)?;
         if !problems.is_empty() {
             return Err(error::incompatible(problems));
         }
-        let commit = Commit {
-            status: loaded.run.status,
-            ..ready(&image, standing(loaded), &mut Chain::end_of(loaded), signer)?
-        };
-        let bytes = commit.bytes();
-        if bytes > limit {
-            return Err(error::incompatible(vec![format!(
-                "the workflow has other steps, and the checkpoint with these takes {bytes} bytes: \
-                 a commit has room for {limit}"
-            )]));
-        }
-        let (run, epoch, after) = (loaded.run.id, loaded.run.epoch, loaded.run.seq);
-        Journal::ask(journal, Request::Append { run, epoch, after, commit })
+        let request = history::renumber(&self.0, &image, signer, super::clock::now(), limit);
+        Journal::ask(journal, request.map_err(|error| self.refused(error, None))?)
     }
 
     /// Goes on with the run, in the epoch in which it was claimed. Gives nothing if the plan has other steps, or
-    /// others in their places, than the checkpoint of the run. The steps of records are numbers that mean what the
-    /// checkpoint before them says, so that it is to be renumbered before anything more is recorded.
+    /// others in their places, than the checkpoint of the run: it is to be renumbered first.
     fn go_on(
         &self,
         journal: &Bound<'_, Journal>,
@@ -113,23 +94,22 @@ impl LoadedRun {
         classes: &Bound<'_, PyDict>,
     ) -> PyResult<Option<Py<Run>>> {
         failpoint!("run.going_on");
-        let loaded = &self.0;
-        let image = loaded_image(loaded, &journal.get().signer)?;
-        if !image.steps.iter().eq(plan.get().core.steps.iter().map(|step| &step.name)) {
+        let continuation = self.continuation(&journal.get().signer)?;
+        if !continuation.has_steps(plan.get().core.steps.iter().map(|step| &*step.name)) {
             return Ok(None);
         }
+        let Continuation { image, epoch, seq, chain } = continuation;
         let published = image.published;
         let mut core = restore(plan.get(), image, classes)?;
         core.start_log();
-        let chain = Chain::end_of(loaded);
-        let mut durable = Durable::new(journal.clone().unbind(), loaded.run.epoch, loaded.run.seq, chain);
+        let mut durable = Durable::new(journal.clone().unbind(), epoch, seq, chain);
         durable.published = published;
         let run = Run::go_on(plan, core, Some(Box::new(durable)))?;
         let py = plan.py();
-        for entry in &loaded.inbox {
+        for entry in &self.0.inbox {
             // What a hook of the user raises must not keep the run and the other messages from going on.
             if let Err(error) = take_entry(run.bind(py), entry, classes) {
-                error::log_error(py, &format!("an event for run {} cannot be delivered", loaded.run.id), &error);
+                error::log_error(py, &format!("an event for run {} cannot be delivered", self.0.run.id), &error);
             }
         }
         failpoint!("run.gone_on");
@@ -138,20 +118,8 @@ impl LoadedRun {
 
     /// Makes a run that is over go on from where it failed: asks the journal for that.
     fn reopen<'py>(&self, journal: &Bound<'py, Journal>) -> PyResult<Bound<'py, PyAny>> {
-        let loaded = &self.0;
-        let signer = &journal.get().signer;
-        match loaded.run.phase() {
-            JournalPhase::Failed | JournalPhase::Cancelled | JournalPhase::Stranded => {}
-            phase => return Err(error::not_to_be_retried(&loaded.run.id, phase)),
-        }
-        let image = fold_without_end(loaded, Trusted::Signed(signer));
-        let mut image = image.map_err(|error| unreadable(&loaded.run.id, error))?;
-        begin_again(&mut image);
-        // No number of its stream is used twice.
-        image.published = image.published.max(loaded.run.published);
-        let commit = ready(&image, standing(loaded), &mut Chain::end_of(loaded), signer)?;
-        let request = Request::Reopen { run: loaded.run.id, after: loaded.run.seq, owner: None, commit };
-        Journal::ask(journal, request)
+        let request = history::reopen(&self.0, &journal.get().signer, super::clock::now());
+        Journal::ask(journal, request.map_err(|error| self.refused(error, None))?)
     }
 
     /// Makes a new run that goes on from where this one was after the record numbered `at`. It has what was published
@@ -163,81 +131,37 @@ impl LoadedRun {
         stream: Vec<(u64, Bound<'py, PyBytes>)>,
         at: Option<&Bound<'py, PyInt>>,
     ) -> PyResult<(String, Bound<'py, PyAny>)> {
-        let loaded = &self.0;
-        let signer = &journal.get().signer;
-        let last = before_end(loaded, Trusted::Signed(signer))?.min(loaded.run.seq);
-        let first = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded);
-        let mut image = match at {
-            None => fold_without_end(loaded, Trusted::Signed(signer))?,
-            Some(at) => {
-                let number = at.extract().ok().filter(|number| (first..=last).contains(number));
-                let number = number.ok_or_else(|| error::no_such_record(&loaded.run.id, at, first, last))?;
-                let end = end_of_operation(loaded, number, Trusted::Signed(signer))?;
-                fold(loaded, end, Trusted::Signed(signer))?
-            }
-        };
         let id = super::clock::new_run_id()?;
-        image.id = id;
-        begin_again(&mut image);
-        let run = NewRun {
-            id,
-            workflow: loaded.run.workflow.clone(),
-            key: None,
-            input: loaded.run.input,
-            created: super::clock::now(),
-            stream_limit: loaded.run.stream_limit,
-        };
-        let sign = if Chain::start_of(loaded).signs_all() { Sign::All } else { signer.sign };
-        let mut chain = Chain::begin(sign);
-        let mut commit = ready(&image, Standing { seq: 0, epoch: 0 }, &mut chain, signer)?;
-        for (number, body) in stream.iter().take_while(|(number, _)| *number <= image.published) {
-            let slot = Slot::Stream { number: *number };
-            let event = Trusted::Signed(signer).event(loaded.run.id, &slot, lend(body))?;
-            let signed_anew = entry::encode(id, &slot, &event, &signer.secrets, chain.signs_all())?;
-            commit.published.push((*number, signed_anew.into()));
+        let stream: Vec<_> = stream.iter().map(|(number, body)| (*number, lend(body))).collect();
+        // No run has as many records: a number that does not fit is refused like one that is too large.
+        let number = at.map(|at| at.extract().unwrap_or(u64::MAX));
+        let fork = Fork { id, at: number, stream: &stream };
+        let request = history::fork(&self.0, &fork, &journal.get().signer, super::clock::now());
+        Ok((id.to_string(), Journal::ask(journal, request.map_err(|error| self.refused(error, at))?)?))
+    }
+}
+
+impl LoadedRun {
+    fn continuation(&self, signer: &Signer) -> PyResult<Continuation> {
+        history::continuation(&self.0, signer).map_err(|error| self.unreadable(error))
+    }
+
+    fn unreadable(&self, error: crate::Error) -> PyErr {
+        if error.is_damage() { error::damaged_run(&self.0.run.id, &error) } else { error.into() }
+    }
+
+    /// Why the run cannot go on, or a fork cannot begin `at` a record.
+    fn refused(&self, refused: HistoryError, at: Option<&Bound<'_, PyInt>>) -> PyErr {
+        let run = &self.0.run.id;
+        match (refused, at) {
+            (HistoryError::Failed(error), _) => self.unreadable(error),
+            (HistoryError::NotOver(phase), _) => error::not_to_be_retried(run, phase),
+            (HistoryError::NoSuchPoint { first, last }, Some(at)) => error::no_such_record(run, at, first, last),
+            (other @ (HistoryError::NoSuchPoint { .. } | HistoryError::TooLarge { .. }), _) => {
+                error::incompatible(vec![format!("the workflow has other steps, and with these {other}")])
+            }
         }
-        let request = Request::Create { run, owner: None, commit };
-        Ok((id.to_string(), Journal::ask(journal, request)?))
     }
-}
-
-/// The state of a run that is to go on.
-fn loaded_image(loaded: &Loaded, signer: &Signer) -> PyResult<EncodedImage> {
-    fold(loaded, u64::MAX, Trusted::Signed(signer)).map_err(|error| unreadable(&loaded.run.id, error))
-}
-
-fn unreadable(run: &crate::RunId, error: crate::Error) -> PyErr {
-    if error.is_damage() { error::damaged_run(run, &error) } else { error.into() }
-}
-
-/// Whoever has a run go on wants it to run now, with as much time and as many attempts as at first: each step that is
-/// not done begins another attempt, the first one, which asks for its deadlines anew.
-fn begin_again(image: &mut EncodedImage) {
-    let now = super::clock::now();
-    image.deadline = image.deadline.map(|deadline| now.saturating_add(deadline.saturating_sub(image.created)));
-    image.created = now;
-    image.begun = None;
-    if image.status == ImageStatus::Paused {
-        image.status = ImageStatus::Running;
-    }
-    for pending in image.pending.values_mut() {
-        pending.attempt = 1;
-        pending.due = None;
-        pending.since = None;
-        pending.replay.failures.clear();
-        pending.replay.deadlines.clear();
-    }
-}
-
-/// Where the next checkpoint of a run that is not executed stands.
-fn standing(loaded: &Loaded) -> Standing {
-    Standing { seq: loaded.run.seq, epoch: loaded.run.epoch }
-}
-
-fn ready(image: &EncodedImage, standing: Standing, chain: &mut Chain, signer: &Signer) -> PyResult<Commit> {
-    let checkpoint = Some(chain.seal(image, standing, &signer.secrets)?);
-    let status = Status { phase: JournalPhase::Ready, due: None };
-    Ok(Commit { at: super::clock::now(), checkpoint, status, ..Commit::default() })
 }
 
 #[pymethods]

@@ -3,9 +3,9 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use super::fold::records;
 use super::journal::Journal;
 use super::recover::LoadedRun;
+use crate::history::History;
 use crate::{EncodedRecord, Record};
 
 #[pymethods]
@@ -14,8 +14,8 @@ impl LoadedRun {
     fn timeline<'py>(&self, py: Python<'py>, journal: &Journal) -> PyResult<Bound<'py, PyList>> {
         let loaded = &self.0;
         let Some((folded, _)) = &loaded.checkpoint else { return Ok(PyList::empty(py)) };
-        let trusted = journal.for_showing();
-        let (image, _) = trusted.checkpoint(loaded)?;
+        let history = History::new(loaded, journal.for_showing());
+        let (image, _) = history.checkpoint()?;
         let steps = &image.steps;
         let lines = PyList::empty(py);
         for (delivery, pending) in &image.pending {
@@ -26,7 +26,7 @@ impl LoadedRun {
             line.set_item("failures", pending.replay.failures.iter().map(|it| &*it.text).collect::<Vec<_>>())?;
             lines.append(line)?;
         }
-        for record in records(loaded, trusted) {
+        for record in history.records() {
             let (seq, record) = record?;
             if let Some(line) = line(py, seq, &record, steps)? {
                 lines.append(line)?;

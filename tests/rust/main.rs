@@ -6,6 +6,7 @@ mod engine;
 mod event;
 mod formats;
 mod guest;
+mod history;
 mod image;
 mod journal;
 mod pause;

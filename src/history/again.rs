@@ -1,0 +1,118 @@
+//! A run that begins again from a point of its history: a fork of it, or itself after it has failed.
+
+use bytes::Bytes;
+
+use super::{History, HistoryError, Trusted};
+use crate::error::Error;
+use crate::image::{EncodedImage, Status as ImageStatus};
+use crate::journal::{Chain, Commit, Loaded, NewRun, Phase, Request, Sign, Signer, Slot, Status, entry};
+use crate::run_id::RunId;
+use crate::snapshot::Standing;
+use crate::timers::Time;
+
+/// A new run that is to go on from a point of another one.
+pub struct Fork<'a> {
+    /// Its name.
+    pub id: RunId,
+    /// After which record of the other one; nothing: after the last one before its end.
+    pub at: Option<u64>,
+    /// The events of the other one's stream that are kept, with their numbers: those that it had published by then are
+    /// published by this one as well.
+    pub stream: &'a [(u64, Bytes)],
+}
+
+/// A run that is made to run again has as much time and as many attempts as at first: each step that is not done begins
+/// another attempt, the first one, which asks for its deadlines anew. What its bodies have received, collected and sent
+/// they find again.
+pub fn begin_again(image: &mut EncodedImage, now: Time) {
+    image.deadline = image.deadline.map(|deadline| now.saturating_add(deadline.saturating_sub(image.created)));
+    image.created = now;
+    image.begun = None;
+    if image.status == ImageStatus::Paused {
+        image.status = ImageStatus::Running;
+    }
+    for pending in image.pending.values_mut() {
+        pending.attempt = 1;
+        pending.due = None;
+        pending.since = None;
+        pending.replay.failures.clear();
+        pending.replay.deadlines.clear();
+    }
+}
+
+/// Has a run that failed, was cancelled or is stranded go on from where it was.
+///
+/// # Errors
+/// [`HistoryError::NotOver`] for any other; as [`History::image`] and [`Chain::seal`].
+pub fn reopen(loaded: &Loaded, signer: &Signer, now: Time) -> Result<Request, HistoryError> {
+    match loaded.run.phase() {
+        Phase::Failed | Phase::Cancelled | Phase::Stranded => {}
+        phase => return Err(HistoryError::NotOver(phase)),
+    }
+    let mut image = History::new(loaded, Trusted::Signed(signer)).image_without_end()?;
+    begin_again(&mut image, now);
+    // No number of its stream is used twice.
+    image.published = image.published.max(loaded.run.published);
+    let commit = ready(loaded, &image, signer, now)?;
+    Ok(Request::Reopen { run: loaded.run.id, after: loaded.run.seq, owner: None, commit })
+}
+
+/// Makes a new run that goes on from where another one was.
+///
+/// # Errors
+/// [`HistoryError::NoSuchPoint`] if the other one was not known, or had ended, after that record; as
+/// [`History::image`] and [`Chain::seal`].
+pub fn fork(loaded: &Loaded, fork: &Fork<'_>, signer: &Signer, now: Time) -> Result<Request, HistoryError> {
+    let history = History::new(loaded, Trusted::Signed(signer));
+    let mut image = image_of_point(&history, fork.at)?;
+    image.id = fork.id;
+    begin_again(&mut image, now);
+    let run = NewRun {
+        id: fork.id,
+        workflow: loaded.run.workflow.clone(),
+        key: None,
+        input: loaded.run.input,
+        created: now,
+        stream_limit: loaded.run.stream_limit,
+    };
+    // A fork is not trusted any more than the run that it comes from.
+    let sign = if Chain::start_of(loaded).signs_all() { Sign::All } else { signer.sign };
+    let mut chain = Chain::begin(sign);
+    let mut commit = commit(&image, Standing { seq: 0, epoch: 0 }, &mut chain, signer, now)?;
+    let published = fork.stream.iter().take_while(|(number, _)| *number <= image.published);
+    for (number, body) in published {
+        let slot = Slot::Stream { number: *number };
+        let event = Trusted::Signed(signer).event(loaded.run.id, &slot, body.clone())?;
+        let signed_anew = entry::encode(fork.id, &slot, &event, &signer.secrets, chain.signs_all())?;
+        commit.published.push((*number, signed_anew.into()));
+    }
+    Ok(Request::Create { run, owner: None, commit })
+}
+
+/// The run as it was after a record, and after what happened in one operation with it.
+fn image_of_point(history: &History<'_>, at: Option<u64>) -> Result<EncodedImage, HistoryError> {
+    let points = history.points()?;
+    let Some(at) = at else { return Ok(history.image_without_end()?) };
+    if !points.contains(&at) {
+        return Err(HistoryError::NoSuchPoint { first: *points.start(), last: *points.end() });
+    }
+    Ok(history.image_at(history.end_of_operation(at)?)?)
+}
+
+/// A commit by which a run that is not executed can go on at once, from a checkpoint.
+pub(super) fn ready(loaded: &Loaded, image: &EncodedImage, signer: &Signer, now: Time) -> Result<Commit, Error> {
+    let standing = Standing { seq: loaded.run.seq, epoch: loaded.run.epoch };
+    commit(image, standing, &mut Chain::end_of(loaded), signer, now)
+}
+
+fn commit(
+    image: &EncodedImage,
+    standing: Standing,
+    chain: &mut Chain,
+    signer: &Signer,
+    now: Time,
+) -> Result<Commit, Error> {
+    let checkpoint = Some(chain.seal(image, standing, &signer.secrets)?);
+    let status = Status { phase: Phase::Ready, due: None };
+    Ok(Commit { at: now, checkpoint, status, ..Commit::default() })
+}
