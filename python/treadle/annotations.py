@@ -172,6 +172,8 @@ class StepInfo:
         kind = kind_of(self.function)
         if self.options.inline and kind not in ("coroutine", "function"):
             raise Problem(f"step {self.name!r}: inline is for a plain function, not for a {kind}")
+        if self.options.process:
+            return self._body_in_process(kind)
         if self._providers:
             return self._body_with_resources(kind)
         if kind == "coroutine" or (kind == "function" and self.options.inline):
@@ -180,6 +182,26 @@ class StepInfo:
                 return self._call_with_both(), "context, event", awaitable
             return self.function, self._arguments(), awaitable
         return _SHAPES[kind](self._call_with_both()), "context, event", True
+
+    def _body_in_process(self, kind: str) -> tuple[Any, str, bool]:
+        where = f"step {self.name!r}: process=True"
+        if self.options.inline:
+            raise Problem(f"{where} and inline=True exclude each other")
+        if kind != "function":
+            raise Problem(f"{where} is for a plain function, not for a {kind}")
+        if self.takes_context:
+            raise Problem(f"{where}: another process has no Context; return what it would set")
+        if self._providers:
+            raise Problem(f"{where}: resources do not reach another process; make them there")
+        if not _is_importable(self.function):
+            raise Problem(
+                f"{where}: another process imports the function by its name; define it at the top "
+                f"of a module"
+            )
+        from .processes import in_process
+
+        keyword = self._by_keyword[0] if self._by_keyword else None
+        return in_process(self.name, self.function, keyword), "context, event", True
 
     def _body_with_resources(self, kind: str) -> tuple[Any, str, bool]:
         call = self._call_by_name()
@@ -250,6 +272,11 @@ _SHAPES: dict[str, Callable[[Any], Any]] = {
     "generator": bodies.from_generator,
     "asynchronous generator": bodies.from_async_generator,
 }
+
+
+def _is_importable(function: Any) -> bool:
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    return getattr(module, getattr(function, "__qualname__", ""), None) is function
 
 
 def _is_context(annotation: Any) -> bool:

@@ -72,8 +72,33 @@ class StepCancelled(TreadleError, RuntimeError):
     run_id: str | None = None
 
 
+class StepProcessDied(TreadleError, RuntimeError):
+    """The process that executed a step with `process=True` ended before the step did.
+
+    `step` is the step's name. `exit_code` is that of the process; negative is the number of the
+    signal that killed it.
+    """
+
+    def __init__(self, step: str, exit_code: int | None) -> None:
+        how = f"with exit code {exit_code}"
+        if exit_code is not None and exit_code < 0:
+            how = f"by signal {-exit_code}"
+        super().__init__(
+            f"step {step!r}: its process was ended {how}; a process that cannot be started at all "
+            f"needs a program with `if __name__ == '__main__':`"
+        )
+        self.step = step
+        self.exit_code = exit_code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.step, self.exit_code)
+
+
 class UnstorableValue(TreadleError, TypeError):
-    """A value cannot be stored, because it cannot be pickled. The key keeps its old value."""
+    """A value cannot be stored, or sent to another process, because it cannot be pickled.
+
+    A key of the state keeps its old value.
+    """
 
 
 class UnreadableValue(TreadleError, ValueError):

@@ -28,6 +28,7 @@ class StepOptions:
         "name",
         "namespace",
         "on_error",
+        "process",
         "retry",
         "timeout",
     )
@@ -39,6 +40,7 @@ class StepOptions:
         timeout: float | None,
         concurrency: int | None,
         inline: bool,
+        process: bool,
         external: bool,
         retry: "Retry | None",
         on_error: "Callable[..., Any] | str | None",
@@ -48,6 +50,7 @@ class StepOptions:
         self.timeout = timeout
         self.concurrency = concurrency
         self.inline = inline
+        self.process = process
         self.external = external
         self.retry = retry
         self.on_error = on_error
@@ -66,6 +69,7 @@ if TYPE_CHECKING:
         timeout: float | timedelta | None = None,
         concurrency: int | None = None,
         inline: bool = False,
+        process: bool = False,
         external: bool = False,
         retry: Retry | None = None,
         on_error: Callable[..., Any] | str | None = None,
@@ -80,6 +84,7 @@ def step(
     timeout: "float | timedelta | None" = None,
     concurrency: int | None = None,
     inline: bool = False,
+    process: bool = False,
     external: bool = False,
     retry: "Retry | None" = None,
     on_error: "Callable[..., Any] | str | None" = None,
@@ -95,6 +100,8 @@ def step(
             cancelled, and the run fails with `StepTimeout`.
         concurrency: how many bodies of this step may run at once in one run; no limit if not given.
         inline: run a plain `def` on the event loop; for functions that return at once.
+        process: run a plain `def` of an event in another process, which may keep a CPU busy; it is
+            found there by module and name, and the event and the result are pickled.
         external: the step's events are sent from outside, with `Run.send_event`: that no other step
             emits them is no mistake, and a run that has nothing else to do waits for them.
         retry: when the step is tried again after a failure; as the workflow says if not given.
@@ -124,6 +131,7 @@ def step(
             timeout=longest,
             concurrency=most,
             inline=inline,
+            process=process,
             external=external,
             retry=retry,
             on_error=on_error,
