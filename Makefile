@@ -136,9 +136,46 @@ fuzz: cargo  ## run each decoder on hostile bytes, for a minute
 			|| exit 1; \
 	done
 
+# How many changes of the core are tried, and which; each takes a build and a run of its tests.
+SAMPLE ?= 40
+SEED ?= 1
+
+.PHONY: mutants
+mutants: cargo  ## change the core in a sample of places: the tests must notice 95 % of the changes
+	@command -v cargo-mutants >/dev/null || cargo install --locked cargo-mutants
+	python3 .ci/mutants.py --sample $(SAMPLE) --seed $(SEED)
+
 .PHONY: wheel
-wheel: setup  ## build a wheel into dist/
+wheel: setup  ## build a wheel into dist/, for this machine
 	$(BIN)/maturin build --release --out dist --interpreter $(BIN)/python
+
+# What is released. The linker of zig makes wheels that run on every Linux with glibc 2.17 or later.
+RELEASE := .venv-release/bin
+
+.PHONY: wheels
+wheels: cargo $(RELEASE)/installed  ## build what is released into dist/: the sdist, and a wheel for each of PYTHONS
+	rm -rf dist
+	$(RELEASE)/maturin sdist --out dist
+	@for version in $(PYTHONS); do \
+		python=$$(.ci/find-python $$version) || { echo "==> Python $$version is not here"; continue; }; \
+		echo "==> wheel for Python $$version ($$(date +%H:%M:%S))"; \
+		PATH="$(CURDIR)/$(RELEASE):$$PATH" PYO3_PYTHON=$$python $(RELEASE)/maturin build --quiet --release --zig \
+			--compatibility manylinux2014 --interpreter $$python --out dist || exit 1; \
+	done
+	$(RELEASE)/twine check --strict dist/*
+	$(RELEASE)/python .ci/check_release.py dist
+
+
+.PHONY: wheel-test
+wheel-test:  ## use each wheel of dist/ in a bare Debian without a compiler; takes root
+	.ci/test-wheels dist
+
+.PHONY: sdist-test
+sdist-test: python cargo  ## build the sdist of dist/ in a fresh environment, and use it
+	rm -rf target/sdist-test
+	$(PYTHON) -m venv target/sdist-test
+	target/sdist-test/bin/python -m pip install --quiet dist/*.tar.gz
+	cd target/sdist-test && bin/treadle demo | tail -n 3
 
 .PHONY: clean
 clean:  ## remove what the other verbs made
@@ -169,6 +206,11 @@ $(VENV)-%/built: $(VENV)-%/installed $(RUST)
 	@touch $@
 
 .PRECIOUS: $(VENV)-%/installed
+
+$(RELEASE)/installed: requirements/release.txt | python
+	$(PYTHON) -m venv .venv-release
+	$(RELEASE)/python -m pip install --quiet --requirement requirements/release.txt
+	@touch $@
 
 $(VENV)/built: $(VENV)/installed $(RUST) | cargo
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release

@@ -1,10 +1,11 @@
-"""The command line: `python -m treadle`."""
+"""The command line: `treadle`, or `python -m treadle`."""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from . import __version__, checks, demo
@@ -18,7 +19,7 @@ such run, the journal cannot be read), 2 wrong use, 130 interrupted"""
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m treadle",
+        prog=_program(),
         description="treadle: a workflow engine for async Python",
         epilog=_EXIT_CODES,
     )
@@ -44,6 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
+
+
+def _program() -> str:
+    return "treadle" if Path(sys.argv[0]).stem == "treadle" else "python -m treadle"
 
 
 def _add_demo(commands: Any) -> None:

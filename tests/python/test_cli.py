@@ -298,6 +298,13 @@ def test_mistakes_are_told_in_a_line(folder: Path, arguments, code, text):
     assert not (folder / "nowhere.db").exists()
 
 
+@pytest.mark.parametrize("command", [["treadle"], ["python", "-m", "treadle"]])
+def test_each_way_to_start_it_names_itself(command: list[str]):
+    folder = Path(sys.executable).parent
+    help_text = subprocess.check_output([folder / command[0], *command[1:], "--help"], text=True)
+    assert help_text.startswith(f"usage: {' '.join(command)} [-h]")
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
