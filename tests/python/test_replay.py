@@ -219,9 +219,9 @@ async def test_a_body_that_receives_very_many_events_takes_the_same_time_for_eac
         run = Workflow("w", [work]).run()
         for n in range(count):
             run.send_event(Answer(n=n))
-        begin = time.perf_counter()
+        begin = time.process_time()
         await run
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     await seconds(100)
     few = await seconds(2_000)
@@ -253,16 +253,16 @@ async def test_sleeps_that_are_over_are_not_slept_again_after_a_pause():
         nonlocal begun
         begun += 1
         for _ in range(4):
-            await ctx.sleep(0.02)
+            await ctx.sleep(0.2)
         return StopEvent(result=begun)
 
     begin = time.monotonic()
     run = Workflow("w", [work]).run()
-    await asyncio.sleep(0.07)
+    await asyncio.sleep(0.7)
     await run.pause(wait=False)
     run.resume()
     assert await run == 2
-    assert 0.075 < time.monotonic() - begin < 0.12
+    assert 0.79 < time.monotonic() - begin < 1.4
 
 
 # Events that it sent

@@ -378,7 +378,7 @@ def test_an_interrupt_by_signal_cancels_the_run_and_its_step_cleans_up():
         async def work(ev: StartEvent) -> StopEvent:
             try:
                 asyncio.get_running_loop().call_later(0.05, os.kill, os.getpid(), signal.SIGINT)
-                await asyncio.sleep(5)
+                await asyncio.sleep(60)
             finally:
                 print("cleaned up")
         async def main():

@@ -641,7 +641,7 @@ async def test_a_sleep_takes_its_time_and_gives_nothing():
         assert await ctx.sleep(0.03) is None
         return StopEvent(result=time.monotonic() - begin)
 
-    assert 0.029 <= await Workflow("w", [work]).run() < 0.2
+    assert await Workflow("w", [work]).run() >= 0.029
 
 
 @pytest.mark.parametrize("seconds", [0, 0.0, -0.0])
