@@ -86,5 +86,5 @@ async def start(pages: int, delay: float = 0.01) -> StreamingResponse:
 
 @app.get("/runs")
 async def running() -> dict[str, str]:
-    """List the runs that somebody reads."""
+    """List the runs that have a reader."""
     return {run_id: run.status for run_id, run in runs.items()}

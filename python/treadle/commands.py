@@ -349,7 +349,7 @@ def carry_out(command: Callable[..., int], **options: Any) -> int:
         print(f"treadle: {error}", file=sys.stderr)
         return WRONG_USE
     except TreadleError as error:
-        print(f"treadle: {error}", file=sys.stderr)
+        print(f"treadle: {error} (see {error.docs})", file=sys.stderr)
         return FOUND_PROBLEMS
     except ValueError as error:
         print(f"treadle: {error}", file=sys.stderr)

@@ -3,9 +3,22 @@
 An exception of a step reaches `await run` as itself; these are for what only the engine can know.
 """
 
+PAGE = "docs/errors.md"
+
 
 class TreadleError(Exception):
-    """The base class of all exceptions of treadle."""
+    """The base class of all exceptions of treadle.
+
+    `docs` is the place of each class in the documentation: cause and remedy.
+    """
+
+    docs: str = f"{PAGE}#treadleerror"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # A class of users has the place of its base, unless it names another one.
+        if cls.__module__ == __name__:
+            cls.docs = f"{PAGE}#{cls.__name__.lower()}"
 
 
 class WorkflowDefinitionError(TreadleError, ValueError):
@@ -25,6 +38,8 @@ class WorkflowDefinitionError(TreadleError, ValueError):
 
 class WorkflowWarning(UserWarning):
     """A workflow works, and is seldom meant to be as it is."""
+
+    docs: str = f"{PAGE}#workflowwarning"
 
 
 class UnroutedEvent(TreadleError):
