@@ -6,6 +6,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+SITE := .venv-site/bin
 
 # The first interpreter that is new enough; or say `make setup PYTHON=...`.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -111,6 +112,10 @@ lint-python: setup
 docs: setup  ## run the examples in README and docs/, and check their links
 	$(LIMIT) $(BIN)/pytest -q tests/python/test_docs.py
 
+.PHONY: site
+site: $(SITE)/installed  ## build the pages for a browser into target/site/html; a broken link fails
+	$(SITE)/python site/build.py $(SITE)/zensical
+
 .PHONY: bench
 bench: setup  ## measure the core, then the package
 	cargo bench --bench core --bench formats
@@ -206,6 +211,11 @@ $(VENV)-%/built: $(VENV)-%/installed $(RUST)
 	@touch $@
 
 .PRECIOUS: $(VENV)-%/installed
+
+$(SITE)/installed: requirements/site.txt | python
+	$(PYTHON) -m venv .venv-site
+	$(SITE)/python -m pip install --quiet --requirement requirements/site.txt
+	@touch $@
 
 $(RELEASE)/installed: requirements/release.txt | python
 	$(PYTHON) -m venv .venv-release

@@ -8,13 +8,13 @@ ROOT = Path(__file__).parents[2]
 SNAPSHOT = ROOT / "tests/python/fixtures/public_api.txt"
 
 sys.path.insert(0, str(ROOT / "site"))
-import api  # noqa: E402
+import public_api  # noqa: E402
 
 CHANGED = """the public API has changed:
 
 {difference}
 If that is intended:
-  1. python site/api.py > tests/python/fixtures/public_api.txt
+  1. python site/public_api.py > tests/python/fixtures/public_api.txt
   2. say in CHANGELOG.md what users have to do; what is removed or renamed was deprecated before
      (docs/stability.md)
 """
@@ -22,7 +22,7 @@ If that is intended:
 
 def test_the_public_api_is_that_of_its_snapshot() -> None:
     before = SNAPSHOT.read_text("utf-8").splitlines(keepends=True)
-    after = api.listing().splitlines(keepends=True)
+    after = public_api.listing().splitlines(keepends=True)
     difference = "".join(
         line for line in difflib.unified_diff(before, after, n=0) if not line.startswith("@@")
     )
@@ -32,11 +32,11 @@ def test_the_public_api_is_that_of_its_snapshot() -> None:
 def test_every_public_class_and_method_has_a_docstring() -> None:
     without = [
         f"{public.name}.{member.name}"
-        for public in api.public_api()
+        for public in public_api.public_api()
         for member in public.members
         if not member.doc and "(" in member.signatures[0] and not member.name.startswith("__")
     ]
-    undocumented = [public.name for public in api.public_api() if not public.doc]
+    undocumented = [public.name for public in public_api.public_api() if not public.doc]
     # Those that only do what they do for any coroutine; a variable has no docstring.
     assert set(without) <= {"Run.send", "Run.throw", "Run.close"}
     assert undocumented == ["current_clock"]

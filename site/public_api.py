@@ -1,10 +1,9 @@
 """The public API, read from sources and stubs: the source of the reference and of its snapshot.
 
-python site/api.py    prints every public name with its signature
+python site/public_api.py    prints every public name with its signature
 """
 
 import ast
-import importlib
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -56,10 +55,14 @@ def public_api() -> list[Public]:
 
 
 def _names(module: str) -> list[str]:
-    names: list[str] = list(importlib.import_module(module).__all__)
-    if module == "treadle":
-        names.append("inspect")
-    return [name for name in names if not name.startswith("__")]
+    source = STUB.parents[1] / module.replace(".", "/") / "__init__.py"
+    for part in ast.parse(source.read_text("utf-8")).body:
+        if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == "__all__":
+            names: list[str] = ast.literal_eval(part.value)
+            # Public as well, but not for `import *`: it would hide the module of that name.
+            names += ["inspect"] if module == "treadle" else []
+            return [name for name in names if not name.startswith("__")]
+    raise LookupError(f"{source} has no __all__")
 
 
 def _public(module: str, name: str) -> Public:
@@ -115,8 +118,7 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _doc(part: ast.stmt) -> str:
-    has_doc = isinstance(part, ast.ClassDef | Function)
-    return (ast.get_docstring(part) or "") if has_doc else ""
+    return (ast.get_docstring(part) or "") if isinstance(part, ast.ClassDef | Function) else ""
 
 
 def _name(part: ast.stmt) -> str | None:
