@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use treadle::RunId;
 use treadle::journal::sqlite::{self, Options};
 use treadle::journal::{
-    Batch, Claimant, Commit, Filter, Journal, Message, NewRun, OwnerId, Phase, Reply, Request, Status, Ticket,
+    Batch, Claim, Commit, Filter, Journal, Message, NewRun, OwnerId, Phase, Reply, Request, Status, Ticket,
 };
 
 const OWNER: OwnerId = OwnerId([1; 16]);
@@ -173,12 +173,9 @@ fn claims(c: &mut Criterion) {
     let desk = Desk::open();
     desk.create(0..100_000, None, WAITING);
     let workflows = vec!["crawl".to_owned()];
-    let claim = || Request::Claim {
-        owner: OWNER,
-        workflows: workflows.clone(),
-        claimant: Claimant::default(),
-        now: 1,
-        limit: 100,
+    let claim = || {
+        let workflows = workflows.clone();
+        Request::Claim(Claim { owner: OWNER, workflows, now: 1, limit: 100, ..Claim::default() })
     };
     let mut group = c.benchmark_group("100,000 waiting runs");
     group.sample_size(20);

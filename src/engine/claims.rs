@@ -10,7 +10,9 @@ use hashbrown::HashMap;
 use super::effect::{Due, Effect, Purpose, Resumed, Trouble};
 use super::lease::RENEWALS;
 use super::{AFTER_AN_ERROR, Engine, Executed, Life, Now, micros};
-use crate::journal::{Claimant, Claimed, Entry, JournalError, Loaded, Next, Phase, Refusal, Request, RunRow};
+use crate::journal::{
+    Claim, Claimant, Claimed, Entry, JournalError, Loaded, Next, OpId, Phase, Refusal, Request, RunRow,
+};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
@@ -127,9 +129,9 @@ impl Engine {
         self.claims.is_claiming = true;
         self.claims.is_wanted = false;
         let (owner, workflows) = (self.options.owner, self.options.workflows.clone());
-        let limit = self.room();
         let claimant = Claimant { max_recoveries: self.options.max_recoveries };
-        self.ask(Purpose::Claim, Request::Claim { owner, workflows, claimant, now: self.now.wall, limit });
+        let (now, limit) = (self.now.wall, self.room());
+        self.ask(Purpose::Claim, Request::Claim(Claim { op: OpId::NONE, owner, workflows, claimant, now, limit }));
     }
 
     pub(super) fn took(&mut self, claimed: Claimed) {

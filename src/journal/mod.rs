@@ -5,6 +5,7 @@
 //! the run's epoch and last sequence number, in the same transaction as the write.
 //!
 //! - [`request`], [`reply`], [`error`]: what is asked, what comes back, what can go wrong.
+//! - [`op`]: the names by which operations are known again.
 //! - [`record`], [`entry`]: what is written of a run, in its log and beside it, as bytes; `frame`: what is around them.
 //! - [`chain`]: what of it is signed, and how records are chained.
 //! - [`lease`]: how long a process is taken to live, and the clock of that.
@@ -22,6 +23,7 @@ pub mod error;
 mod frame;
 pub mod lease;
 pub mod memory;
+pub mod op;
 pub mod record;
 mod recovery;
 pub mod reply;
@@ -34,9 +36,10 @@ mod worker;
 pub use chain::{Chain, Sign, Signer};
 pub use entry::Slot;
 pub use error::JournalError;
+pub use op::{OpId, OpIds};
 pub use reply::{Claimed, DeadLetter, Ends, Entry, Loaded, Next, Polled, Reply, RunRow, StreamRead};
 pub use request::{
-    Claimant, Commit, Digest, EndNumber, EntryId, EntryNumber, Filter, Message, NewRun, OwnerId, Phase, Refusal,
+    Claim, Claimant, Commit, Digest, EndNumber, EntryId, EntryNumber, Filter, Message, NewRun, OwnerId, Phase, Refusal,
     Request, Status,
 };
 pub use rules::MAX_BYTES;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::reply::RunRow;
-use super::request::{Claimant, OwnerId, Phase, Refusal};
+use super::request::{Claim, Phase, Refusal};
 use super::rules;
 use crate::run_id::RunId;
 use crate::timers::Time;
@@ -32,8 +32,9 @@ pub(super) fn lose(row: &mut RunRow) {
 }
 
 /// Gives a run that nobody executes to a process, in a new epoch, unless it was taken over too often.
-pub(super) fn take(row: &mut RunRow, owner: OwnerId, now: Time, claimant: &Claimant) -> Turn {
-    if claimant.is_too_many(row.recoveries) {
+pub(super) fn take(row: &mut RunRow, claim: &Claim) -> Turn {
+    let now = claim.now;
+    if claim.claimant.is_too_many(row.recoveries) {
         let times = match row.recoveries - 1 {
             0 => "it was not taken over again".to_owned(),
             1 => "it was taken over once without progress".to_owned(),
@@ -42,7 +43,8 @@ pub(super) fn take(row: &mut RunRow, owner: OwnerId, now: Time, claimant: &Claim
         strand(row, now, format!("{times}, and the process that executed it ended each time"));
         return Turn::Stranded;
     }
-    rules::give(row, Some(owner));
+    rules::give(row, Some(claim.owner));
+    row.op = claim.op;
     // In force when this owner is lost as well: nothing is written then, as it may have a million runs.
     row.not_before = wait_before(row.id, row.recoveries + 1).map(|wait| later(now, wait));
     Turn::Given

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::op::OpId;
 use super::request::{Digest, EndNumber, EntryId, EntryNumber, OwnerId, Phase, Status};
 use crate::run_id::RunId;
 use crate::timers::Time;
@@ -31,6 +32,10 @@ pub struct RunRow {
     pub epoch: u64,
     /// The sequence number of its last record.
     pub seq: u64,
+    /// The last commit, or the claim if that was later.
+    pub op: OpId,
+    /// The operation that made it.
+    pub made_by: OpId,
     /// How many entries its inbox has.
     pub inbox: u64,
     /// The number of the last entry of its stream; 0 before the first.

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::op::OpId;
 use crate::run_id::RunId;
 use crate::timers::Time;
 
 /// Names a process that executes runs: random, made once in its life.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnerId(pub [u8; 16]);
 
 /// Names a message; the same name is delivered once.
@@ -71,6 +72,8 @@ pub struct Status {
 /// What one commit writes: all of it or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
+    /// Its name: the journal knows the last commit of a run again.
+    pub op: OpId,
     /// The time of the commit.
     pub at: Time,
     /// The new records. They take the sequence numbers behind the run's last.
@@ -135,6 +138,24 @@ impl Claimant {
     }
 }
 
+/// Which runs a process takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// Its name. The last claim of a process that took runs is known again: it is answered with those of them that
+    /// have not got further since.
+    pub op: OpId,
+    /// Who takes them.
+    pub owner: OwnerId,
+    /// The workflows that it knows.
+    pub workflows: Vec<String>,
+    /// How often it takes over a run that gets no further.
+    pub claimant: Claimant,
+    /// The time by which runs are due.
+    pub now: Time,
+    /// At most so many.
+    pub limit: usize,
+}
+
 /// Why a process cannot go on with a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -187,7 +208,8 @@ pub enum Request {
         /// The process.
         owner: OwnerId,
     },
-    /// Makes a run: `Created`, or `Exists` if there is one of this id or of this workflow and key.
+    /// Makes a run: `Created`, also if it was made by this operation before; or `Exists` if there is one of this id or
+    /// of this workflow and key.
     Create {
         /// The run.
         run: NewRun,
@@ -196,8 +218,8 @@ pub enum Request {
         /// What is written first.
         commit: Commit,
     },
-    /// Goes on with a run: `Appended`, or `Conflict` unless the run has this epoch, its owner lives, and its
-    /// last record has this number.
+    /// Goes on with a run: `Appended`, also if it was the last operation on the run, whoever owns that by now; or
+    /// `Conflict` unless the run has this epoch, its owner lives, and its last record has this number.
     Append {
         /// The run.
         run: RunId,
@@ -208,7 +230,8 @@ pub enum Request {
         /// What is written.
         commit: Commit,
     },
-    /// Makes a run that is over go on: `Reopened`, or `Conflict` if it is not over or has another last record.
+    /// Makes a run that is over go on: `Reopened`, also if it was the last operation on the run and that has this owner;
+    /// or `Conflict` if it is not over or has another last record.
     Reopen {
         /// The run.
         run: RunId,
@@ -222,18 +245,7 @@ pub enum Request {
     /// Takes over runs that nobody executes and that have something to do (they are ready or due, or their inbox
     /// is not empty), of these workflows: `Claimed`. A run that merely waits is left where it is. Processes whose lease
     /// is over, by the journal's clock, or that have ended lose their runs first.
-    Claim {
-        /// Who takes them.
-        owner: OwnerId,
-        /// The workflows that it knows.
-        workflows: Vec<String>,
-        /// How often it takes over a run that gets no further.
-        claimant: Claimant,
-        /// The time by which runs are due.
-        now: Time,
-        /// At most so many.
-        limit: usize,
-    },
+    Claim(Claim),
     /// When the next claim is worth while: `Next`.
     NextDue {
         /// The asker, whose own lease is left out.
@@ -340,6 +352,17 @@ impl Request {
     /// How many delivered messages of a run are known again when they are sent once more.
     pub const DEDUPE_WINDOW: u64 = 4096;
 
+    /// Where the name of the operation is, if it is one that has a name.
+    pub fn op_mut(&mut self) -> Option<&mut OpId> {
+        match self {
+            Self::Create { commit, .. } | Self::Append { commit, .. } | Self::Reopen { commit, .. } => {
+                Some(&mut commit.op)
+            }
+            Self::Claim(claim) => Some(&mut claim.op),
+            _ => None,
+        }
+    }
+
     /// About how much memory the request takes.
     pub fn bytes(&self) -> usize {
         const FIXED: usize = size_of::<Request>();
@@ -350,7 +373,7 @@ impl Request {
                 }
                 Self::Append { commit, .. } | Self::Reopen { commit, .. } => commit.bytes(),
                 Self::Send { message, .. } => message.body.len(),
-                Self::Claim { workflows, .. } | Self::NextDue { workflows, .. } => {
+                Self::Claim(Claim { workflows, .. }) | Self::NextDue { workflows, .. } => {
                     workflows.iter().map(String::len).sum()
                 }
                 _ => 0,

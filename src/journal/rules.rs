@@ -1,8 +1,9 @@
 //! What a commit does to a run's row. Every backend asks here, so that they cannot differ.
 
 use super::error::JournalError;
+use super::op::OpId;
 use super::recovery;
-use super::reply::RunRow;
+use super::reply::{Reply, RunRow};
 use super::request::{Commit, EntryNumber, Message, NewRun, OwnerId, Phase, Status};
 use crate::run_id::RunId;
 use crate::timers::Time;
@@ -10,8 +11,8 @@ use crate::timers::Time;
 /// The most bytes of one commit or message. SQLite stores no more than 10^9 bytes in one place.
 pub const MAX_BYTES: usize = 900_000_000;
 
-/// The row of a run before its first commit.
-pub(super) fn new_row(run: NewRun) -> RunRow {
+/// The row of a run before its first commit, which has this name.
+pub(super) fn new_row(run: NewRun, op: OpId) -> RunRow {
     RunRow {
         id: run.id,
         workflow: run.workflow,
@@ -24,6 +25,8 @@ pub(super) fn new_row(run: NewRun) -> RunRow {
         owner: None,
         epoch: 0,
         seq: 0,
+        op,
+        made_by: op,
         inbox: 0,
         published: 0,
         stream_limit: run.stream_limit.max(1),
@@ -93,6 +96,7 @@ pub(super) fn not_in_inbox(run: RunId) -> JournalError {
 
 /// Writes what the commit says into the row.
 pub(super) fn apply(row: &mut RunRow, commit: &Commit) {
+    row.op = commit.op;
     row.seq += commit.records.len() as u64;
     row.published = commit.published.last().map_or(row.published, |&(number, _)| number);
     let taken_out = commit.consumed.len() + commit.undeliverable.len();
@@ -174,6 +178,30 @@ pub(super) fn check_turn(row: &RunRow, epoch: u64, after: u64) -> Result<(), Jou
     match row.owner {
         Some(_) if row.epoch == epoch && row.seq == after => Ok(()),
         _ => Err(JournalError::Conflict(row.id)),
+    }
+}
+
+/// Whether the commit is the last operation on the run: its answer was lost, and it is sent again.
+pub(super) fn is_written(row: &RunRow, commit: &Commit) -> bool {
+    commit.op.is_same(row.op)
+}
+
+/// Whether the run was made by this commit, which is sent again.
+pub(super) fn is_made(row: &RunRow, commit: &Commit) -> bool {
+    commit.op.is_same(row.made_by)
+}
+
+/// The answer to a creation that is sent again.
+pub(super) fn created_again(owner: Option<OwnerId>) -> Reply {
+    Reply::Created { epoch: u64::from(owner.is_some()) }
+}
+
+/// The answer to a commit that is sent again and made a run go on: unless the run was taken from this owner since, its
+/// epoch is the one in which it was given.
+pub(super) fn reopened_again(row: &RunRow, owner: Option<OwnerId>) -> Result<Reply, JournalError> {
+    match owner {
+        Some(_) if row.owner != owner => Err(JournalError::Conflict(row.id)),
+        _ => Ok(Reply::Reopened { epoch: row.epoch, seq: row.seq }),
     }
 }
 

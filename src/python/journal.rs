@@ -25,7 +25,8 @@ use super::run::Run;
 use crate::engine::Ask;
 use crate::history::Trusted;
 use crate::journal::{
-    self, Batch, Filter, JournalError, Message, OwnerId, Phase, Reply, Request, RunRow, Sign, Signer, Ticket,
+    self, Batch, Filter, JournalError, Message, OpId, OpIds, OwnerId, Phase, Reply, Request, RunRow, Sign, Signer,
+    Ticket,
 };
 use crate::{RunId, Secrets};
 
@@ -41,6 +42,7 @@ pub struct Journal {
     answers: Mutex<VecDeque<(Ticket, journal::Outcome)>>,
     pace: Mutex<Pace>,
     tickets: AtomicU64,
+    ops: Mutex<OpIds>,
     // A task of the engine that nothing but the end of the event loop cancels.
     watched: Mutex<Option<Py<PyAny>>>,
     // Has methods `changed()`, `exists(run, id, is_same_input, events)`, `forward(id, event)` and `ended(run)`.
@@ -130,12 +132,17 @@ impl Journal {
         self.check_process()?;
         let mut tickets = Vec::with_capacity(requests.len());
         let mut asked = self.asked.lock();
-        for (request, asker) in requests {
+        let mut ops = self.ops.lock();
+        for (mut request, asker) in requests {
+            // A commit without a name would not be known again.
+            if let Some(op) = request.op_mut().filter(|op| **op == OpId::NONE) {
+                *op = ops.draw();
+            }
             let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
             asked.insert(ticket, asker);
             tickets.push((ticket, request));
         }
-        drop(asked);
+        drop((asked, ops));
         let numbers: Vec<_> = tickets.iter().map(|(ticket, _)| *ticket).collect();
         self.backend.submit(tickets).map_err(|error| {
             let mut asked = self.asked.lock();
@@ -272,6 +279,7 @@ impl Journal {
         })?;
         let mut owner = [0; 16];
         getrandom::fill(&mut owner).map_err(|error| PyOSError::new_err(error.to_string()))?;
+        let [a, b, c, d, e, f, g, h, ..] = owner;
         Ok(Self {
             backend: ManuallyDrop::new(backend),
             mailbox,
@@ -281,6 +289,7 @@ impl Journal {
             answers: Mutex::default(),
             pace: Mutex::new(Pace { at_once: 4 * LEAST_AT_ONCE, handed_on: None }),
             tickets: AtomicU64::new(1),
+            ops: Mutex::new(OpIds::new([a, b, c, d, e, f, g, h])),
             watched: Mutex::default(),
             listener,
             owner: OwnerId(owner),

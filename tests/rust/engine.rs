@@ -5,7 +5,8 @@ use std::time::Duration;
 use treadle::engine::{AFTER_AN_ERROR, Ask, Effect, Engine, Now, Options, Resumed, RunEnd, Trouble};
 use treadle::journal::memory::MemoryStore;
 use treadle::journal::{
-    Claimed, Commit, Entry, JournalError, Loaded, NewRun, Next, OwnerId, Phase, Polled, Reply, Request, RunRow, Status,
+    Claim, Claimed, Commit, Entry, JournalError, Loaded, NewRun, Next, OwnerId, Phase, Polled, Reply, Request, RunRow,
+    Status,
 };
 use treadle::{RunId, Time};
 
@@ -170,7 +171,7 @@ fn a_lost_lease_stops_every_run_and_begins_another_one() {
     assert!(matches!(host.effects[1..], [Effect::Lose(one), Effect::Lose(two)] if [one, two] == [id(1), id(2)]));
     assert_eq!(host.answer(Ok(Reply::Done)), Request::Release { owner: OWNER });
     assert_eq!(host.answer(Ok(Reply::Done)), Request::Enlist { owner: OWNER, lease: LEASE_TIME });
-    assert!(host.asked.iter().any(|(_, request)| matches!(request, Request::Claim { .. })));
+    assert!(host.asked.iter().any(|(_, request)| matches!(request, Request::Claim(_))));
 }
 
 #[test]
@@ -280,7 +281,7 @@ fn a_run_of_which_the_journal_has_only_a_part_is_refused_as_damaged() {
 #[test]
 fn no_more_runs_are_claimed_than_there_is_room_for() {
     let limit = |request| match request {
-        Request::Claim { limit, .. } => limit,
+        Request::Claim(Claim { limit, .. }) => limit,
         other => panic!("{other:?}"),
     };
     let mut host = Host::idle(Some(2));
@@ -308,7 +309,7 @@ fn runs_are_loaded_some_at_a_time_and_claimed_until_there_are_no_more() {
         host.loaded(number);
         host.call(|engine, now| engine.resumed(id(number), Resumed::Started, now));
     }
-    assert!(matches!(host.claimed(&[], false), Request::Claim { .. }));
+    assert!(matches!(host.claimed(&[], false), Request::Claim(_)));
 }
 
 #[test]
@@ -321,7 +322,7 @@ fn the_next_claim_is_when_the_journal_says() {
     host.answer(Ok(Reply::Next(Next { due: Some(due), lapse: None })));
     assert_eq!(host.engine.next_tick(), Some(host.now.steady + 1_000_000));
     host.pass(1_000_000);
-    assert!(matches!(host.claimed(&[], false), Request::Claim { now, .. } if now == due));
+    assert!(matches!(host.claimed(&[], false), Request::Claim(Claim { now, .. }) if now == due));
 }
 
 #[test]
@@ -345,7 +346,7 @@ fn after_an_error_of_the_journal_the_engine_asks_again_some_time_later() {
     assert!(host.asked.is_empty());
     host.pass(AFTER_AN_ERROR);
     // What could not be read is asked for again, from the same place on.
-    assert!(matches!(host.asked[..], [(_, Request::Poll { after: 0, .. }), (_, Request::Claim { .. })]));
+    assert!(matches!(host.asked[..], [(_, Request::Poll { after: 0, .. }), (_, Request::Claim(_))]));
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::super::error::JournalError;
 use super::super::lease::{Clock, Lease};
+use super::super::op::OpId;
 use super::super::reply::{Claimed, Entry, Next, Polled, Reply, RunRow};
-use super::super::request::{Claimant, Commit, EntryNumber, Message, NewRun, OwnerId, Refusal, Request};
+use super::super::request::{Claim, Commit, EntryNumber, Message, NewRun, OwnerId, Refusal, Request};
 use super::super::{Outcome, recovery, rules};
 use crate::run_id::RunId;
 use crate::timers::Time;
@@ -26,6 +27,8 @@ pub(super) struct State {
     keys: HashMap<(String, String), RunId>,
     // Those that live. A run whose owner is not here has none: `lose` sees to that.
     leases: HashMap<OwnerId, Lease>,
+    // The last claim of each that took runs.
+    claims: HashMap<OwnerId, OpId>,
     owned: BTreeSet<(OwnerId, RunId)>,
     // Runs that have something to do, by the time from which they have.
     work: Work,
@@ -43,6 +46,7 @@ impl State {
             runs: BTreeMap::new(),
             keys: HashMap::new(),
             leases: HashMap::new(),
+            claims: HashMap::new(),
             owned: BTreeSet::new(),
             work: Work::new(),
             finished: BTreeSet::new(),
@@ -65,9 +69,7 @@ impl State {
             Request::Create { run, owner, commit } => self.create(run, owner, commit),
             Request::Append { run, epoch, after, commit } => self.append(run, epoch, after, commit),
             Request::Reopen { run, after, owner, commit } => self.reopen(run, after, owner, commit),
-            Request::Claim { owner, workflows, claimant, now, limit } => {
-                self.claim(owner, &workflows, &claimant, now, limit)
-            }
+            Request::Claim(claim) => self.claim(&claim),
             Request::Refuse { run, epoch, refusal, now } => self.refuse(run, epoch, &refusal, now),
             Request::Ends { after, limit } => Ok(Reply::Ends(self.ends.after(after, limit))),
             Request::DeadLetters { run } => self.dead_letters(run),
@@ -99,9 +101,8 @@ impl State {
 
     fn lose(&mut self, owner: OwnerId, lose: fn(&mut RunRow)) -> Outcome {
         self.changes += u64::from(self.leases.remove(&owner).is_some());
-        let first = RunId::from_bytes([0; 16]);
-        let last = RunId::from_bytes([255; 16]);
-        let lost: Vec<_> = self.owned.range((owner, first)..=(owner, last)).map(|&(_, run)| run).collect();
+        self.claims.remove(&owner);
+        let lost: Vec<_> = self.owned_by(owner).collect();
         for id in lost {
             self.change(id, |run| lose(&mut run.row));
         }
@@ -120,11 +121,14 @@ impl State {
         let of_key = key.as_ref().and_then(|key| self.keys.get(key).copied());
         let there = self.runs.get(&new.id).or_else(|| self.runs.get(&of_key?));
         if let Some(run) = there {
+            if rules::is_made(&run.row, &commit) {
+                return Ok(rules::created_again(owner));
+            }
             return Ok(Reply::Exists { id: run.row.id, input: run.row.input });
         }
         self.check_owner(owner)?;
         let id = new.id;
-        let mut run = Run::new(rules::new_row(new));
+        let mut run = Run::new(rules::new_row(new, commit.op));
         run.check(&commit)?;
         rules::give(&mut run.row, owner);
         let epoch = run.row.epoch;
@@ -136,6 +140,9 @@ impl State {
 
     fn append(&mut self, id: RunId, epoch: u64, after: u64, commit: Commit) -> Outcome {
         let run = self.run(id)?;
+        if rules::is_written(&run.row, &commit) {
+            return Ok(Reply::Appended { seq: run.row.seq });
+        }
         rules::check_turn(&run.row, epoch, after)?;
         run.check(&commit)?;
         self.write(id, commit);
@@ -145,6 +152,9 @@ impl State {
     fn reopen(&mut self, id: RunId, after: u64, owner: Option<OwnerId>, commit: Commit) -> Outcome {
         self.check_owner(owner)?;
         let run = self.run(id)?;
+        if rules::is_written(&run.row, &commit) {
+            return rules::reopened_again(&run.row, owner);
+        }
         let mut row = run.row.clone();
         rules::reopen(&mut row, after, owner)?;
         run.check(&commit)?;
@@ -161,8 +171,12 @@ impl State {
         self.change(id, |run| run.write(commit));
     }
 
-    fn claim(&mut self, owner: OwnerId, workflows: &[String], claimant: &Claimant, now: Time, limit: usize) -> Outcome {
+    fn claim(&mut self, claim: &Claim) -> Outcome {
+        let &Claim { op, owner, now, limit, .. } = claim;
         self.check_owner(Some(owner))?;
+        if self.claims.get(&owner).is_some_and(|&last| op.is_same(last)) {
+            return Ok(Reply::Claimed(Claimed { runs: self.claimed_by(claim), more: true, ..Claimed::default() }));
+        }
         let moment = self.clock.now();
         let lapsed: Vec<_> = self
             .leases
@@ -171,20 +185,34 @@ impl State {
             .map(|(&other, _)| other)
             .collect();
         lapsed.into_iter().try_for_each(|other| self.lose(other, recovery::lose).map(drop))?;
-        let ready =
-            rules::distinct(workflows).flat_map(|name| claimable(&self.work, name).take_while(|&(at, _)| at <= now));
+        let ready = rules::distinct(&claim.workflows)
+            .flat_map(|name| claimable(&self.work, name).take_while(|&(at, _)| at <= now));
         let ids: Vec<_> = ready.take(limit).map(|(_, run)| run).collect();
         let mut claimed = Claimed { more: ids.len() == limit, ..Claimed::default() };
         for id in ids {
             let mut turn = recovery::Turn::Given;
-            self.change(id, |run| turn = recovery::take(&mut run.row, owner, now, claimant));
+            self.change(id, |run| turn = recovery::take(&mut run.row, claim));
             let row = self.run(id)?.row.clone();
             match turn {
                 recovery::Turn::Given => claimed.runs.push(row),
                 recovery::Turn::Stranded => claimed.stranded.push(row),
             }
         }
+        if !claimed.runs.is_empty() {
+            self.claims.insert(owner, op);
+        }
         Ok(Reply::Claimed(claimed))
+    }
+
+    // The runs that the claim took and that have not got further since.
+    fn claimed_by(&self, claim: &Claim) -> Vec<RunRow> {
+        let owned = self.owned_by(claim.owner).filter_map(|id| self.runs.get(&id));
+        owned.filter(|run| run.row.op == claim.op).map(|run| run.row.clone()).collect()
+    }
+
+    fn owned_by(&self, owner: OwnerId) -> impl Iterator<Item = RunId> {
+        let (first, last) = (RunId::from_bytes([0; 16]), RunId::from_bytes([255; 16]));
+        self.owned.range((owner, first)..=(owner, last)).map(|&(_, run)| run)
     }
 
     fn refuse(&mut self, id: RunId, epoch: u64, refusal: &Refusal, now: Time) -> Outcome {

@@ -185,9 +185,7 @@ pub(super) fn carry_out(db: &Connection, machine: &Machine, request: &Request) -
         Request::Create { run, owner, commit } => commits::create(db, run, *owner, commit),
         Request::Append { run, epoch, after, commit } => commits::append(db, *run, *epoch, *after, commit),
         Request::Reopen { run, after, owner, commit } => commits::reopen(db, *run, *after, *owner, commit),
-        Request::Claim { owner, workflows, claimant, now, limit } => {
-            owners::claim(db, machine, *owner, workflows, claimant, *now, *limit)
-        }
+        Request::Claim(claim) => owners::claim(db, machine, claim),
         Request::Refuse { run, epoch, refusal, now } => owners::refuse(db, *run, *epoch, refusal, *now),
         Request::Ends { after, limit } => ends::after(db, *after, *limit),
         Request::DeadLetters { run } => inbox::dead_letters(db, *run),

@@ -6,15 +6,15 @@ use super::batch::Answer;
 use super::failure::Failure;
 use super::runs::{self, Stored, sql};
 use super::{ends, inbox, owners};
-use crate::journal::{Commit, JournalError, NewRun, OwnerId, Reply, rules};
+use crate::journal::{Commit, Digest, JournalError, NewRun, OpId, OwnerId, Reply, rules};
 use crate::run_id::RunId;
 
 pub(super) fn create(db: &Connection, new: &NewRun, owner: Option<OwnerId>, commit: &Commit) -> Answer {
     if let Some(there) = existing(db, new)? {
-        return Ok(there);
+        return Ok(if there.made_by.is_same(commit.op) { rules::created_again(owner) } else { there.into() });
     }
     let mut owner_number = owners::living(db, owner)?;
-    let mut row = rules::new_row(new.clone());
+    let mut row = rules::new_row(new.clone(), commit.op);
     rules::check(&row, commit)?;
     if !rules::taken_out(commit).is_empty() {
         return Err(rules::not_in_inbox(row.id).into());
@@ -34,22 +34,40 @@ pub(super) fn create(db: &Connection, new: &NewRun, owner: Option<OwnerId>, comm
     Ok(Reply::Created { epoch: row.epoch })
 }
 
-fn existing(db: &Connection, new: &NewRun) -> rusqlite::Result<Option<Reply>> {
-    let by_id = find(db, "SELECT id, input FROM runs WHERE id = ?1", &[new.id.as_bytes()])?;
+// The run that has the id or the key of a new one.
+struct There {
+    id: RunId,
+    input: Digest,
+    made_by: OpId,
+}
+
+impl From<There> for Reply {
+    fn from(there: There) -> Self {
+        Self::Exists { id: there.id, input: there.input }
+    }
+}
+
+fn existing(db: &Connection, new: &NewRun) -> rusqlite::Result<Option<There>> {
+    let by_id = find(db, "SELECT id, input, made_by FROM runs WHERE id = ?1", &[new.id.as_bytes()])?;
     let Some(key) = new.key.as_ref().filter(|_| by_id.is_none()) else {
         return Ok(by_id);
     };
-    find(db, "SELECT id, input FROM runs WHERE workflow = ?1 AND key = ?2", &[&new.workflow, key])
+    find(db, "SELECT id, input, made_by FROM runs WHERE workflow = ?1 AND key = ?2", &[&new.workflow, key])
 }
 
-fn find(db: &Connection, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<Option<Reply>> {
+fn find(db: &Connection, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<Option<There>> {
     let mut statement = db.prepare_cached(sql)?;
-    let exists = |row: &rusqlite::Row| Ok(Reply::Exists { id: RunId::from_bytes(row.get(0)?), input: row.get(1)? });
-    statement.query_row(parameters, exists).optional()
+    let there = |row: &rusqlite::Row| {
+        Ok(There { id: RunId::from_bytes(row.get(0)?), input: row.get(1)?, made_by: OpId(row.get(2)?) })
+    };
+    statement.query_row(parameters, there).optional()
 }
 
 pub(super) fn append(db: &Connection, id: RunId, epoch: u64, after: u64, commit: &Commit) -> Answer {
     let mut run = runs::find(db, id)?;
+    if rules::is_written(&run.row, commit) {
+        return Ok(Reply::Appended { seq: run.row.seq });
+    }
     rules::check_turn(&run.row, epoch, after)?;
     check(db, &run, commit)?;
     let was = (run.row.phase(), run.owner);
@@ -72,6 +90,9 @@ pub(super) fn append(db: &Connection, id: RunId, epoch: u64, after: u64, commit:
 pub(super) fn reopen(db: &Connection, id: RunId, after: u64, owner: Option<OwnerId>, commit: &Commit) -> Answer {
     let owner_number = owners::living(db, owner)?;
     let mut run = runs::find(db, id)?;
+    if rules::is_written(&run.row, commit) {
+        return Ok(rules::reopened_again(&run.row, owner)?);
+    }
     rules::reopen(&mut run.row, after, owner)?;
     check(db, &run, commit)?;
     run.owner = owner_number;

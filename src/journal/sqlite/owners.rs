@@ -14,7 +14,7 @@ use super::machine::Machine;
 use super::runs::{self, Stored, sql, sql_limit};
 use crate::journal::lease::{Lease, Moment};
 use crate::journal::recovery::{self, Turn};
-use crate::journal::{Claimant, Claimed, JournalError, Next, OwnerId, Refusal, Reply, rules};
+use crate::journal::{Claim, Claimed, JournalError, Next, OpId, OwnerId, Refusal, Reply, RunRow, rules};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
@@ -62,16 +62,12 @@ pub(super) fn living(db: &Connection, owner: Option<OwnerId>) -> Result<Option<i
     Ok(Some(number(db, owner)?.ok_or(JournalError::LeaseLost(owner))?))
 }
 
-pub(super) fn claim(
-    db: &Connection,
-    machine: &Machine,
-    owner: OwnerId,
-    workflows: &[String],
-    claimant: &Claimant,
-    now: Time,
-    limit: usize,
-) -> Answer {
+pub(super) fn claim(db: &Connection, machine: &Machine, claim: &Claim) -> Answer {
+    let owner = claim.owner;
     let me = number(db, owner)?.ok_or(JournalError::LeaseLost(owner))?;
+    if claim.op.is_same(last_claim(db, me)?) {
+        return Ok(Reply::Claimed(Claimed { runs: claimed_by(db, me, claim)?, more: true, ..Claimed::default() }));
+    }
     for (other, lease) in leases(db)? {
         if other != owner && machine.left(other, &lease).is_none() {
             db.prepare_cached("UPDATE processes SET id = NULL WHERE id = ?1")?.execute([other.0])?;
@@ -80,12 +76,12 @@ pub(super) fn claim(
     failpoint!("journal.leases_lapsed");
     let lost = lost(db)?;
     let mut claimed = Claimed::default();
-    for n in claimable(db, &lost, workflows, now, limit)? {
+    for n in claimable(db, &lost, claim)? {
         let mut run = runs::find_by_number(db, n)?;
         if run.owner.is_some_and(|owner| lost.iter().any(|lost| lost.n == owner && !lost.is_released)) {
             recovery::lose(&mut run.row);
         }
-        match recovery::take(&mut run.row, owner, now, claimant) {
+        match recovery::take(&mut run.row, claim) {
             Turn::Given => {
                 take(db, me, &run)?;
                 claimed.runs.push(run.row);
@@ -97,8 +93,24 @@ pub(super) fn claim(
         }
     }
     free(db, &lost)?;
-    claimed.more = claimed.runs.len() + claimed.stranded.len() == limit;
+    if !claimed.runs.is_empty() {
+        db.prepare_cached("UPDATE processes SET claim = ?2 WHERE n = ?1")?.execute((me, claim.op.0))?;
+    }
+    claimed.more = claimed.runs.len() + claimed.stranded.len() == claim.limit;
     Ok(Reply::Claimed(claimed))
+}
+
+fn last_claim(db: &Connection, me: i64) -> rusqlite::Result<OpId> {
+    db.prepare_cached("SELECT claim FROM processes WHERE n = ?1")?.query_row([me], |row| row.get(0).map(OpId))
+}
+
+// The runs that the claim took and that have not got further since.
+fn claimed_by(db: &Connection, me: i64, claim: &Claim) -> rusqlite::Result<Vec<RunRow>> {
+    let taken: Vec<i64> = db
+        .prepare_cached("SELECT n FROM runs INDEXED BY runs_work WHERE phase < 3 AND owner = ?1 AND op = ?2")?
+        .query_map((me, claim.op.0), |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    taken.into_iter().map(|n| Ok(runs::find_by_number(db, n)?.row)).collect()
 }
 
 /// The processes that have not lost their leases yet.
@@ -114,9 +126,17 @@ pub(super) fn leases(db: &Connection) -> rusqlite::Result<Vec<(OwnerId, Lease)>>
 fn take(db: &Connection, me: i64, run: &Stored) -> rusqlite::Result<()> {
     let row = &run.row;
     db.prepare_cached(
-        "UPDATE runs SET owner = ?2, epoch = ?3, recoveries = ?4, not_before = ?5, wake = ?6 WHERE n = ?1",
+        "UPDATE runs SET owner = ?2, epoch = ?3, recoveries = ?4, not_before = ?5, wake = ?6, op = ?7 WHERE n = ?1",
     )?
-    .execute((run.n, me, sql(row.epoch), row.recoveries, row.not_before.map(sql), rules::wake(row).map(sql)))?;
+    .execute((
+        run.n,
+        me,
+        sql(row.epoch),
+        row.recoveries,
+        row.not_before.map(sql),
+        rules::wake(row).map(sql),
+        row.op.0,
+    ))?;
     failpoint!("journal.run_claimed");
     Ok(())
 }
@@ -159,19 +179,13 @@ fn pools(lost: &[Lost]) -> impl Iterator<Item = Option<i64>> {
     std::iter::once(None).chain(lost.iter().map(|owner| Some(owner.n)))
 }
 
-fn claimable(
-    db: &Connection,
-    lost: &[Lost],
-    workflows: &[String],
-    now: Time,
-    limit: usize,
-) -> rusqlite::Result<Vec<i64>> {
+fn claimable(db: &Connection, lost: &[Lost], claim: &Claim) -> rusqlite::Result<Vec<i64>> {
     let mut found = Vec::new();
     let mut statement = db.prepare_cached(CLAIMABLE)?;
-    for workflow in rules::distinct(workflows) {
+    for workflow in rules::distinct(&claim.workflows) {
         for pool in pools(lost) {
-            let left = sql_limit(limit - found.len());
-            for n in statement.query_map((pool, workflow, sql(now), left), |row| row.get(0))? {
+            let left = sql_limit(claim.limit - found.len());
+            for n in statement.query_map((pool, workflow, sql(claim.now), left), |row| row.get(0))? {
                 found.push(n?);
             }
         }

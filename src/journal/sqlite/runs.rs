@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use super::batch::Answer;
 use super::ends;
 use super::failure::Failure;
-use crate::journal::{JournalError, Phase, Reply, RunRow, Status, rules};
+use crate::journal::{JournalError, OpId, Phase, Reply, RunRow, Status, rules};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
@@ -15,7 +15,7 @@ macro_rules! select {
         concat!(
             "SELECT r.n, r.id, r.workflow, r.key, r.input, r.created, r.stream_limit, r.updated, r.finished, \
              r.phase, r.due, o.id, r.epoch, r.seq, r.inbox, r.published, r.owner, r.wake, r.consumed, \
-             r.recoveries, r.not_before, r.reason, r.dead_letters ",
+             r.recoveries, r.not_before, r.reason, r.dead_letters, r.op, r.made_by ",
             $($rest),+
         )
     };
@@ -84,6 +84,8 @@ pub(super) fn stored(row: &Row) -> rusqlite::Result<Stored> {
             owner: row.get::<_, Option<[u8; 16]>>(11)?.map(crate::journal::OwnerId),
             epoch: row.get(12)?,
             seq: row.get(13)?,
+            op: OpId(row.get(23)?),
+            made_by: OpId(row.get(24)?),
             inbox: row.get(14)?,
             published: row.get(15)?,
             is_cut_short: false,
@@ -107,8 +109,8 @@ pub(super) fn insert(
 ) -> rusqlite::Result<i64> {
     db.prepare_cached(
         "INSERT INTO runs (id, workflow, key, input, created, stream_limit, updated, finished, phase, due, wake, \
-         owner, epoch, seq, inbox, consumed, published, outcome) VALUES (:id, :workflow, :key, :input, :created, \
-         :stream_limit, :updated, :finished, :phase, :due, :wake, :owner, :epoch, :seq, 0, 0, :published, :outcome)",
+         owner, epoch, seq, op, made_by, inbox, consumed, published, outcome) VALUES (:id, :workflow, :key, :input, :created, \
+         :stream_limit, :updated, :finished, :phase, :due, :wake, :owner, :epoch, :seq, :op, :op, 0, 0, :published, :outcome)",
     )?
     .insert(named_params! {
         ":id": row.id.as_bytes(),
@@ -125,6 +127,7 @@ pub(super) fn insert(
         ":owner": owner,
         ":epoch": sql(row.epoch),
         ":seq": sql(row.seq),
+        ":op": row.op.0,
         ":published": sql(row.published),
         ":outcome": outcome,
     })
@@ -134,7 +137,8 @@ pub(super) fn insert(
 pub(super) fn update(db: &Connection, run: &Stored) -> rusqlite::Result<()> {
     let row = &run.row;
     db.prepare_cached(
-        "UPDATE runs SET updated = ?2, due = ?3, seq = ?4, inbox = ?5, consumed = ?6, published = ?7 WHERE n = ?1",
+        "UPDATE runs SET updated = ?2, due = ?3, seq = ?4, inbox = ?5, consumed = ?6, published = ?7, op = ?8 \
+         WHERE n = ?1",
     )?
     .execute((
         run.n,
@@ -144,6 +148,7 @@ pub(super) fn update(db: &Connection, run: &Stored) -> rusqlite::Result<()> {
         sql(row.inbox),
         sql(run.consumed),
         sql(row.published),
+        row.op.0,
     ))
     .map(drop)
 }

@@ -9,7 +9,7 @@ pub const APPLICATION_ID: i64 = 0x7472_646c;
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from one version to the next, from an empty file on. Once released an entry never changes.
-const MIGRATIONS: [&str; 3] = [V1, V2, V3];
+const MIGRATIONS: [&str; 4] = [V1, V2, V3, V4];
 
 const V1: &str = "
 CREATE TABLE owners (
@@ -111,6 +111,13 @@ CREATE TABLE ends (
     number INTEGER PRIMARY KEY,
     run BLOB NOT NULL
 ) STRICT;
+";
+
+// The names of operations; zeros are no name.
+const V4: &str = "
+ALTER TABLE runs ADD COLUMN op BLOB NOT NULL DEFAULT x'00000000000000000000000000000000';
+ALTER TABLE runs ADD COLUMN made_by BLOB NOT NULL DEFAULT x'00000000000000000000000000000000';
+ALTER TABLE processes ADD COLUMN claim BLOB NOT NULL DEFAULT x'00000000000000000000000000000000';
 ";
 
 /// What a file is, as far as its header and its tables tell.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use treadle::journal::{Chain, Loaded, RunRow, Sign, Signer, Status};
+use treadle::journal::{Chain, Loaded, OpId, RunRow, Sign, Signer, Status};
 use treadle::{EncodedImage, EncodedRecord, Error, FormatError, Record, RunId, Tag, Value, snapshot::Standing};
 
 use super::{arbitrary, secrets};
@@ -24,6 +24,8 @@ fn row(run: RunId, seq: u64) -> RunRow {
         owner: None,
         epoch: 1,
         seq,
+        op: OpId::NONE,
+        made_by: OpId::NONE,
         inbox: 0,
         published: 0,
         stream_limit: 1,

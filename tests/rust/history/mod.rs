@@ -5,7 +5,7 @@ mod fold;
 mod live;
 mod resume;
 
-use treadle::journal::{Chain, Commit, Loaded, Request, RunRow, Sign, Signer, Status};
+use treadle::journal::{Chain, Commit, Loaded, OpId, Request, RunRow, Sign, Signer, Status};
 use treadle::snapshot::Standing;
 use treadle::{EncodedImage, EncodedRecord, Record, RunId, Secrets, Tag, Value};
 
@@ -28,6 +28,8 @@ fn row(seq: u64, status: Status) -> RunRow {
         owner: None,
         epoch: 4,
         seq,
+        op: OpId::NONE,
+        made_by: OpId::NONE,
         inbox: 0,
         published: 0,
         stream_limit: 9,

@@ -9,8 +9,8 @@ use treadle::RunId;
 use treadle::journal::lease::{BootId, Clock, Moment};
 use treadle::journal::memory::{self, MemoryStore};
 use treadle::journal::{
-    Batch, Claimant, Claimed, Commit, Filter, Journal, JournalError, Loaded, Message, NewRun, OnBatch, OwnerId, Phase,
-    Polled, Reply, Request, RunRow, Status, StreamRead,
+    Batch, Claim, Claimed, Commit, Filter, Journal, JournalError, Loaded, Message, NewRun, OnBatch, OpId, OwnerId,
+    Phase, Polled, Reply, Request, RunRow, Status, StreamRead,
 };
 
 /// What no answer takes longer than.
@@ -213,8 +213,7 @@ impl Desk {
     }
 
     pub fn claim_up_to(&self, owner: OwnerId, now: u64, limit: usize) -> Claimed {
-        match self.ask(Request::Claim { owner, workflows: vec!["w".into()], claimant: Claimant::default(), now, limit })
-        {
+        match self.ask(Request::Claim(claim_of(owner, now, limit))) {
             Ok(Reply::Claimed(claimed)) => claimed,
             other => panic!("{other:?}"),
         }
@@ -288,6 +287,16 @@ pub fn ending(phase: Phase, outcome: &str) -> Commit {
 /// Hands the run back with this commit.
 pub fn released(commit: Commit) -> Commit {
     Commit { release: true, ..commit }
+}
+
+/// A claim without a name.
+pub fn claim_of(owner: OwnerId, now: u64, limit: usize) -> Claim {
+    Claim { owner, workflows: vec!["w".into()], now, limit, ..Claim::default() }
+}
+
+/// A commit of this name.
+pub fn named(name: u8, commit: Commit) -> Commit {
+    Commit { op: OpId([name; 16]), ..commit }
 }
 
 pub fn enlist(owner: OwnerId, micros: u64) -> Request {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 use treadle::RunId;
 use treadle::journal::{
-    Claimant, Commit, DeadLetter, Ends, Entry, Filter, JournalError, Loaded, Message, NewRun, OwnerId, Phase, Refusal,
-    Reply, Request, Status, StreamRead,
+    Claim, Claimant, Commit, DeadLetter, Ends, Entry, Filter, JournalError, Loaded, Message, NewRun, OpId, OpIds,
+    OwnerId, Phase, Refusal, Reply, Request, Status, StreamRead,
 };
 
 use super::desk::*;
@@ -23,6 +23,7 @@ struct Model {
     runs: BTreeMap<RunId, Run>,
     entries: u64,
     ends: Vec<RunId>,
+    claims: HashMap<OwnerId, OpId>,
 }
 
 struct Run {
@@ -41,6 +42,8 @@ struct Run {
     // longer than any here.
     losses: u32,
     is_delayed: bool,
+    op: OpId,
+    made_by: OpId,
 }
 
 impl Run {
@@ -85,6 +88,7 @@ impl Run {
     }
 
     fn write(&mut self, commit: &Commit) {
+        self.op = commit.op;
         let is_over = commit.status.phase.is_over();
         self.log.extend(commit.records.iter().cloned());
         self.published.extend(commit.published.iter().cloned());
@@ -143,7 +147,7 @@ impl Model {
             Request::Create { run, owner, commit } => self.create(run, *owner, commit),
             Request::Append { run, epoch, after, commit } => self.append(*run, *epoch, *after, commit),
             Request::Reopen { run, after, owner, commit } => self.reopen(*run, *after, *owner, commit),
-            Request::Claim { owner, claimant, now, limit, .. } => self.claim(*owner, claimant, *now, *limit, given),
+            Request::Claim(claim) => self.claim(claim, given),
             Request::Refuse { run, epoch, refusal, .. } => self.refuse(*run, *epoch, refusal, given),
             Request::Redeliver { run } => self.redeliver(*run),
             Request::Send { run, message, now } => self.send(*run, message, *now),
@@ -173,6 +177,7 @@ impl Model {
 
     fn lose(&mut self, owner: OwnerId, losses: u32) {
         self.leases.remove(&owner);
+        self.claims.remove(&owner);
         for run in self.runs.values_mut().filter(|run| run.owner == Some(owner)) {
             run.owner = None;
             run.losses += losses;
@@ -214,6 +219,9 @@ impl Model {
         let same = |run: &&Run| run.new.id == new.id || (new.key.is_some() && run.new.key == new.key);
         let by_id = self.runs.get(&new.id);
         if let Some(there) = by_id.or_else(|| self.runs.values().find(same)) {
+            if there.made_by == commit.op {
+                return Ok(Reply::Created { epoch: u64::from(owner.is_some()) });
+            }
             return Ok(Reply::Exists { id: there.new.id, input: there.new.input });
         }
         self.lives(owner)?;
@@ -231,6 +239,8 @@ impl Model {
             dead: vec![],
             losses: 0,
             is_delayed: false,
+            op: commit.op,
+            made_by: commit.op,
         };
         if !run.takes(commit) {
             return invalid(new.id);
@@ -244,6 +254,9 @@ impl Model {
 
     fn append(&mut self, id: RunId, epoch: u64, after: u64, commit: &Commit) -> Outcome {
         let run = self.run(id)?;
+        if run.op == commit.op {
+            return Ok(Reply::Appended { seq: run.seq() });
+        }
         if run.owner.is_none() || run.epoch != epoch || run.seq() != after {
             return Err(JournalError::Conflict(id));
         }
@@ -259,6 +272,11 @@ impl Model {
     fn reopen(&mut self, id: RunId, after: u64, owner: Option<OwnerId>, commit: &Commit) -> Outcome {
         self.lives(owner)?;
         let run = self.run(id)?;
+        if run.op == commit.op {
+            let is_taken = owner.is_some() && run.owner != owner;
+            let again = Reply::Reopened { epoch: run.epoch, seq: run.seq() };
+            return if is_taken { Err(JournalError::Conflict(id)) } else { Ok(again) };
+        }
         if run.status.phase.goes_on() || run.seq() != after {
             return Err(JournalError::Conflict(id));
         }
@@ -275,14 +293,23 @@ impl Model {
         Ok(reopened)
     }
 
-    fn claim(&mut self, owner: OwnerId, claimant: &Claimant, now: u64, limit: usize, given: &Outcome) -> Outcome {
+    fn claim(&mut self, claim: &Claim, given: &Outcome) -> Outcome {
+        let &Claim { owner, claimant, now, limit, .. } = claim;
         self.lives(Some(owner))?;
+        let Ok(Reply::Claimed(claimed)) = given else { panic!("{given:?}") };
+        if self.claims.get(&owner) == Some(&claim.op) {
+            let taken = self.runs.values().filter(|run| run.owner == Some(owner) && run.op == claim.op);
+            let mut answered: Vec<_> = claimed.runs.iter().map(|row| row.id).collect();
+            answered.sort_unstable();
+            assert_eq!(answered, taken.map(|run| run.new.id).collect::<Vec<_>>());
+            assert!(claimed.stranded.is_empty() && claimed.more);
+            return given.clone();
+        }
         let lapsed = self.leases.iter().filter(|&(&other, &until)| other != owner && until < self.time);
         let lapsed: Vec<_> = lapsed.map(|(&other, _)| other).collect();
         lapsed.into_iter().for_each(|other| self.lose(other, 1));
         let fits = |run: &&Run| run.owner.is_none() && run.wake().is_some_and(|at| at <= now);
         let due: Vec<_> = self.runs.values().filter(fits).map(|run| run.new.id).collect();
-        let Ok(Reply::Claimed(claimed)) = given else { panic!("{given:?}") };
         assert_eq!(claimed.runs.len() + claimed.stranded.len(), due.len().min(limit));
         for row in &claimed.stranded {
             assert!(due.contains(&row.id), "{row:?} had nothing to do");
@@ -297,9 +324,13 @@ impl Model {
             assert!(!claimant.is_too_many(run.losses), "{row:?} was taken over {} times", run.losses);
             run.owner = Some(owner);
             run.epoch += 1;
+            run.op = claim.op;
             run.is_delayed = run.losses > 0;
             assert_eq!(row.recoveries, run.losses);
             assert_eq!((row.owner, row.epoch), (run.owner, run.epoch));
+        }
+        if !claimed.runs.is_empty() {
+            self.claims.insert(owner, claim.op);
         }
         given.clone()
     }
@@ -345,9 +376,23 @@ fn same(given: &Outcome, expected: &Outcome) -> bool {
 struct Draft {
     request: Request,
     is_next: bool,
+    // How many requests ago the one was made that is sent again instead.
+    again: Option<usize>,
 }
 
 impl Draft {
+    /// A request of a name of its own, or one of before once more.
+    fn sent(&self, model: &Model, ops: &mut OpIds, before: &[Request]) -> Request {
+        let again = self.again.and_then(|ago| before.len().checked_sub(ago)).map(|at| before[at].clone());
+        again.unwrap_or_else(|| {
+            let mut request = self.finished(model);
+            if let Some(op) = request.op_mut() {
+                *op = ops.draw();
+            }
+            request
+        })
+    }
+
     /// Appends that guess the epoch and the number are nearly always refused: most take them from the model.
     fn finished(&self, model: &Model) -> Request {
         let mut request = self.request.clone();
@@ -392,7 +437,20 @@ fn commits() -> impl Strategy<Value = Commit> {
     parts.prop_map(
         |(records, published, consumed, checkpoint, (status, says, progress, undeliverable), release, at)| {
             let outcome = (says && status.phase.is_over()).then(|| b"out".to_vec());
-            Commit { at, records, published, consumed, checkpoint, status, outcome, release, progress, undeliverable }
+            let op = OpId::NONE;
+            Commit {
+                op,
+                at,
+                records,
+                published,
+                consumed,
+                checkpoint,
+                status,
+                outcome,
+                release,
+                progress,
+                undeliverable,
+            }
         },
     )
 }
@@ -425,13 +483,10 @@ fn drafts() -> impl Strategy<Value = Draft> {
             .prop_map(|(run, epoch, after, commit)| Request::Append { run, epoch, after, commit }),
         1 => (number(), 0..4_u64, prop::option::of(owner()), commits())
             .prop_map(|(run, after, owner, commit)| Request::Reopen { run, after, owner, commit }),
-        6 => (owner(), patience(), time(), 0..4_usize).prop_map(|(owner, claimant, now, limit)| Request::Claim {
-            owner,
-            workflows: vec!["w".into()],
+        6 => (owner(), patience(), time(), 0..4_usize).prop_map(|(owner, claimant, now, limit)| Request::Claim(Claim {
             claimant,
-            now,
-            limit,
-        }),
+            ..claim_of(owner, now, limit)
+        })),
         1 => (number(), 0..3_u64, patience(), prop::bool::weighted(0.2)).prop_map(
             |(run, epoch, claimant, is_damaged)| {
                 let refusal = Refusal { why: "old code".into(), is_damaged, claimant };
@@ -446,7 +501,8 @@ fn drafts() -> impl Strategy<Value = Draft> {
         }),
         1 => number().prop_map(|run| Request::Delete { run }),
     ];
-    (request, prop::bool::weighted(0.9)).prop_map(|(request, is_next)| Draft { request, is_next })
+    let again = prop::option::weighted(0.1, 1..6_usize);
+    (request, prop::bool::weighted(0.9), again).prop_map(|(request, is_next, again)| Draft { request, is_next, again })
 }
 
 fn batches() -> impl Strategy<Value = Vec<Vec<Draft>>> {
@@ -456,11 +512,14 @@ fn batches() -> impl Strategy<Value = Vec<Vec<Draft>>> {
 fn behaves_like_the_model(store: &dyn Store, batches: &[Vec<Draft>]) {
     let desk = store.open();
     let mut model = Model::default();
+    let (mut ops, mut before) = (OpIds::new([9; 8]), Vec::new());
     for batch in batches {
         model.time += 3;
         store.clock().set(model.time);
         // What a request of a batch asks for is known from the model before the batch.
-        let requests: Vec<_> = batch.iter().map(|draft| draft.finished(&model)).collect();
+        let sent: Vec<_> = batch.iter().map(|draft| draft.sent(&model, &mut ops, &before)).collect();
+        let requests = sent.clone();
+        before.extend(sent);
         let answers = desk.ask_all(requests.clone());
         for (request, given) in requests.iter().zip(&answers) {
             let expected = model.answer(request, given);

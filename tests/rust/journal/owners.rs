@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::desk::*;
 use super::every_backend;
-use treadle::journal::{Claimant, Commit, JournalError, Next, OwnerId, Phase, Reply, Request, Status};
+use treadle::journal::{Claim, Commit, JournalError, Next, OwnerId, Phase, Reply, Request, Status};
 
 every_backend!(
     a_claim_takes_what_has_something_to_do,
@@ -53,22 +53,17 @@ fn a_claim_takes_only_workflows_that_it_knows(store: &dyn Store) {
         desk.create(new, None, commit(&["a"]));
     }
     let workflows = vec!["x".into(), "y".into(), "v".into()];
-    let Ok(Reply::Claimed(claimed)) =
-        desk.ask(Request::Claim { owner: A, workflows, claimant: Claimant::default(), now: 0, limit: 9 })
-    else {
+    let Ok(Reply::Claimed(claimed)) = desk.ask(Request::Claim(Claim { workflows, ..claim_of(A, 0, 9) })) else {
         panic!("no claim");
     };
     let ids: Vec<_> = claimed.runs.iter().map(|row| row.id).collect();
     assert_eq!(ids, [3, 1].map(id));
     let twice = vec!["w".into(), "w".into()];
-    let Ok(Reply::Claimed(claimed)) =
-        desk.ask(Request::Claim { owner: A, workflows: twice, claimant: Claimant::default(), now: 0, limit: 9 })
-    else {
+    let Ok(Reply::Claimed(claimed)) = desk.ask(Request::Claim(Claim { workflows: twice, ..claim_of(A, 0, 9) })) else {
         panic!("no claim");
     };
     assert_eq!((claimed.runs.len(), claimed.runs[0].epoch), (1, 1));
-    let none =
-        desk.ask(Request::Claim { owner: A, workflows: vec![], claimant: Claimant::default(), now: 0, limit: 9 });
+    let none = desk.ask(Request::Claim(Claim { workflows: vec![], ..claim_of(A, 0, 9) }));
     assert_eq!(none, Ok(Reply::Claimed(Default::default())));
 }
 
@@ -87,13 +82,7 @@ fn a_run_has_one_owner(store: &dyn Store) {
     assert_eq!(other.claim(B, 999), vec![]);
     assert_eq!(desk.claim(A, 999), vec![]);
     let stranger = OwnerId([3; 16]);
-    let claim = Request::Claim {
-        owner: stranger,
-        workflows: vec!["w".into()],
-        claimant: Claimant::default(),
-        now: 999,
-        limit: 1,
-    };
+    let claim = Request::Claim(claim_of(stranger, 999, 1));
     assert_eq!(other.ask(claim), Err(JournalError::LeaseLost(stranger)));
 }
 

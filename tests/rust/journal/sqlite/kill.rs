@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::UNIX_EPOCH;
 
 use treadle::journal::sqlite::{self, Options};
-use treadle::journal::{Claimant, OwnerId, Reply, Request};
+use treadle::journal::{OwnerId, Reply, Request};
 
 use super::super::desk::*;
 
@@ -35,7 +35,7 @@ fn work(path: &Path) {
     let enlist = enlist(owner, 60_000_000);
     // A clock that runs a thousand times as fast, so that no take-over waits.
     let now = UNIX_EPOCH.elapsed().unwrap().as_micros() as u64 * 1000;
-    let claim = Request::Claim { owner, workflows: vec!["w".into()], claimant: Claimant::default(), now, limit: 9 };
+    let claim = Request::Claim(claim_of(owner, now, 9));
     journal.submit(vec![(0, enlist), (1, claim)]).unwrap();
     let Ok(Reply::Claimed(claimed)) = next().nth(1).unwrap().1 else { panic!("no claim") };
     assert_eq!(claimed.runs.len() as u64, RUNS);

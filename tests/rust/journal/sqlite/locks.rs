@@ -140,8 +140,7 @@ fn two_paths_to_one_file_have_the_same_locks() {
     let other = treadle::journal::sqlite::open(&link, &file.options, Box::new(move |batch| drop(tell.send(batch))));
     let other = other.unwrap();
     drop(desk);
-    let claim =
-        Request::Claim { owner: B, workflows: vec!["w".into()], claimant: Default::default(), now: 10, limit: 9 };
+    let claim = Request::Claim(claim_of(B, 10, 9));
     other.submit(vec![(0, enlist(B, LEASE)), (1, claim)]).unwrap();
     let batch = told.iter().find(|batch| !batch.answers.is_empty()).unwrap();
     let Ok(Reply::Claimed(claimed)) = &batch.answers[1].1 else { panic!("{batch:?}") };

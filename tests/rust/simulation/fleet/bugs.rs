@@ -35,10 +35,14 @@ pub enum Bug {
     OldCheckpoint,
     /// The engine does not hear of changes of the journal by others, and never looks by itself.
     DeafAndIdle,
+    /// A commit that is sent again after a lost answer is taken for another one.
+    NamelessCommit,
+    /// A claim that is sent again after a lost answer takes other runs.
+    NamelessClaim,
 }
 
 impl Bug {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::ClaimWithoutFence,
         Self::RenewAfterLoss,
         Self::CursorSkips,
@@ -55,5 +59,7 @@ impl Bug {
         Self::NoLimit,
         Self::OldCheckpoint,
         Self::DeafAndIdle,
+        Self::NamelessCommit,
+        Self::NamelessClaim,
     ];
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use treadle::journal::{Commit, Loaded, NewRun, OwnerId, Reply, Request, RunRow};
+use treadle::journal::{Claim, Commit, Loaded, NewRun, OwnerId, Reply, Request, RunRow};
 use treadle::{RunId, Time};
 
 use super::script::{Record, State};
@@ -48,7 +48,7 @@ impl Ledger {
                 assert!(!facts.is_over, "nothing comes after the end of run {run}");
                 self.append(*run, commit);
             }
-            (Request::Claim { owner, .. }, Reply::Claimed(claimed)) => {
+            (Request::Claim(Claim { owner, .. }), Reply::Claimed(claimed)) => {
                 claimed.runs.iter().for_each(|row| self.claim(*owner, row, now));
             }
             (Request::Send { run, message, .. }, Reply::Sent { new: true }) => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use treadle::engine::Options;
 use treadle::journal::lease::{Clock, Moment};
 use treadle::journal::memory::MemoryStore;
-use treadle::journal::{Commit, Message, NewRun, OwnerId, Reply, Request, Status};
+use treadle::journal::{Claim, Commit, Message, NewRun, OpId, OpIds, OwnerId, Reply, Request, Status};
 use treadle::{RunId, Time};
 
 use super::bugs::Bug;
@@ -38,6 +38,7 @@ pub struct World {
     /// The journal answers nothing until then.
     away_until: Time,
     claims: u64,
+    ops: OpIds,
     trace: u64,
 }
 
@@ -58,6 +59,7 @@ impl World {
             bug,
             away_until: 0,
             claims: 0,
+            ops: OpIds::new([1; 8]),
             trace: 0,
         };
         for _ in 0..world.random.between(1, 3) {
@@ -180,14 +182,21 @@ impl World {
         let Some((asker, mut request)) = self.processes[at].outbox.pop_front() else { return };
         let owner = self.processes[at].owner;
         self.clock.store(self.time, Ordering::Relaxed);
-        self.claims += u64::from(matches!(request, Request::Claim { .. }));
+        self.claims += u64::from(matches!(request, Request::Claim(_)));
+        if let Some(op) = request.op_mut() {
+            *op = self.ops.draw();
+        }
         self.spoil_request(&mut request);
-        let outcome = self.store.carry_out(request.clone());
+        let mut outcome = self.store.carry_out(request.clone());
         if let Ok(reply) = &outcome {
             self.ledger.note(owner, &request, reply, self.time);
         }
         if let Request::Prune { finished_before, .. } = request {
             self.ledger.forget(finished_before, |run| self.store.carry_out(Request::Get { run }).is_ok());
+        }
+        if self.random.one_in(8) && !matches!(request, Request::Send { .. } | Request::Enlist { .. }) {
+            // The answer was lost, and the request is sent again.
+            outcome = self.store.carry_out(request.clone());
         }
         let outcome = self.spoil_answer(owner, &request, outcome);
         self.processes[at].answers.push_back((asker, outcome));
@@ -200,14 +209,18 @@ impl World {
                     (*epoch, *after) = (run.epoch, run.seq);
                 }
             }
-            (Some(Bug::ClaimOfTheLiving), Request::Claim { owner, .. }) => {
+            (Some(Bug::ClaimOfTheLiving), Request::Claim(Claim { owner, .. })) => {
                 let others = self.processes.iter().map(|process| process.owner).filter(|other| other != owner);
                 for other in others.collect::<Vec<_>>() {
                     let _ = self.store.carry_out(Request::Release { owner: other });
                 }
             }
             (Some(Bug::NotConsumed), Request::Append { commit, .. }) => commit.consumed.clear(),
-            (Some(Bug::NoLimit), Request::Claim { limit, .. }) => *limit = 256,
+            (Some(Bug::NamelessCommit), Request::Create { commit, .. } | Request::Append { commit, .. }) => {
+                commit.op = OpId::NONE;
+            }
+            (Some(Bug::NamelessClaim), Request::Claim(Claim { op, .. })) => *op = OpId::NONE,
+            (Some(Bug::NoLimit), Request::Claim(Claim { limit, .. })) => *limit = 256,
             (Some(Bug::OldCheckpoint), Request::Append { commit, .. }) => {
                 if let Some(checkpoint) = &mut commit.checkpoint {
                     checkpoint[7] = checkpoint[7].saturating_sub(1);
@@ -231,7 +244,7 @@ impl World {
             }
             (Some(Bug::CommitTwice), Request::Append { run, epoch, commit, .. }, Ok(Reply::Appended { seq })) => {
                 if self.random.one_in(8) {
-                    let commit = Commit { consumed: vec![], ..commit.clone() };
+                    let commit = Commit { op: OpId::NONE, consumed: vec![], ..commit.clone() };
                     let again = Request::Append { run: *run, epoch: *epoch, after: seq, commit };
                     if let Ok(reply) = self.store.carry_out(again.clone()) {
                         self.ledger.note(owner, &again, &reply, self.time);
