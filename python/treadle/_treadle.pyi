@@ -31,7 +31,7 @@ class Context:
 
     A key is a `str` of valid Unicode: anything else is a `TypeError`, a lone surrogate a
     `ValueError`. A call that changes the run raises `RunEnded` once the run is over. Any call
-    raises `StepCancelled` if the step was cancelled while its thread went on.
+    raises `StepCancelled` if the step was cancelled while its thread continued.
     """
 
     def set(self, key: str, value: object) -> None:
@@ -121,7 +121,7 @@ class Context:
     def increment(self, key: str, by: float) -> float: ...
     @property
     def session(self) -> dict[str, Any]:
-        """Live objects of this process, by identity, for the time of the run. Never stored."""
+        """Live objects of this process, kept by identity for the time of the run. Never stored."""
 
     def run_id(self) -> str:
         """Return the run's UUID (version 7)."""
@@ -135,7 +135,7 @@ class Context:
         """A name for this step and this event in this run, the same in every attempt."""
 
     def send_event(self, event: object) -> None:
-        """Route an event now: to whoever waits for it, else to the steps that accept it.
+        """Route an event now: to its waiter, else to the steps that accept it.
 
         If the body has run before and sent an equal event at this point, it is not delivered again.
 
@@ -158,15 +158,15 @@ class Context:
         match: Callable[[_E], object] | dict[str, Any] | None = None,
         timeout: float | timedelta | None = None,
     ) -> EventWait[_E]:
-        """Wait, where the step stands, for an event of a class; `await` it in an `async def` step.
+        """Wait inside the step for an event of a class; `await` it in an `async def` step.
 
-        An event that nobody took when it was sent in is found as well. A body that runs again gets
-        the events again that it got before.
+        An event that was sent before and is kept is found as well. A body that runs again gets the
+        same events again.
 
         Args:
-            event_type: the class; a subclass will do.
-            match: which of the events: a function that says so, or a `dict` of fields and values.
-            timeout: seconds to wait, or a `timedelta`; for ever if not given.
+            event_type: the class; subclasses are included.
+            match: selects the event: a function of it, or a `dict` of fields and values.
+            timeout: seconds to wait, or a `timedelta`; no limit if not given.
 
         Raises:
             WaitTimeout: no such event came in time. It is a `TimeoutError`.
@@ -182,25 +182,25 @@ class Context:
         *,
         key: str | None = None,
     ) -> list[Any] | None:
-        """Keep an event until all that are expected have come.
+        """Keep an event until all expected events have come.
 
         Returns the events in the order of `expected` once all are there, else `None`. Each step has
         groups of its own; `key` tells several groups of one step apart.
 
-        The same list object, unchanged, is recognised without a comparison: for a long list, make
-        it once outside of the step.
+        The same list object, unchanged, is recognised without a comparison: create a long list
+        once, outside the step.
 
         Raises:
-            TypeError: `expected` is not a list of classes; names the one that is none.
+            TypeError: `expected` is not a list of classes; names the wrong item.
             ValueError: the event is of none of the expected classes, or none is expected.
             RunEnded: the run is over.
         """
 
     def sleep(self, seconds: float | timedelta) -> EventWait[None]:
-        """Sleep, where the step stands; `await` it in an `async def` step.
+        """Sleep inside the step; `await` it in an `async def` step.
 
         The time is part of the run: a body that runs again after a pause sleeps until the same
-        moment. 0 gives everybody else a turn.
+        moment. 0 lets other steps and tasks run.
 
         Raises:
             TypeError, ValueError: this is no time: neither a number of seconds, 0 or more, nor a
@@ -210,7 +210,7 @@ class Context:
         """
 
     def _revoke(self) -> None:
-        """Have nothing that the step does from now on count: only its thread goes on."""
+        """Ignore all that the step does from now on: only its thread continues."""
 
     def _keeper(self, make: Callable[[Run], _T]) -> _T:
         """Return what keeps the resources of the run: `make(run)`, the first time.
@@ -227,13 +227,13 @@ class Run(Coroutine[Any, Any, Any]):
     `asyncio.create_task` takes it as well.
 
     Awaiting binds a run in memory: it is cancelled with its last awaiter, unless it is detached. A
-    run of an `Engine` is bound only if `Engine.run` was asked for that. An exception of a step is
-    raised as itself, with a note that says step, event, attempt and run.
+    run of an `Engine` is bound only with `Engine.run(..., bind=True)`. An exception of a step is
+    raised unchanged, with a note that names step, event, attempt and run.
 
     Raises, when awaited:
         UnroutedEvent: a step emitted an event that no step accepts.
         RunStalled: nothing was queued, running or waited for, and there was no `StopEvent`.
-        WorkflowTimeout, StepTimeout: something took longer than it may.
+        WorkflowTimeout, StepTimeout: the run or a step took longer than its limit.
         EventLoopError: the run's event loop was closed before the run ended.
         RunCancelled: the run was cancelled, and this awaiter was not.
         asyncio.CancelledError: the awaiter was cancelled.
@@ -245,7 +245,7 @@ class Run(Coroutine[Any, Any, Any]):
 
     @property
     def status(self) -> Literal["running", "paused", "completed", "failed", "cancelled"]:
-        """How the run stands. It is "running" until its last step has stopped."""
+        """The status of the run. It is "running" until its last step has stopped."""
 
     def __await__(self) -> Generator[Any, Any, Any]: ...
     def send(self, value: None, /) -> Any: ...
@@ -258,11 +258,11 @@ class Run(Coroutine[Any, Any, Any]):
     ) -> Any: ...
     def close(self) -> None: ...
     def stream_events(self, after: int | None = None) -> StreamReader:
-        """Read the events that the run publishes, from behind the one with the number `after`.
+        """Read the stream of the run, from behind the event with the number `after`.
 
-        The first event has the number 1; without `after` the reader begins there, or for a run that
-        goes on from a snapshot with the first event that it publishes since. Any number of readers
-        may read, each at its own pace.
+        The first event has the number 1; without `after` the reader begins there, or in a run that
+        continues from a snapshot with the first event after it. Any number of readers may read,
+        each at its own pace.
 
         Raises:
             TypeError, ValueError: `after` is not a number, or less than 0.
@@ -271,8 +271,8 @@ class Run(Coroutine[Any, Any, Any]):
     def send_event(self, event: object) -> None:
         """Send an event into the run, from any thread.
 
-        Whoever waits for it gets it, else the steps that accept it. If there is nobody, it is kept
-        for a later `Context.wait_for_event`. A `StopEvent` ends the run.
+        Its waiter gets it, else the steps that accept it. If there are none, it is kept for a later
+        `Context.wait_for_event`. A `StopEvent` ends the run.
 
         Raises:
             RunEnded: the run is over.
@@ -282,24 +282,23 @@ class Run(Coroutine[Any, Any, Any]):
     def pause(self, *, wait: bool = True) -> Pause:
         """Start no more steps, until `resume`; from any thread.
 
-        Await the result for the moment when nothing of the run moves: each step in flight has
-        finished, waits for an event or sleeps. Events that come meanwhile are held, and no deadline
-        passes.
+        Await the result for the moment when nothing of the run is active: each step in flight has
+        finished, waits for an event or sleeps. Events that arrive during the pause are deferred,
+        and no deadline expires.
 
         Args:
-            wait: let the steps in flight finish; else they are cancelled, and run again later.
+            wait: let the steps in flight finish; otherwise they are cancelled, and run again later.
 
         Raises:
             RunEnded: the run is over.
             EventLoopError: the run's event loop was closed.
-            RunStalled: when awaited, by a step of the run itself, which would wait for itself.
+            RunStalled: when awaited by a step of the run itself, which would wait for itself.
         """
 
     def resume(self) -> None:
-        """Go on after a pause, from any thread; nothing happens if the run is not paused.
+        """Continue after a pause, from any thread; nothing happens if the run is not paused.
 
-        Events that came meanwhile are routed, in their order; then deadlines that have passed are
-        due.
+        Deferred events are routed, in their order; then deadlines that have passed expire.
 
         Raises:
             RunEnded: the run is over.
@@ -307,7 +306,7 @@ class Run(Coroutine[Any, Any, Any]):
         """
 
     def cancel(self) -> bool:
-        """Cancel the run, from any thread. Return whether it was still going on.
+        """Cancel the run, from any thread. Return whether it was not over yet.
 
         Its steps get `asyncio.CancelledError` and are awaited; await the run to know that they have
         stopped. A run that another process executes is cancelled there.
@@ -328,16 +327,16 @@ class Run(Coroutine[Any, Any, Any]):
     def snapshot(
         self, *, secret: str | bytes | Sequence[str | bytes] | None = None
     ) -> Awaitable[bytes]:
-        """Take the run as bytes, from which `Workflow.resume` goes on, at any moment.
+        """Return the run as bytes, which `Workflow.resume` continues, at any moment.
 
         It holds the state, queued events, those of steps in flight with what they have received,
         collected and sent, events that were collected and kept, timers and retries, and the number
         of the stream; not its events, nor `Context.session`. A step in flight runs its body again.
 
         Args:
-            secret: what opaque values and the whole are signed with: one, or several of which the
-                first one signs; the environment variable `TREADLE_SECRET` if not given. Without one
-                the snapshot is not signed, and must hold JSON and binary values only.
+            secret: signs opaque values and the whole snapshot: one, or several of which the first
+                one signs; the environment variable `TREADLE_SECRET` if not given. Without a secret
+                the snapshot is not signed, and may contain JSON and binary values only.
 
         Raises:
             UnsignedValue: there is an opaque value and no secret.
@@ -352,26 +351,26 @@ class Run(Coroutine[Any, Any, Any]):
         """Return the keys and values, also of a run that is over."""
 
     def _observe(self, observer: Callable[[Run, str], object] | None) -> None:
-        """Have a function called with the run and a word for what has just happened to it."""
+        """Call a function with the run and a word for each of its changes."""
 
     def _try_finish(self) -> None:
-        """End the run, if nothing of it is left."""
+        """End the run, if none of its steps is left."""
 
     def _stop_unreferenced(self) -> str | None:
-        """Stop the run, to which nothing refers; return what is to be reported of it."""
+        """Stop the run, to which nothing refers; return the warning about it."""
 
     def _flush(self) -> None:
-        """Write what has happened to the journal."""
+        """Write the pending records to the journal."""
 
     def _drain(self, *, stop: bool) -> Pause:
-        """Start no more steps, so that the run can go on in another process.
+        """Start no more steps, so that the run can continue in another process.
 
         Args:
             stop: cancel the steps in flight, to run again there.
         """
 
     def _let_go(self) -> None:
-        """Write what is to be written, and end here: the run goes on elsewhere."""
+        """Write the last commit, and end here: the run continues in another process."""
 
     def _end_here(self) -> None:
         """End, after `_let_go`."""
@@ -401,12 +400,12 @@ class Run(Coroutine[Any, Any, Any]):
 class StreamReader(AsyncIterator[Any]):
     """Iterates over the published events of a run, with `async for`, until the run is over.
 
-    A reader that needs events which are no longer kept gets a `Lagged` in their place.
+    A reader that needs events that are no longer kept gets a `Lagged` in their place.
     """
 
     @property
     def position(self) -> int:
-        """The number of the last event that was given; as `after`, it goes on from there."""
+        """The number of the last event that the reader returned; as `after`, it continues there."""
 
     def __aiter__(self) -> Self: ...
     def __anext__(self) -> Awaitable[Any]: ...
@@ -415,7 +414,7 @@ class StreamReader(AsyncIterator[Any]):
 
 @final
 class EventWait(Awaitable[_E]):
-    """What `Context.wait_for_event` and `Context.sleep` give: awaitable once."""
+    """The result of `Context.wait_for_event` and `Context.sleep`: awaitable once."""
 
     def __await__(self) -> Generator[Any, Any, _E]: ...
     def __iter__(self) -> Self: ...
@@ -425,7 +424,7 @@ class EventWait(Awaitable[_E]):
 
 @final
 class Pause(Awaitable[None]):
-    """What `Run.pause` gives: awaitable, until nothing of the run moves."""
+    """The result of `Run.pause`: awaitable, until nothing of the run is active."""
 
     def __await__(self) -> Generator[Any, Any]: ...
     def __iter__(self) -> Self: ...
@@ -435,7 +434,7 @@ class Pause(Awaitable[None]):
 
 @final
 class ManualClock:
-    """A clock that tests turn by hand. Runs made while it is the current one go by it."""
+    """A manual clock for tests. Runs that are created while it is the current one use it."""
 
     def __new__(cls) -> Self: ...
     @property
@@ -470,7 +469,7 @@ class Plan:
 
 @final
 class LoadedRun:
-    """A run as a journal holds it."""
+    """A run as a journal stores it."""
 
     @property
     def id(self) -> str: ...
@@ -481,7 +480,7 @@ class LoadedRun:
         """How many of its records were folded into its checkpoint."""
 
     def problems(self, journal: Journal, plan: Plan, classes: dict[str, type]) -> list[str]:
-        """List why a workflow could not go on with the run."""
+        """List why a workflow could not continue the run."""
 
     def inspect(self, journal: Journal) -> dict[str, Any]:
         """Return the run as names, tags and sizes."""
@@ -490,7 +489,7 @@ class LoadedRun:
         """Return the run as it was behind a record."""
 
     def go_on(self, journal: Journal, plan: Plan, classes: dict[str, type]) -> Run | None:
-        """Go on with the run; `None` if it is to be renumbered first."""
+        """Continue the run; `None` if it is to be renumbered first."""
 
     def renumber(
         self, journal: Journal, plan: Plan, classes: dict[str, type], limit: int
@@ -502,19 +501,19 @@ class LoadedRun:
         """
 
     def reopen(self, journal: Journal) -> Awaitable[Any]:
-        """Have a run that is over go on from where it failed."""
+        """Continue a run that is over from where it failed."""
 
     def fork(
         self, journal: Journal, stream: list[tuple[int, bytes]], at: int | None = None
     ) -> tuple[str, Awaitable[Any]]:
-        """Make a new run that goes on from a point of this one."""
+        """Create a new run that continues from a point of this one."""
 
     def timeline(self, journal: Journal) -> list[dict[str, Any]]:
-        """List what happened."""
+        """List the records as events of the run."""
 
 @final
 class EngineCore:
-    """What an engine decides: the lease, claims, inboxes, retention and the orderly end."""
+    """The decisions of an engine: the lease, claims, inboxes, retention and the orderly end."""
 
     def __new__(
         cls,

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has gone. Python would complain once more when it exits.
+        # The reader of the output has gone. Python would report it again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
@@ -62,10 +62,10 @@ def _add_demo(commands: Any) -> None:
 
 
 def _add_snapshots(commands: Any) -> None:
-    command = _add(commands, "inspect", "inspect_file", "show what is in a snapshot")
+    command = _add(commands, "inspect", "inspect_file", "show the contents of a snapshot")
     command.add_argument("file", metavar="FILE")
     _add_json(command)
-    command = _add(commands, "check", "check", "say why snapshots or runs could not go on")
+    command = _add(commands, "check", "check", "say why snapshots or runs cannot continue")
     command.add_argument("target", metavar="MODULE:NAME", help="a Workflow, or an Engine")
     command.add_argument("files", metavar="FILE", nargs="*", help="snapshots")
     _add_json(command)
@@ -105,25 +105,27 @@ def _seconds(text: str) -> float:
 def _add_journals(commands: Any) -> None:
     command = _add(commands, "runs", "runs", "list the runs of a journal")
     command.add_argument("url", metavar="URL", help="sqlite:///PATH")
-    command.add_argument("--workflow", help="only those of this workflow")
+    command.add_argument("--workflow", help="only runs of this workflow")
     command.add_argument(
         "--status",
-        help="only those that are ready, waiting, paused, completed, failed or cancelled",
+        help="only ready, waiting, paused, completed, failed, cancelled or stranded runs",
     )
-    command.add_argument("--since", type=_moment, help="only those made then or later (a date)")
-    command.add_argument("--limit", type=_number(1), default=100, help="at most so many (100)")
-    command.add_argument("--after", metavar="RUN", help="only those behind this one")
+    command.add_argument("--since", type=_moment, help="only runs created then or later (a date)")
+    command.add_argument(
+        "--limit", type=_number(1), default=100, help="the largest number of runs (100)"
+    )
+    command.add_argument("--after", metavar="RUN", help="only runs behind this one")
     _add_json(command)
     _add_json(_add_run(commands, "show", "show", "show one run"))
-    command = _add_run(commands, "tail", "tail", "follow what a run publishes")
+    command = _add_run(commands, "tail", "tail", "follow the stream of a run")
     command.add_argument(
-        "--after", type=_number(0), default=0, help="only those behind this number (0)"
+        "--after", type=_number(0), default=0, help="only events behind this number (0)"
     )
     _add_json(command)
-    _add_run(commands, "cancel", "cancel", "have a run cancelled")
-    _add_run(commands, "retry", "retry", "have a run that failed go on from there")
+    _add_run(commands, "cancel", "cancel", "request the cancellation of a run")
+    _add_run(commands, "retry", "retry", "continue a failed run from where it failed")
     _add_run(commands, "redeliver", "redeliver", "send its dead letters again")
-    command = _add_run(commands, "fork", "fork", "make a new run from a point of another one")
+    command = _add_run(commands, "fork", "fork", "create a new run from a point of another one")
     command.add_argument(
         "--at",
         type=_number(0),

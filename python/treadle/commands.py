@@ -37,7 +37,7 @@ def inspect_file(file: str, as_json: bool) -> int:
 
 
 def check(target: str, files: list[str], as_json: bool) -> int:
-    """Say everything because of which snapshots, or the runs of an engine, could not go on."""
+    """Print the reasons for which snapshots, or the runs of an engine, cannot continue."""
     found = _load(target)
     if isinstance(found, Workflow):
         if not files:
@@ -191,7 +191,7 @@ def tail(url: str, run_id: str, after: int, as_json: bool) -> int:
 
 
 def cancel(url: str, run_id: str) -> int:
-    """Have a run cancelled by whoever executes it."""
+    """Request that the owner of a run cancels it."""
 
     async def work(engine: Engine) -> int:
         await engine.cancel(run_id)
@@ -202,7 +202,7 @@ def cancel(url: str, run_id: str) -> int:
 
 
 def retry(url: str, run_id: str) -> int:
-    """Have a run that failed go on from where it failed."""
+    """Continue a failed run from where it failed."""
 
     async def work(engine: Engine) -> int:
         await engine.retry(run_id)
@@ -224,7 +224,7 @@ def redeliver(url: str, run_id: str) -> int:
 
 
 def fork(url: str, run_id: str, at: int | None) -> int:
-    """Make a new run that goes on from where another one was; print its id."""
+    """Create a new run that continues from a point of another one; print its id."""
 
     async def work(engine: Engine) -> int:
         say((await engine.fork(run_id, at=at)).id)
@@ -324,7 +324,7 @@ def _made(target: str, factory: Callable[[], Any]) -> Any:
     except TypeError as error:
         raise WrongUse(f"{target} cannot be called without arguments: {error}") from error
     except ValueError:
-        # Not every callable tells what it takes.
+        # Not every callable has a signature.
         pass
     made = factory()
     if asyncio.iscoroutine(made):

@@ -65,9 +65,9 @@ class StartEvent(Event):
 
 
 class StopEvent(Event):
-    """Ends the run. `result` is what awaiting the run gives.
+    """Ends the run. `result` is the result of the run.
 
-    For a subclass, which declares its own fields, it is the event itself.
+    For a subclass, which declares its own fields, the result is the event itself.
     """
 
     if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class StopEvent(Event):
 
 
 class Lagged(Event):
-    """In a stream: the reader was too slow, and this many events are no longer kept."""
+    """In a stream: the number of events that the reader missed; they are no longer kept."""
 
     if TYPE_CHECKING:
         missed: int
@@ -93,10 +93,10 @@ class Lagged(Event):
 
 
 class StepFailed(Event):
-    """A step has failed, and all of its attempts: what a step gets that deals with failures.
+    """A step has failed in all its attempts: the event for a step that handles failures.
 
-    A step that accepts it gets those of every step that names no other one with
-    `@step(on_error=...)`. If such a step fails itself, the run fails.
+    A step that accepts it gets the failures of every step without `@step(on_error=...)`. If such a
+    step fails itself, the run fails.
     """
 
     if TYPE_CHECKING:

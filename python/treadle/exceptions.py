@@ -1,6 +1,6 @@
-"""Every exception that treadle raises on its own account. All of them are `TreadleError`s.
+"""The exceptions of treadle itself. All of them are subclasses of `TreadleError`.
 
-An exception of a step reaches `await run` as itself; these are for what only the engine can know.
+`await run` raises the exception of a step unchanged.
 """
 
 PAGE = "docs/errors.md"
@@ -37,7 +37,7 @@ class WorkflowDefinitionError(TreadleError, ValueError):
 
 
 class WorkflowWarning(UserWarning):
-    """A workflow works, and is seldom meant to be as it is."""
+    """A workflow works, but is seldom intended in this form."""
 
     docs: str = f"{PAGE}#workflowwarning"
 
@@ -47,11 +47,11 @@ class UnroutedEvent(TreadleError):
 
 
 class RunStalled(TreadleError):
-    """A run can go nowhere: nothing is queued, running or waited for."""
+    """A run cannot continue: nothing is queued, running or waited for."""
 
 
 class RunEnded(TreadleError, RuntimeError):
-    """A run that is over was asked to take an event or a change of its state.
+    """An event or a change of state was requested of a run that is over.
 
     `run_id` is that run's.
     """
@@ -79,7 +79,7 @@ class WaitTimeout(TreadleError, TimeoutError):
 
 
 class StepCancelled(TreadleError, RuntimeError):
-    """A step that was cancelled while its thread went on used its `Context` afterwards.
+    """A step used its `Context` after it was cancelled; its thread had continued.
 
     `run_id` is its run's.
     """
@@ -88,7 +88,7 @@ class StepCancelled(TreadleError, RuntimeError):
 
 
 class StepProcessDied(TreadleError, RuntimeError):
-    """The process that executed a step with `process=True` ended before the step did.
+    """The process of a step with `process=True` ended before the step did.
 
     `step` is the step's name. `exit_code` is that of the process; negative is the number of the
     signal that killed it.
@@ -121,11 +121,11 @@ class UnreadableValue(TreadleError, ValueError):
 
 
 class UnsignedValue(TreadleError, ValueError):
-    """An opaque value is to leave or enter the process, and there is no secret to sign it with."""
+    """An opaque value would leave or enter the process, and there is no secret to sign it."""
 
 
 class SnapshotError(TreadleError, ValueError):
-    """A snapshot cannot be read: it is damaged, not one, or of a version that is not known."""
+    """A snapshot cannot be read: other data, damaged, or of an unknown version."""
 
 
 class InvalidSignature(SnapshotError):
@@ -133,7 +133,7 @@ class InvalidSignature(SnapshotError):
 
 
 class IncompatibleSnapshot(SnapshotError):
-    """A snapshot cannot go on with this workflow. `problems` lists all that is in the way."""
+    """This workflow cannot continue a snapshot. `problems` lists the reasons."""
 
     problems: list[str]
 
@@ -147,7 +147,7 @@ class IncompatibleSnapshot(SnapshotError):
 
 
 class StoredError(TreadleError):
-    """Stands for an exception that could not be stored: it has its type's name and its text."""
+    """Replaces an exception that could not be stored: the name of its type and its text."""
 
     def __init__(self, type_name: str, text: str) -> None:
         super().__init__(f"{type_name}: {text}")
@@ -163,7 +163,7 @@ class JournalError(TreadleError, OSError):
 
 
 class JournalConflict(JournalError):
-    """Another process has the run: what this one wanted to write was refused."""
+    """Another process owns the run: a commit of this process was refused."""
 
 
 class UnknownRun(TreadleError, LookupError):
@@ -171,14 +171,14 @@ class UnknownRun(TreadleError, LookupError):
 
 
 class DamagedRun(TreadleError, ValueError):
-    """What a journal has of a run is incomplete or makes no sense. Other runs are not concerned."""
+    """The data of a run in a journal is incomplete or inconsistent. Other runs are not affected."""
 
 
 class RunStranded(TreadleError, RuntimeError):
-    """No process goes on with a run, until `Engine.retry` restarts it. `reason` says why.
+    """No process continues a run until `Engine.retry` restarts it. `reason` is the reason.
 
-    It was taken over too often without having got further, each time by a process that ended then;
-    or what is stored of it is damaged; or no process could go on with it.
+    Its processes ended too often without progress; or its data is damaged; or no process could
+    continue it.
     """
 
     def __init__(self, run_id: str, reason: str) -> None:
@@ -195,7 +195,7 @@ class KeyConflict(TreadleError, ValueError):
 
 
 class EngineClosed(TreadleError, RuntimeError):
-    """The engine was closed: the run goes on when an engine is opened on its journal again."""
+    """The engine was closed: the run continues when an engine is opened on its journal again."""
 
 
 class EventLoopError(TreadleError, RuntimeError):
@@ -203,4 +203,4 @@ class EventLoopError(TreadleError, RuntimeError):
 
 
 class InternalError(TreadleError, RuntimeError):
-    """The engine itself failed. The run is over, the process goes on; please report it."""
+    """A defect of the engine. The run is over, the process continues; please report it."""

@@ -24,7 +24,7 @@ class Failure:
         self._was_given = False
 
     def for_next_asker(self) -> BaseException:
-        """Return the exception; a copy of it if somebody got it before."""
+        """Return the exception; a copy of it if it was raised before."""
         if not self._was_given:
             self._was_given = True
             return self._error

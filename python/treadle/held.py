@@ -39,7 +39,7 @@ class Entered:
 
 
 class Held:
-    """An object that takes waiting. It is made and closed in one task, which exists for it alone.
+    """An object whose factory awaits. It is made and closed in a task of its own.
 
     A task group or a cancel scope must be left in the task that entered it. And whoever asked
     first can be cancelled without taking the object away from others who wait for it.
@@ -112,7 +112,7 @@ class Held:
 
     def _finish_making(self) -> None:
         self._when_over()
-        # A loop that was closed in the middle has nobody left to tell.
+        # A loop that was closed in the middle has no waiter left to wake.
         if not self.done.get_loop().is_closed():
             self.done.set_result(None)
 
@@ -121,8 +121,8 @@ class Held:
             try:
                 await asyncio.wait([self._released])
             except asyncio.CancelledError:
-                # Others still use the object. They decide when it is closed; who cancels this task
-                # cancels all, because the loop shuts down.
+                # Others still use the object. They decide when it is closed; a cancellation of this
+                # task is one of all tasks, because the loop shuts down.
                 _uncancel()
                 self._when_cancelled()
 
@@ -137,7 +137,7 @@ class Held:
                 self._closing_error = raised
 
     async def wait(self) -> None:
-        """Wait until the object is made, or cannot be: then raise why.
+        """Wait until the object is made; raise the reason if it cannot be.
 
         Once nobody waits any more, the making is cancelled.
         """
@@ -152,14 +152,14 @@ class Held:
             raise self._failure.for_next_asker()
 
     def abandon(self) -> None:
-        """Cancel the making. Those who still wait for the object ask for it again."""
+        """Cancel the factory. Steps that still wait for the object ask for it again."""
         # Once: a second cancellation would interrupt the undoing.
         if self._task is not None and not self.is_abandoned:
             self._task.cancel()
         self.is_abandoned = True
 
     async def close(self, error: BaseException | None) -> None:
-        """Have the task close the object, and wait for it; `error` is how the run failed.
+        """Let the task close the object, and wait for it; `error` is the failure of the run.
 
         Raises:
             BaseException: whatever the closing raised, but `error`.

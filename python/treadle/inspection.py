@@ -28,8 +28,8 @@ class Inspection:
             field, when it is due, earlier failures, events received, number of events sent.
         waits: who waits for which class of events, or sleeps, and until when.
         groups: events that steps collect: how many are expected, how many are there.
-        kept: events from outside that nobody has asked for.
-        held: events that came while the run was paused, or before a step waited again.
+        kept: events from outside that no waiter has taken yet.
+        held: deferred events: they came while the run was paused, or before a step waited again.
     """
 
     run: str

@@ -34,10 +34,10 @@ class Scope:
         raise NotImplementedError
 
     def when_cancelled(self) -> None:
-        """Somebody cancelled a task that holds an object."""
+        """A task that holds an object was cancelled from outside."""
 
     async def obtain(self, provider: Provider, context: Context) -> Any:
-        """Return an object; make it if nobody has. Waits for whoever makes it at the moment.
+        """Return an object; make it if it is not there, or wait for the task that makes it.
 
         Raises:
             BaseException: whatever the factory raised, with a note that names the resource.
@@ -46,7 +46,7 @@ class Scope:
         while key not in self._values:
             if key not in self._making:
                 needs = {name: await obtain(need, context) for name, need in provider.needs.items()}
-                # Somebody else may have begun while this waited.
+                # Another task may have begun while this one waited.
                 if key not in self._values and key not in self._making:
                     self._make(provider, needs)
             held = self._making.get(key)
@@ -89,7 +89,7 @@ class Scope:
         held.start(variables)
 
     def takes_waiting(self) -> bool:
-        """Say whether closing takes waiting."""
+        """Tell whether closing has to await."""
         return bool(self._making) or any(isinstance(closer, Held) for closer in self._closers)
 
     async def close_all(self, failure: BaseException | None) -> list[BaseException]:
@@ -97,7 +97,7 @@ class Scope:
         for held in list(self._making.values()):
             held.abandon()
             await settled(held.done)
-        # Whoever asks from now on gets new objects.
+        # A step that asks from now on gets new objects.
         closers, self._closers, self._values = self._closers, [], {}
         errors: list[BaseException] = []
         for closer in reversed(closers):
@@ -130,7 +130,7 @@ class RunScope(Scope):
         return copy_context()
 
     def close(self, failure: BaseException | None) -> bool:
-        """Begin to close the objects, and say whether all are closed.
+        """Begin to close the objects, and tell whether all are closed.
 
         If not, the run is told when they are.
 
@@ -173,7 +173,7 @@ class RunScope(Scope):
             error = self._error
             self._run._try_finish()
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                # As a task of the user's would: it ends the program.
+                # As in a task of users: it ends the program.
                 raise error
 
         self.closing = done_to_the_end(self._loop, close)
@@ -216,7 +216,7 @@ class LoopScope(Scope):
         return scope
 
     def variables(self) -> Variables:
-        # The object outlives whoever asks first, and must not belong to that run or request.
+        # The object outlives the first run that needs it, and must not belong to that run.
         return Variables()
 
     def __enter__(self) -> None:

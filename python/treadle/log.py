@@ -1,4 +1,4 @@
-"""The logger `treadle`. What nobody listens to is not printed (`NullHandler`)."""
+"""The logger `treadle`. Without a handler of users it prints nothing (`NullHandler`)."""
 
 import sys
 
@@ -22,7 +22,7 @@ def logger() -> "Logger":
 
 
 def log_exception(text: str, error: BaseException) -> None:
-    """Log an exception that nobody else will see."""
+    """Log an exception that is reported nowhere else."""
     logger().error(text, exc_info=error)
 
 
@@ -45,7 +45,7 @@ class Unretrieved:
 
 
 def report(text: str, error: BaseException, loop: "AbstractEventLoop") -> None:
-    """Log an exception that nobody awaits; if nobody listens, give it to the loop's handler."""
+    """Log an exception without an awaiter; without a handler, pass it to the event loop's."""
     if _is_listened_to() or loop.is_closed():
         log_exception(text, error)
     else:
@@ -54,7 +54,7 @@ def report(text: str, error: BaseException, loop: "AbstractEventLoop") -> None:
 
 
 def warn(text: str, loop: "AbstractEventLoop") -> None:
-    """Log a warning; if nothing listens, give it to the loop's handler."""
+    """Log a warning; without a handler, pass it to the handler of the event loop."""
     if _is_listened_to() or loop.is_closed():
         logger().warning(text)
     else:

@@ -1,10 +1,10 @@
-"""A pulse: something has changed, for any number of those who wait for that."""
+"""A pulse: a change, reported to any number of waiters."""
 
 import asyncio
 
 
 class Pulse:
-    """Counts changes. Whoever waits says which ones it has seen, so that none is missed."""
+    """Counts changes. A waiter says which ones it has seen, so that none is missed."""
 
     def __init__(self) -> None:
         self.count = 0

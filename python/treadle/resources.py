@@ -1,4 +1,4 @@
-"""Resources: objects that steps share, made when they are first needed and closed at the end."""
+"""Resources: objects that steps share, created when first needed and closed at the end."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -7,9 +7,9 @@ if TYPE_CHECKING:
 
 
 class Resource:
-    """In `Annotated[T, Resource(factory)]`: says where a step, or another factory, gets an object.
+    """In `Annotated[T, Resource(factory)]`: the factory of an object that a step needs.
 
-    The object is what the first of these gives that fits: `async with factory() as it`,
+    The object is the result of the first of these that fits: `async with factory() as it`,
     `with factory() as it`, `it = await factory()`, `it = factory()`. A generator function, async or
     not, is used as a context manager that yields the object. Steps that name the same factory get
     the same object, whichever `Resource` they name it by.
@@ -31,12 +31,12 @@ class Resource:
     42
 
     Args:
-        factory: makes the object. It is called on the event loop, so it should not block. Each of
+        factory: creates the object. It is called on the event loop and should not block. Each of
             its parameters without a default is a resource as well, annotated in the same way.
-        scope: "run" makes one object for each run and closes it before the run is over; "process"
-            makes one for each event loop of the process, shared by all runs, and closes it when the
-            loop shuts down, or by `close_resources`.
-        name: for errors and logs; that of the factory if not given.
+        scope: "run" creates one object for each run and closes it before the run is over; "process"
+            creates one for each event loop of the process, shared by all runs, and closes it when
+            the loop shuts down, or by `close_resources`.
+        name: for errors and logs; the name of the factory if not given.
     """
 
     __slots__ = ("factory", "name", "scope")
@@ -58,14 +58,13 @@ class Resource:
 
 
 async def close_resources() -> None:
-    """Close the resources of scope "process" on this event loop now, those made last first.
+    """Close the resources of scope "process" on this event loop now, the last created first.
 
-    An event loop that `asyncio.run` drives does so by itself when it shuts down. Runs that still
-    use them are not waited for: call this when none is left. A step that asks for one afterwards
-    gets a new object.
+    An event loop that `asyncio.run` drives does so itself when it shuts down. This does not wait
+    for runs that still use the resources: call it when there are none. A step that needs one
+    afterwards gets a new object.
 
-    All of them are closed, whatever happens; the first exception of one is raised, others are
-    logged.
+    All of them are closed in any case; the first exception is raised, others are logged.
     """
     import asyncio
 

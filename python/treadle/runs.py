@@ -1,4 +1,4 @@
-"""Runs that may be executed anywhere: what is known of them, and handles to them."""
+"""Runs of a journal, whichever process executes them: facts about them, and handles."""
 
 from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 class RunInfo:
     """What a journal knows of a run. Times are in seconds since the Unix epoch.
 
-    `status` is "ready" (it can go on at once), "waiting" (for an event or a time), "paused",
-    "completed", "failed", "cancelled" or "stranded" (no process goes on with it until it is
-    retried; `reason` says why). `recoveries` is how often it lost the process that executed it
-    since it got further; `dead_letters` is how many messages to it could not be read.
+    `status` is "ready" (it can continue at once), "waiting" (for an event or a time), "paused",
+    "completed", "failed", "cancelled" or "stranded" (no process continues it until it is retried;
+    `reason` is the reason). `recoveries` counts the processes that it lost since its last progress;
+    `dead_letters` counts the messages to it that could not be read.
     `is_damaged` says that the end of its log is missing in the file.
     """
 
@@ -59,7 +59,7 @@ class RunHandle:
         return await self._engine._info(self.id)
 
     async def history(self) -> list[dict[str, Any]]:
-        """Return what happened to the run, a dict for each record that was not folded.
+        """Return the history of the run, a dict for each record that was not folded.
 
         `what` is "queued", "started", "finished", "retried", "received", "paused", "resumed" or
         "ended"; `seq` is the number of the record; the rest depends on what happened.

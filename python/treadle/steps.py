@@ -89,24 +89,24 @@ def step(
     retry: "Retry | None" = None,
     on_error: "Callable[..., Any] | str | None" = None,
 ) -> "Any":
-    """Make a function, or a method of a `Workflow`, a step. The function itself stays as it is.
+    """Make a function, or a method of a `Workflow`, a step. The function is not changed.
 
     An `async def` runs on the event loop, a plain `def` in a worker thread with the caller's
-    context variables. What the step accepts is what the annotation of its event parameter says.
+    context variables. The annotation of its event parameter says what the step accepts.
 
     Args:
-        name: unique in the workflow; that of the function if not given.
+        name: unique in the workflow; the name of the function if not given.
         timeout: seconds, or a `timedelta`, that one attempt may take; then it is
             cancelled, and the run fails with `StepTimeout`.
         concurrency: how many bodies of this step may run at once in one run; no limit if not given.
         inline: run a plain `def` on the event loop; for functions that return at once.
         process: run a plain `def` of an event in another process, which may keep a CPU busy; it is
             found there by module and name, and the event and the result are pickled.
-        external: the step's events are sent from outside, with `Run.send_event`: that no other step
-            emits them is no mistake, and a run that has nothing else to do waits for them.
-        retry: when the step is tried again after a failure; as the workflow says if not given.
+        external: the step's events are sent from outside, with `Run.send_event`: no other step has
+            to emit them, and a run that has nothing else to do waits for them.
+        retry: attempts after a failure; the `retry` of the workflow if not given.
         on_error: another step, or its name, that gets a `StepFailed` when all attempts have failed;
-            the run goes on then.
+            then the run continues.
 
     Raises:
         TypeError, ValueError: an option is of a wrong type or out of range.

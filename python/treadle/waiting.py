@@ -1,4 +1,4 @@
-"""Work that is done to its end, and waited for, in spite of cancellation."""
+"""Work that is awaited to its end, in spite of cancellation."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -18,7 +18,7 @@ async def settled(future: "asyncio.Future[Any]") -> None:
         except asyncio.CancelledError:
             continue
     if not future.cancelled():
-        # What it raised is known to whoever made it.
+        # The creator of the future handles its exception.
         future.exception()
 
 

@@ -33,21 +33,21 @@ class Workflow:
     Hello, Ada!
 
     Args:
-        name: for logs and errors; that of the class if not given.
-        steps: functions decorated with `step`; for a subclass they come on top of its methods.
-        timeout: seconds, or a `timedelta`, that a run may take from its first step on; then it
-            fails with `WorkflowTimeout`. Waiting for its turn does not count.
-        deadline: seconds, or a `timedelta`, after which a run has to be over, counted from when it
-            was made, waiting for its turn included; then it fails with `WorkflowTimeout`.
-        stream_limit: how many of the last streamed events of a run are kept for its readers.
-        retry: when steps without a `retry` of their own are tried again.
+        name: for logs and errors; the name of the class if not given.
+        steps: functions decorated with `step`; a subclass has them in addition to its methods.
+        timeout: seconds, or a `timedelta`, that a run may take from the start of its first step;
+            then it fails with `WorkflowTimeout`. The time before, in a queue, does not count.
+        deadline: seconds, or a `timedelta`, from the creation of a run, its time in a queue
+            included; then it fails with `WorkflowTimeout`.
+        stream_limit: the number of published events of a run that are kept for its readers.
+        retry: for steps without a `retry` of their own.
 
     Raises:
-        WorkflowDefinitionError: the graph cannot work; lists everything that is wrong with it.
+        WorkflowDefinitionError: the graph is wrong; lists every problem.
         TypeError, ValueError: an option is of a wrong type or out of range.
 
     Warns:
-        WorkflowWarning: the graph works, and is seldom meant.
+        WorkflowWarning: the graph works, but is seldom intended.
     """
 
     def __init__(
@@ -120,19 +120,19 @@ class Workflow:
     def resume(
         self, snapshot: bytes, *, secret: "str | bytes | Sequence[str | bytes] | None" = None
     ) -> Run:
-        """Go on with a run from its snapshot, in this process or another; return it at once.
+        """Continue a run from its snapshot, in this process or another; return it at once.
 
-        A step that was in flight runs its body again; a paused run goes on.
+        A step that was in flight runs its body again; a paused run continues.
 
         Args:
-            snapshot: what `await run.snapshot()` gave.
-            secret: as for `Run.snapshot`; any of several will do.
+            snapshot: the result of `await run.snapshot()`.
+            secret: as for `Run.snapshot`; each of several verifies.
 
         Raises:
-            SnapshotError: the bytes are not a snapshot, or damaged.
-            InvalidSignature: they were changed, or signed with another secret.
+            SnapshotError: the bytes are not a snapshot, or are damaged.
+            InvalidSignature: the bytes were changed, or signed with another secret.
             UnsignedValue: there is no secret to verify them with.
-            IncompatibleSnapshot: this workflow cannot go on with it; lists everything why.
+            IncompatibleSnapshot: this workflow cannot continue it; lists all reasons.
             UnreadableValue: an opaque event cannot be unpickled.
             EventLoopError: no event loop is running.
         """
@@ -141,7 +141,7 @@ class Workflow:
     def check(
         self, snapshot: bytes, *, secret: "str | bytes | Sequence[str | bytes] | None" = None
     ) -> list[str]:
-        """Return everything because of which `resume` would refuse a snapshot.
+        """Return every reason for which `resume` would refuse a snapshot.
 
         Nothing is run or unpickled.
 

@@ -1,4 +1,4 @@
-"""Engines: many runs, and a journal from which they go on after a crash.
+"""Engines: many runs, and a journal from which they continue after a crash.
 
 - `engine`: what users call.
 - `settings`: what an engine is given, checked.
@@ -6,8 +6,8 @@
 - `executing`: the runs that this process executes, by id and by key.
 - `host`: what the core's engine decides, carried out on the event loop.
 - `followers`: waiting for the ends of runs, whichever processes execute them.
-- `opening`, `closing`, `whole`: the two ends, whatever is cancelled meanwhile.
-- `looking`: what a journal tells of runs to people.
+- `opening`, `closing`, `whole`: the two ends, in spite of cancellation.
+- `looking`: facts about runs, for people.
 - `background`: tasks that belong to an engine.
 """
 

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Background:
-    """Tasks that nobody awaits until the engine is closed."""
+    """Tasks that are first awaited when the engine is closed."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """Executes runs and writes them to a journal; goes on with those of processes that have ended.
+    """Executes runs and writes them to a journal; continues the runs of processes that have ended.
 
     >>> from treadle import Engine, StartEvent, StopEvent, Workflow, step
     >>> @step
@@ -39,23 +39,22 @@ class Engine:
     Args:
         url: where the journal is: "memory:", or "sqlite:///runs.db" for a file (four slashes for an
             absolute path). Any number of processes of one machine may share a file.
-        workflows: those whose runs this process executes.
-        durability: "step": what follows a step starts once the step is on disk; "pipelined": it
-            starts at once, and only the result waits for the disk.
-        secret: what opaque values are signed with; one, or several of which the first one signs.
-            Without it `TREADLE_SECRET` counts, or a file beside the database, which is made.
-        sign: "opaque": opaque values and messages are signed; "all": everything that a run is made
-            of, so that nothing of it can be changed, left out or put elsewhere in the file. A run
-            that was not written so is refused with `InvalidSignature` then.
+        workflows: the workflows whose runs this process executes.
+        durability: "step": the successors of a step start when the step is on disk; "pipelined":
+            they start at once, and only the result waits for the disk.
+        secret: signs opaque values; one, or several of which the first one signs. The default is
+            `TREADLE_SECRET`, else a file beside the database, which is created.
+        sign: "opaque": opaque values and messages are signed; "all": every part of a run, so that
+            nothing of it can be changed, left out or moved in the file. A run that was not written
+            with "all" is then refused with `InvalidSignature`.
         lease: seconds, or a `timedelta`, after which the runs of a process that hangs or is stopped
-            are taken over; a year at most. Those of a process that has ended go on at once.
-        concurrency: how many runs this process takes from the journal at once, beside those that it
-            starts itself.
-        keep: seconds, or a `timedelta`, for which runs are kept after their end; for good if not
+            are taken over; a year at most. Those of a process that has ended continue at once.
+        concurrency: how many runs this process claims from the journal at the same time, besides
+            those that it starts itself; no limit if not given.
+        keep: seconds, or a `timedelta`, for which runs are kept after their end; for ever if not
             given.
-        max_recoveries: how often a run is taken over after the end of the process that executed it
-            without having got further; then it is stranded, until `retry` restarts it. `None`: it
-            is taken over always.
+        max_recoveries: how often a run is taken over without progress after the end of its process;
+            then it is stranded, until `retry` restarts it. `None`: no limit.
 
     Raises:
         JournalError: on entering: the journal cannot be opened.
@@ -97,10 +96,10 @@ class Engine:
         await self.close()
 
     async def open(self) -> None:
-        """Open the journal, and go on with the runs that nobody executes.
+        """Open the journal, and continue the runs that no process executes.
 
-        The loop goes on meanwhile, also while another process has the file locked. An engine of
-        which the opening is cancelled, or fails, is closed.
+        The event loop continues meanwhile, also while another process has the file locked. If the
+        opening is cancelled, or fails, the engine is closed.
 
         Raises:
             JournalError: the journal cannot be opened.
@@ -117,7 +116,7 @@ class Engine:
 
     @asynccontextmanager
     async def _looking(self) -> AsyncIterator["Engine"]:
-        """Open the journal to look into it: no run goes on, and no file is made or changed."""
+        """Open the journal for reading: no run continues, and no file is created or changed."""
         session = self._open_session(only_looks=True)
         await session.open()
         try:
@@ -126,18 +125,18 @@ class Engine:
             await session.close(0)
 
     async def close(self, grace: float | timedelta = 10.0) -> None:
-        """Stop executing runs, and hand them back: another process goes on with them.
+        """Stop executing runs, and hand them back: another process continues them.
 
         It may be called again, also by several tasks: each call returns when the engine is closed.
-        When a call is cancelled, steps in flight get no more time, and the cancellation goes on
-        once the engine is closed.
+        When a call is cancelled, steps in flight get no more time, and `CancelledError` is raised
+        when the engine is closed.
 
         Args:
             grace: seconds, or a `timedelta`, for which steps in flight may finish; then they are
-                cancelled, and run again elsewhere.
+                cancelled, and run again in another process.
 
         Raises:
-            TypeError, ValueError: `grace` is no time; the engine stays open.
+            TypeError, ValueError: `grace` is not a time; the engine stays open.
         """
         limit = checks.duration("grace", grace, zero=True)
         if self._opened is not None:
@@ -161,8 +160,8 @@ class Engine:
             key: another name for the run, unique in its workflow: the same key gives the same run,
                 also in other processes and after a restart.
             bind: cancel the run when its last awaiter is cancelled, and with the run that starts
-                it, as a run in memory is; else neither touches it. A run of which a call with the
-                same key did not ask for that is not bound.
+                it, like a run in memory; by default neither cancels it. If another call with the
+                same key does not bind, the run is not bound.
 
         Raises:
             KeyConflict: when the run is awaited: a run of this key has another input.
@@ -203,7 +202,7 @@ class Engine:
 
         The run is executed on the event loop of the engine. A thread without an event loop waits
         with `future.result()`, one with a loop of its own with `await asyncio.wrap_future(future)`.
-        Cancelling the future leaves the run alone.
+        Cancelling the future does not cancel the run.
 
         Args:
             workflow: one of the engine's workflows.
@@ -236,9 +235,9 @@ class Engine:
         key: str | None = None,
         **fields: Any,
     ) -> str:
-        """Write a run that any process of this journal may execute; return its id then.
+        """Write a run that any process of this journal may execute; return its id.
 
-        It is on disk by then.
+        The run is on disk when this returns.
 
         Raises:
             KeyConflict: a run of this key has another input.
@@ -274,12 +273,12 @@ class Engine:
         """List runs, newest first.
 
         Args:
-            workflow: only those of this workflow, by name.
-            status: only those that are "ready", "waiting", "paused", "completed", "failed",
+            workflow: only runs of this workflow, by name.
+            status: only runs that are "ready", "waiting", "paused", "completed", "failed",
                 "cancelled" or "stranded".
-            since: only those that were made then or later.
-            after: only those behind this one: the id of the last of the page before.
-            limit: at most so many.
+            since: only runs that were created then or later.
+            after: only runs behind this one: the id of the last run of the page before.
+            limit: the largest number of runs to return.
 
         Raises:
             TypeError, ValueError: an argument is of a wrong type or out of range.
@@ -299,13 +298,13 @@ class Engine:
     async def send_event(self, run_id: str, event: object, *, id: str | None = None) -> bool:
         """Send an event into a run, whichever process executes it; return once it is on disk.
 
-        It is delivered once, and kept if nobody executes the run now.
+        It is delivered once, and kept while no process executes the run.
 
         Args:
             run_id: the run.
             event: the event.
-            id: a name for the sending: what is sent again under the same name is not delivered
-                again.
+            id: a name for the message: an event that is sent again under the same name is not
+                delivered again.
 
         Returns:
             Whether it is new.
@@ -318,7 +317,7 @@ class Engine:
         return await self._session().send_event(run_id, event, name)
 
     async def cancel(self, run_id: str) -> None:
-        """Have a run cancelled by whoever executes it; return once the wish is on disk.
+        """Request that the owner of a run cancels it; return when the request is on disk.
 
         Raises:
             UnknownRun: there is no such run.
@@ -327,9 +326,9 @@ class Engine:
         await self._wish(run_id, CANCEL)
 
     async def pause(self, run_id: str) -> None:
-        """Have a run paused by whoever executes it; return once the wish is on disk.
+        """Request that the owner of a run pauses it; return when the request is on disk.
 
-        It starts no more steps then, also after a restart, until it is resumed.
+        The run then starts no more steps, also after a restart, until it is resumed.
 
         Raises:
             UnknownRun: there is no such run.
@@ -338,7 +337,7 @@ class Engine:
         await self._wish(run_id, PAUSE)
 
     async def resume(self, run_id: str) -> None:
-        """Have a paused run go on; return once the wish is on disk.
+        """Request that a paused run continues; return when the request is on disk.
 
         Raises:
             UnknownRun: there is no such run.
@@ -350,14 +349,14 @@ class Engine:
         await self._session().wish(run_id, kind)
 
     async def retry(self, run_id: str) -> RunHandle:
-        """Have a run that failed, was cancelled or is stranded go on from where that happened.
+        """Continue a run that failed, was cancelled or is stranded, from where that happened.
 
-        Every step that was not done begins at once, with all its attempts; time limits, waits and
-        sleeps count anew.
+        Every step that was not finished begins at once, with all its attempts; time limits, waits
+        and sleeps count from the beginning.
 
         Raises:
             UnknownRun: there is no such run.
-            RunEnded: it is completed; its result stands.
+            RunEnded: it is completed; its result is final.
             JournalConflict: it is not over.
         """
         session = self._session()
@@ -367,14 +366,14 @@ class Engine:
         return self.get(run_id)
 
     async def fork(self, run_id: str, *, at: int | None = None) -> RunHandle:
-        """Make a new run that goes on from where another one was.
+        """Create a new run that continues from a point of another one.
 
-        Its stream begins with what the other one had published by then.
+        Its stream begins with the events that the other run had published at that point.
 
         Args:
-            run_id: the other one.
-            at: the number of the record of its log behind which the new one goes on; the last one
-                before its end if not given.
+            run_id: the other run.
+            at: the number of the record of its log behind which the new run continues; the last
+                record before its end if not given.
 
         Raises:
             UnknownRun: there is no such run.
@@ -394,11 +393,11 @@ class Engine:
     async def redeliver(self, run_id: str) -> int:
         """Send the dead letters of a run again: messages to it that could not be read.
 
-        They are kept, and listed by `python -m treadle show`. What cannot be read this time either
+        They are kept, and listed by `python -m treadle show`. A message that still cannot be read
         becomes a dead letter again.
 
         Returns:
-            How many there were.
+            The number of dead letters.
 
         Raises:
             UnknownRun: there is no such run.
@@ -407,7 +406,7 @@ class Engine:
         return await self._session().redeliver(run_id)
 
     async def delete(self, run_id: str) -> None:
-        """Forget a run.
+        """Delete a run.
 
         Raises:
             UnknownRun: there is no such run.
@@ -416,12 +415,12 @@ class Engine:
         await self._session().delete(run_id)
 
     async def stream_events(self, run_id: str, after: int = 0) -> AsyncIterator[Any]:
-        """Read what a run publishes, from behind the event numbered `after`, until it is over.
+        """Read the stream of a run from behind the event with the number `after` until its end.
 
         Raises:
             UnknownRun: there is no such run.
             TypeError, ValueError: `after` is not a number, or less than 0.
-            RunStranded: no process goes on with it.
+            RunStranded: no process continues the run.
         """
         after = checks.whole("after", after, least=0)
         session = self._session()

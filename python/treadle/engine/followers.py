@@ -22,14 +22,14 @@ class Followers:
     def __init__(self, session: "Session") -> None:
         self._session = session
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
-        # Behind which end the journal is asked for more; nothing while nobody waits.
+        # The end behind which the journal is asked for more; none without a waiter.
         self._cursor: int | None = None
         self._beginning: asyncio.Future[None] | None = None
         self._polling = False
         self._poll_again = False
 
     async def end_of(self, run_id: str) -> tuple[dict[str, Any], bytes | None]:
-        """Wait until nothing more comes of a run; return its row and its outcome."""
+        """Wait until a run is over or stranded; return its row and its outcome."""
         session = self._session
         while True:
             session.check_open()
@@ -49,7 +49,7 @@ class Followers:
     def look(self) -> None:
         """Another process has written: perhaps runs have ended."""
         if not self._waiting:
-            # What ended until somebody waits again is seen by looking at the run itself.
+            # Runs that end before the next wait are found by reading the run itself.
             self._cursor = None
         elif self._polling:
             self._poll_again = True

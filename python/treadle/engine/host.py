@@ -32,27 +32,27 @@ class Host:
             self.is_open.set_exception(error)
 
     def closed(self, error: JournalError | None) -> None:
-        """Everything is handed back, or could not be."""
+        """All runs are handed back, or could not be."""
         if error is not None:
             log_exception("the runs are not handed back; others take them over later", error)
         if not self.is_closed.done():
             self.is_closed.set_result(None)
 
     def report(self, what: str, error: BaseException | None) -> None:
-        """Something for the log."""
+        """Log a warning or an error."""
         if error is None:
             logger().warning(what)
         else:
             log_exception(what, error)
 
     def stranded(self, row: dict[str, Any]) -> None:
-        """No process goes on with a run until it is retried."""
+        """A run is stranded: no process continues it until it is retried."""
         text = "run %s of workflow %r is stranded: %s"
         logger().error(text, row["id"], row["workflow"], row["reason"])
         self._session.followers.look_at(row["id"])
 
     def resume(self, loaded: LoadedRun) -> None:
-        """Go on with a run that was claimed."""
+        """Continue a run that was claimed."""
         session = self._session
         settings, journal = session.settings, session.journal
         plan, classes = settings.workflows[loaded.workflow]._plan, settings.classes[loaded.workflow]
@@ -129,7 +129,7 @@ class Host:
             run._let_go()
 
     def end_here(self, run_id: str) -> None:
-        """End a run that goes on elsewhere."""
+        """End a run that continues in another process."""
         run = self._session.executing.live.get(run_id)
         if run is not None:
             run._end_here()

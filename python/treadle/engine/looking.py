@@ -1,4 +1,4 @@
-"""What a journal tells of runs to people."""
+"""Facts about the runs of a journal, for people."""
 
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -116,7 +116,7 @@ async def peek_stream(session: "Session", run_id: str, after: int) -> AsyncItera
 
 
 async def problems(session: "Session", run: RunInfo) -> list[str]:
-    """List why this code could not go on with a run."""
+    """List why this code could not continue a run."""
     if run.status == "stranded":
         return [f"stranded: {run.reason}"]
     workflow = session.settings.workflows.get(run.workflow)

@@ -30,7 +30,7 @@ EVENT, CANCEL, PAUSE, RESUME = range(4)
 
 
 class Session:
-    """What an engine has from its opening to its closing. The journal tells it what happens."""
+    """The state of an engine from its opening to its closing. The journal reports to it."""
 
     def __init__(self, settings: Settings, *, only_looks: bool) -> None:
         self.settings = settings
@@ -281,7 +281,7 @@ class Session:
         self.background.start(self._follow(run, run_id))
 
     def forward_cancel(self, run_id: str) -> None:
-        """Called when a run is cancelled that stands for another one."""
+        """Called when a run is cancelled that represents a run of another process."""
         self.background.start(self._forward_cancel(run_id))
 
     async def _forward_cancel(self, run_id: str) -> None:
@@ -293,7 +293,7 @@ class Session:
             log_exception(f"run {run_id} cannot be cancelled", error)
 
     def forward(self, run_id: str, event: object) -> None:
-        """Called with an event for a run that stands for another one."""
+        """Called with an event for a run that represents a run of another process."""
         self.background.start(self._forward(run_id, event))
 
     async def _forward(self, run_id: str, event: object) -> None:

@@ -35,7 +35,7 @@ class Settings:
             raise ValueError(f'durability: "step" or "pipelined" expected, not {durability!r}')
         if sign not in ("opaque", "all"):
             raise ValueError(f'sign: "opaque" or "all" expected, not {sign!r}')
-        # A lease that never ends would leave the runs of a dead process to nobody.
+        # With a lease without end no process would take over the runs of a dead one.
         self.lease = checks.duration("lease", lease, most=checks.A_YEAR)
         self.concurrency = None if concurrency is None else checks.whole("concurrency", concurrency)
         self.keep = None if keep is None else checks.duration("keep", keep, zero=True)

@@ -1,4 +1,4 @@
-"""Work that is done whole, whatever is cancelled meanwhile."""
+"""Work that is done completely, in spite of cancellation."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from typing import Any
 async def to_the_end(task: asyncio.Task[None], hurry: Callable[[], Any]) -> None:
     """Wait until a task is done, whatever comes of it.
 
-    When the waiter is cancelled, `hurry` is called; the cancellation goes on once the task is done.
-    So nothing is left half done, and nothing of it goes on behind the waiter's back.
+    When the waiter is cancelled, `hurry` is called; `CancelledError` is raised once the task is
+    done. So nothing is left half done, and nothing continues after the waiter.
     """
     cancelled: asyncio.CancelledError | None = None
     while not task.done():

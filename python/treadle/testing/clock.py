@@ -1,4 +1,4 @@
-"""A clock that a test turns by hand."""
+"""A manual clock for tests."""
 
 import asyncio
 from contextvars import ContextVar, Token
@@ -16,9 +16,9 @@ _END = 253_402_300_799.0
 
 
 class ManualClock:
-    """The time for runs that are made inside of a `with`: it passes when the test says so.
+    """The time of runs that are created inside a `with`: it passes when the test says so.
 
-    What treadle waits for goes by it: `ctx.sleep`, the timeouts of waits, steps and runs, the
+    It is the clock of `ctx.sleep`, of the timeouts of waits, steps and runs, and of the
     delays of retries. `asyncio.sleep`, `asyncio.timeout` and real input and output do not.
 
     >>> import asyncio
@@ -59,7 +59,7 @@ class ManualClock:
 
     @property
     def next_deadline(self) -> datetime | None:
-        """When the next thing is due in any run that goes by this clock."""
+        """The next deadline of any run on this clock."""
         due = self._clock.next_deadline()
         return None if due is None else datetime.fromtimestamp(due, UTC)
 
@@ -71,10 +71,10 @@ class ManualClock:
         hours: float = 0,
         days: float = 0,
     ) -> None:
-        """Let time pass. Whatever is due on the way happens at its time, in order.
+        """Let time pass. What is due in between happens at its time, in order.
 
         Raises:
-            TypeError, ValueError: this is no time, is negative or has no end.
+            TypeError, ValueError: not a time, negative or infinite.
         """
         by = (
             checks.duration("seconds", seconds, zero=True)
@@ -91,7 +91,7 @@ class ManualClock:
         await self._turn(until)
 
     async def advance_to_next(self) -> bool:
-        """Let time pass until the next thing is due. Return whether there was any."""
+        """Let time pass until the next deadline. Return whether there was one."""
         await settle()
         due = self._clock.next_deadline()
         if due is not None:

@@ -1,4 +1,4 @@
-"""A run that crashes at every point it has, and goes on from there."""
+"""A run that crashes at each of its points, and continues from there."""
 
 import asyncio
 import os
@@ -17,13 +17,13 @@ _PAUSE = 0.002
 
 @dataclass(frozen=True)
 class CrashPoint:
-    """A point at which a run was put down.
+    """A point at which a run was stopped.
 
     Attributes:
         number: the place of the point in the run, from 1.
         after: what had just happened: "started", "finished", "stored", "sent", "waiting", …
         snapshot: the run at that point.
-        sent: how many of the events from outside it had been sent.
+        sent: the number of events from outside that had been sent.
     """
 
     number: int
@@ -34,7 +34,7 @@ class CrashPoint:
 
 @dataclass
 class CrashReport:
-    """What came of going on from every point.
+    """The results of continuing from every point.
 
     Attributes:
         outcome: how the undisturbed run ended, with its state.
@@ -66,7 +66,7 @@ async def crash_points(
     secret: str | bytes | None = None,
     **fields: Any,
 ) -> CrashReport:
-    """Put a run down at every point it has, go on from each, and compare how it ends.
+    """Stop a run at each of its points, continue from each, and compare how it ends.
 
     The run gets a clock of its own that jumps to whatever is due next, so that sleeps and retries
     take no time. What steps do outside of the run happens again for each point.
