@@ -89,7 +89,7 @@ torture: setup failpoints  ## kill processes that execute durable runs, 3,000 ti
 	KILLS=3000 $(LIMIT:3600=14400) $(BIN)/pytest -q -s tests/python/torture
 
 .PHONY: lint
-lint: setup lint-rust lint-python docs  ## check style and types, and run the examples in the pages
+lint: setup lint-rust lint-python  ## check style and types
 
 .PHONY: lint-rust
 lint-rust: cargo $(VENV)/installed

@@ -1,6 +1,6 @@
 //! Secrets, and what is signed with them.
 //!
-//! A value that only the host can read runs code when it is read, so it must come from whoever knows the secret.
+//! A value that only the host can read runs code when it is read, so its author must know the secret.
 //! Its signature covers the place where it stands: a value that is signed for one place is not taken at another.
 
 use std::fmt;

@@ -125,7 +125,7 @@ pub(crate) fn is_first_version(bytes: &[u8]) -> bool {
     Head::read(bytes).is_ok_and(|head| head.version == head::FIRST_VERSION)
 }
 
-/// What is in a snapshot, whoever made it.
+/// The contents of a snapshot, trusted or not.
 #[derive(Debug, PartialEq)]
 pub struct Inspection {
     /// The version of the format.

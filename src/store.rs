@@ -12,9 +12,9 @@ use std::hash::BuildHasher;
 pub struct Store<V> {
     entries: Vec<Option<Entry<V>>>,
     index: HashTable<u32>,
-    // Seeded at random: keys often come from outside, and nobody may choose keys that collide.
+    // Seeded at random: keys often come from outside, and an attacker must not choose keys that collide.
     hasher: RandomState,
-    // Grows with every change of any key: two equal versions of a key mean that nobody wrote in between.
+    // Grows with every change of any key: two equal versions of a key mean that there was no write in between.
     writes: u64,
 }
 
@@ -59,10 +59,10 @@ impl<V> Store<V> {
         None
     }
 
-    /// Sets a key only if nobody wrote it since it had `version` (`None`: only if it is missing).
+    /// Sets a key only if it was not written since it had `version` (`None`: only if it is missing).
     ///
     /// # Errors
-    /// The value that was not set, if somebody wrote the key in between.
+    /// The value that was not set, if the key was written in between.
     pub fn compare_and_set(&mut self, key: &str, version: Option<u64>, value: V) -> Result<Option<V>, V> {
         if self.find(key).map(|entry| entry.version) == version { Ok(self.set(key, value)) } else { Err(value) }
     }

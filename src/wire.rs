@@ -20,7 +20,7 @@ pub(crate) mod write;
 // many classes in all lists together, and one more for each byte that there is.
 const MOST_EXPECTED: u64 = 1 << 21;
 
-// One list may serve many groups, and whoever makes the groups goes through it for each.
+// One list may serve many groups, and making the groups goes through it for each.
 const MOST_GROUPED: u64 = 1 << 23;
 
 // Each group has a counter for each of its classes.

@@ -142,7 +142,7 @@ pub(crate) fn pass(number: usize) {
 }
 
 fn die(name: &str, passing: u64) -> ! {
-    // Whoever started the process can tell by this that it died here, and nowhere else. Other threads write as well, so
+    // The parent of the process can tell by this that it died here, and nowhere else. Other threads write as well, so
     // that it must be one write.
     let said = io::stderr().write_all(format!("failpoint {name}:{passing}\n").as_bytes());
     let killed = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);

@@ -1,8 +1,8 @@
-//! What of a run in a journal is signed, and how its records are chained.
+//! Which parts of a run in a journal are signed, and how its records are chained.
 //!
-//! Where only opaque values are signed, whoever can write to the journal can change everything else. Where all is
-//! signed, each record covers the signature of the one before it, and the first one behind a checkpoint that of the
-//! checkpoint: none can be changed, left out or put elsewhere.
+//! Where only opaque values are signed, an attacker who can write to the journal can change everything else. Where
+//! everything is signed, each record covers the signature of the one before it, and the first one behind a checkpoint
+//! that of the checkpoint: none can be changed, left out or put elsewhere.
 
 use bytes::Bytes;
 

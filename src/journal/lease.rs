@@ -1,7 +1,7 @@
 //! Leases, and the clock that they are measured on.
 //!
 //! A lease is a duration. It is measured on a clock that every process which shares the journal reads alike, and
-//! that nobody can set: a step of the wall clock changes nothing about who owns a run.
+//! that cannot be set: a step of the wall clock changes nothing about who owns a run.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};

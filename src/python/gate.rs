@@ -160,7 +160,7 @@ impl Gate {
         left
     }
 
-    /// The run was started by whoever awaits it.
+    /// The run was started by its awaiter.
     #[inline]
     pub fn forget_run(&self, run: &Bound<'_, Run>) {
         let mut state = self.state.lock();

@@ -349,7 +349,7 @@ fn new_string<'py>(py: Python<'py>, text: &[u8], is_ascii: bool) -> PyResult<Bou
     if text.len() <= 1 || !is_ascii {
         return new_other_string(py, text);
     }
-    // SAFETY: an ASCII string object of this length is fresh, and its data is filled before anybody sees it.
+    // SAFETY: an ASCII string object of this length is fresh, and its data is filled before it is visible.
     // Null is an error that is fetched.
     unsafe {
         let string = Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_New(text.len() as ffi::Py_ssize_t, 127))?;
@@ -377,7 +377,7 @@ fn new_short_string<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyA
     let (length, widest) =
         text.chars().fold((0, 0), |(length, widest), char| (length + 1, u32::from(char).max(widest)));
     // SAFETY: the string object is fresh, with room for `length` units of the size that the widest character
-    // needs, and filled before anybody sees it. Null is an error that is fetched.
+    // needs, and filled before it is visible. Null is an error that is fetched.
     unsafe {
         let string = Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_New(length, widest))?;
         let data = ffi::PyUnicode_DATA(string.as_ptr());

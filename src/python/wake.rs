@@ -1,4 +1,4 @@
-//! Waking somebody who waits on an event loop, from whatever thread.
+//! Waking a waiter on an event loop, from any thread.
 
 use std::thread::{self, ThreadId};
 
@@ -28,7 +28,7 @@ pub fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     get?.bind(py).call0()
 }
 
-/// Somebody who waits: a future, and the loop and thread where it lives.
+/// A waiter: a future, and the loop and thread where it lives.
 pub struct Waker {
     event_loop: Py<PyAny>,
     thread: ThreadId,
@@ -52,7 +52,7 @@ impl Waker {
         thread::current().id() == self.thread
     }
 
-    /// Whether nobody waits any more: the future is resolved or cancelled, or its loop was closed.
+    /// Whether there is no waiter any more: the future is resolved or cancelled, or its loop was closed.
     pub fn is_gone(&self, py: Python<'_>) -> PyResult<bool> {
         let is_done = self.future.call_method0(py, intern!(py, "done"))?.is_truthy(py)?;
         Ok(is_done || is_closed(self.event_loop.bind(py))?)
@@ -63,7 +63,7 @@ impl Waker {
         call_soon_threadsafe(self.event_loop.bind(py), call)
     }
 
-    /// Resolves the future. A loop that is closed by now has nobody left to wake.
+    /// Resolves the future. A loop that is closed by now has no waiter left to wake.
     pub fn wake(&self, py: Python<'_>, result: Py<PyAny>) -> PyResult<()> {
         let event_loop = self.event_loop.bind(py);
         if is_closed(event_loop)? {

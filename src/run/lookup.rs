@@ -58,7 +58,7 @@ impl Lookup {
             self.at = Some(Place::Kept(number));
             return Some(event);
         }
-        // In a paused run all that comes is deferred, for whoever waits first when it goes on.
+        // In a paused run every event is deferred, for the first waiter when it continues.
         if run.is_paused() {
             return None;
         }

@@ -66,7 +66,7 @@ impl<H: Host> Run<H> {
         Ok(())
     }
 
-    /// Holds an event ahead of the others: it came before them, but whoever got it went away.
+    /// Holds an event ahead of the others: it came before them, but its receiver went away.
     ///
     /// # Errors
     /// As [`Run::hold`].
@@ -79,7 +79,7 @@ impl<H: Host> Run<H> {
         Ok(())
     }
 
-    /// Whether events go to the steps that accept them: nobody waits for one, and none is held.
+    /// Whether events go to the steps that accept them: there is no waiter, and none is held.
     #[inline]
     pub fn is_direct(&self) -> bool {
         self.phase == Phase::Running

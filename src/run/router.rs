@@ -342,7 +342,7 @@ impl<H: Host> Routing<H> {
         Some(Question::IsOf { wait, class: class.clone() })
     }
 
-    /// The next wait for which an event may have to be deferred. What a step emits for nobody else is kept for it at
+    /// The next wait for which an event may have to be deferred. What a step emits for no other step is kept for it at
     /// once, and so is what is given back: it came before all that is deferred.
     fn next_delaying<'r>(&self, run: &'r Run<H>, at: usize) -> Option<(u64, &'r H::Class)> {
         let one = &self.events[at];

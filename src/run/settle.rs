@@ -1,7 +1,7 @@
 //! Bodies that run again and waited before: until they have come to that point again, events of the classes that they
 //! waited for are held.
 //!
-//! Whoever waits has precedence over the steps that accept an event, and must not lose it because its body was stopped
+//! A waiter has precedence over the steps that accept an event, and must not lose it because its body was stopped
 //! or its process ended. So such a body delays what it may be waiting for, until it waits again or has ended. It does
 //! not delay what it sends itself, nor anything before it has a place in its step, nor anything longer than
 //! [`MOST_DELAY`]: it may be waiting, in a way of its own, for what comes of the very event that is held.
@@ -65,8 +65,8 @@ impl<H: Host> Settling<H> {
 }
 
 impl<H: Host> Run<H> {
-    /// Whether somebody waited when the run was put down or its body was stopped, and has not come to that point
-    /// again: an event that nobody takes may be for them.
+    /// Whether a body waited when the run was put down or its body was stopped, and has not come to that point
+    /// again: an event that no waiter takes may be for it.
     #[inline]
     pub fn is_settling(&self) -> bool {
         self.settling.get().is_some_and(|settling| !settling.waits.is_empty())

@@ -9,7 +9,7 @@ use crate::replay::Wanted;
 use crate::timers::Time;
 use crate::{Error, Refused};
 
-/// Names somebody who waits.
+/// Names a waiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WaitId(pub(super) u64);
 
@@ -117,13 +117,13 @@ impl<H: Host> Run<H> {
             .chain(self.settling.get().into_iter().flat_map(super::settle::Settling::classes))
     }
 
-    /// The next one who waits for an event behind `after`; the first for `None`. Nobody who sleeps is meant.
+    /// The next waiter for an event behind `after`; the first for `None`. Sleeps are not included.
     pub fn next_waiter(&self, after: Option<WaitId>) -> Option<(WaitId, &H::Waiter, &H::Class)> {
         let at = after.map_or(0, |after| self.waits.open.partition_point(|wait| wait.id <= after));
         self.waits.open.range(at..).find_map(|wait| Some((wait.id, &wait.waiter, wait.class.as_ref()?)))
     }
 
-    /// Whether somebody still waits by this name.
+    /// Whether there still is a waiter of this name.
     pub fn is_waiting(&self, id: WaitId) -> bool {
         self.waits.open.binary_search_by_key(&id, |wait| wait.id).is_ok()
     }
@@ -149,7 +149,7 @@ impl<H: Host> Run<H> {
     }
 
     /// Ends a wait because its event is there: the step in flight has received it, and receives it again if its
-    /// body runs again. Gives nothing if nobody waits by that name any more.
+    /// body runs again. Returns `None` if there is no waiter of that name any more.
     pub fn receive(&mut self, id: WaitId, event: &H::Event) -> Option<WaitOver<H>> {
         let wait = self.close_wait(id)?;
         self.record(|| Record::WaitOver { wait: id.0 });
@@ -216,7 +216,7 @@ impl<H: Host> Run<H> {
         at
     }
 
-    /// Keeps an event that nobody asks for yet.
+    /// Keeps an event for which no waiter waits yet.
     ///
     /// # Errors
     /// [`Error::RunEnded`] once the outcome is known.
@@ -231,7 +231,7 @@ impl<H: Host> Run<H> {
         Ok(())
     }
 
-    /// Keeps an event ahead of the others: it was taken out, but whoever asked for it went away.
+    /// Keeps an event ahead of the others: it was taken out, but its waiter went away.
     ///
     /// # Errors
     /// [`Error::RunEnded`] once the outcome is known.
@@ -246,7 +246,7 @@ impl<H: Host> Run<H> {
         Ok(())
     }
 
-    /// The events kept for somebody who will ask for them, oldest first, each with its number.
+    /// The events kept for later waiters, oldest first, each with its number.
     pub fn kept(&self) -> impl Iterator<Item = (u64, &H::Event)> {
         self.kept.get().into_iter().flatten().map(|(number, event)| (*number, event))
     }

@@ -67,7 +67,7 @@ impl Locks {
                 _ => {}
             }
             let file = match OpenOptions::new().write(true).create(true).truncate(false).open(path) {
-                // Whoever let go of the last lock has removed the directory.
+                // The process that released the last lock has removed the directory.
                 Err(error) if error.kind() == ErrorKind::NotFound && began.elapsed() < PATIENCE => continue,
                 file => file?,
             };
@@ -91,7 +91,7 @@ impl Locks {
     /// Lets go of the lock of an owner that has handed back its runs.
     pub(super) fn let_go(&mut self, owner: OwnerId) {
         if let Some(held) = self.held.remove(&owner) {
-            // Removed before it is let go of, so that nobody sees a lock of a process that has ended.
+            // Removed before it is released, so that no process sees a lock of one that has ended.
             self.remove(&self.path(owner));
             forget(&held);
         }

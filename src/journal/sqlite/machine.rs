@@ -1,4 +1,4 @@
-//! What the processes of one machine share beside the file: a clock that nobody sets, and locks that end with the
+//! What the processes of one machine share beside the file: a clock that cannot be set, and locks that end with the
 //! process that holds them.
 
 use std::time::Duration;
