@@ -21,6 +21,22 @@ pub struct Failure {
     pub text: Box<str>,
 }
 
+impl Failure {
+    /// The text of a failure: the attempt, the class of what was raised, and what that says.
+    pub fn text_of(attempt: u32, class: &str, text: &str) -> String {
+        format!("{}{class}: {text}", Self::prefix(attempt))
+    }
+
+    /// The class of what was raised, and what that says; nothing if the text has another form.
+    pub fn parts(&self) -> Option<(&str, &str)> {
+        self.text.strip_prefix(&Self::prefix(self.attempt))?.split_once(": ")
+    }
+
+    fn prefix(attempt: u32) -> String {
+        format!("attempt {attempt}: ")
+    }
+}
+
 /// What a deadline is for that a body has asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {

@@ -50,10 +50,16 @@ impl RetryPlan {
 
     /// When the next attempt is due, if there is one. `since` is when the first one began.
     pub fn next(&self, attempt: u32, since: Option<Time>, now: Time, random: f64) -> Option<Time> {
+        self.next_after(attempt, since, now, self.delay(attempt, random))
+    }
+
+    /// As [`RetryPlan::next`], with a delay that the policy does not decide: neither its longest delay nor its jitter
+    /// has a part in it.
+    pub fn next_after(&self, attempt: u32, since: Option<Time>, now: Time, delay: Time) -> Option<Time> {
         if attempt >= self.attempts {
             return None;
         }
-        let due = now.saturating_add(self.delay(attempt, random));
+        let due = now.saturating_add(delay);
         let is_in_time = match (self.total, since) {
             (Some(total), Some(since)) => due <= since.saturating_add(total),
             _ => true,

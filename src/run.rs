@@ -108,6 +108,8 @@ pub struct StepPlan {
     pub external: bool,
     /// When it is tried again after a failure.
     pub retry: Option<RetryPlan>,
+    /// Whether anybody asks when its first body began.
+    pub is_timed: bool,
 }
 
 /// How far a run is.
@@ -504,7 +506,8 @@ impl<H: Host> Run<H> {
         let (step, seq, attempt) = (delivery.step, delivery.seq, delivery.attempt);
         let plan = &self.plan.steps[step.0 as usize];
         let timeout = plan.timeout;
-        let is_timed = timeout.is_some() || plan.retry.as_ref().is_some_and(|retry| retry.total.is_some());
+        let has_total = || plan.retry.as_ref().is_some_and(|retry| retry.total.is_some());
+        let is_timed = plan.is_timed || timeout.is_some() || has_total();
         self.starts = self.starts.wrapping_add(1);
         let slot = self.occupy(Flight { delivery, start: self.starts, timer: None, waits: 0, is_stopping: false });
         if is_timed || self.log.is_some() || self.plan.timeout.is_some() {

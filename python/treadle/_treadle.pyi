@@ -131,6 +131,21 @@ class Context:
         """1 on the first try of this step for this event, then 2, and so on."""
 
     @property
+    def last_error(self) -> BaseException | None:
+        """What the attempt before this one raised; `None` in the first one.
+
+        After a restart it is a `StoredError` that says what it was. `failure_of` knows it.
+        """
+
+    @property
+    def elapsed(self) -> float | None:
+        """Seconds since the first attempt of this step for this event began.
+
+        `None` if that is not known: nobody looks at the clock for a step in memory that has neither
+        `retry` nor `timeout`, and whose failures no step gets.
+        """
+
+    @property
     def idempotency_key(self) -> str:
         """A name for this step and this event in this run, the same in every attempt."""
 

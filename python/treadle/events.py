@@ -97,16 +97,28 @@ class StepFailed(Event):
 
     A step that accepts it gets the failures of every step without `@step(on_error=...)`. If such a
     step fails itself, the run fails.
+
+    `started_at` is when the first attempt began, and `failed_at` when the last one failed, in
+    seconds since the Unix epoch; `None` if it is not known.
     """
+
+    if not TYPE_CHECKING:
+        # An event that an earlier version stored has none.
+        started_at = None
+        failed_at = None
 
     if TYPE_CHECKING:
         step: str
         event: Any
         error: BaseException
         attempts: int
+        started_at: float | None = None
+        failed_at: float | None = None
     else:
 
-        def __init__(self, *, step, event, error, attempts):
+        def __init__(self, *, step, event, error, attempts, started_at=None, failed_at=None):
+            self.started_at = started_at
+            self.failed_at = failed_at
             self.step = step
             self.event = event
             self.error = error

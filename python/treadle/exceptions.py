@@ -74,6 +74,22 @@ class StepTimeout(TreadleError, TimeoutError):
     """A step took longer than its `timeout`."""
 
 
+class NonRetryable(TreadleError):
+    """Raised by a step for which no further attempt will do, whatever its `Retry` says.
+
+    Raise it, `raise NonRetryable("no such card") from error`, or make it a base of exceptions of
+    your own: `class CardDeclined(NonRetryable, ValueError)`. It reaches the awaiter as it is, or
+    the step that deals with the failure.
+    """
+
+
+class RetryFailed(TreadleError, RuntimeError):
+    """The `delay` of a `Retry` raised something, or returned what is no time.
+
+    What it raised is the cause, and the failure of the step the cause of that.
+    """
+
+
 class WaitTimeout(TreadleError, TimeoutError):
     """No event that matches came within the `timeout` of `Context.wait_for_event`."""
 

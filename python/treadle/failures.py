@@ -7,6 +7,8 @@ import contextlib
 import copy
 from typing import Any
 
+from .exceptions import NonRetryable
+
 # The record is a plain dict, so that an exception that is pickled can be read without treadle.
 RECORD = "__treadle_failure__"
 
@@ -94,6 +96,11 @@ def set_record(error: BaseException, record: dict[str, Any]) -> None:
         _dict_of(member).setdefault(RECORD, record)
 
 
+def set_own_record(error: BaseException, record: dict[str, Any]) -> None:
+    """As `set_record`, and the members of a group are left alone: they may be raised again."""
+    _dict_of(error)[RECORD] = record
+
+
 def members_of(error: BaseException) -> list[BaseException]:
     """Return the exceptions in a group, and in the groups that are in it."""
     found: list[BaseException] = []
@@ -103,6 +110,11 @@ def members_of(error: BaseException) -> list[BaseException]:
         found += members
         groups += [member for member in members if isinstance(member, BaseExceptionGroup)]
     return found
+
+
+def is_final(error: BaseException) -> bool:
+    """Tell whether an exception says that no further attempt will do, or one in its group does."""
+    return any(isinstance(one, NonRetryable) for one in (error, *members_of(error)))
 
 
 def _dict_of(error: BaseException) -> dict[str, Any]:

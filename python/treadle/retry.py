@@ -32,6 +32,10 @@ class Retry:
             cancellation, never is.
         unless: exceptions that are not, though `on` names them.
         retry_if: called with the exception; another attempt only if it returns true.
+        delay: called with the exception and the attempt that raised it, if there is to be another
+            one. It returns the delay, which is taken as it is, without `max` and `jitter`, or
+            `None` for that of the policy; a year at most. If it raises, or returns anything else,
+            the run fails with `RetryFailed`.
         total_timeout: no attempt is due later than this after the first one began.
 
     Raises:
@@ -44,6 +48,7 @@ class Retry:
     __slots__ = (
         "attempts",
         "backoff",
+        "delay",
         "factor",
         "initial",
         "jitter",
@@ -66,6 +71,7 @@ class Retry:
         on: "type[Exception] | tuple[type[Exception], ...]" = Exception,
         unless: "type[BaseException] | tuple[type[BaseException], ...]" = (),
         retry_if: "Callable[[Any], bool] | None" = None,
+        delay: "Callable[[Any, int], float | timedelta | None] | None" = None,
         total_timeout: "float | timedelta | None" = None,
     ) -> None:
         self.attempts = checks.whole("attempts", attempts, most=checks.MOST_UINT32)
@@ -78,6 +84,11 @@ class Retry:
         self.jitter = checks.ratio("jitter", jitter, least=0.0, most=1.0)
         if retry_if is not None and not callable(retry_if):
             raise TypeError(f"retry_if: a function of the exception expected, not {retry_if!r}")
+        if delay is not None and not callable(delay):
+            raise TypeError(
+                f"delay: a function of the exception and the attempt expected, not {delay!r}; "
+                f"a time is given as `initial`"
+            )
         self.total_timeout = (
             None if total_timeout is None else checks.duration("total_timeout", total_timeout)
         )
@@ -85,6 +96,7 @@ class Retry:
         self.on = _classes("on", on, Exception)
         self.unless = _classes("unless", unless, BaseException)
         self.retry_if = retry_if
+        self.delay = delay
 
     def __repr__(self) -> str:
         default = type(self)()
@@ -94,6 +106,21 @@ class Retry:
             if name == "attempts" or getattr(self, name) != getattr(default, name)
         ]
         return f"Retry({', '.join(given)})"
+
+
+def delay_of(answer: "Any") -> float | None:
+    """Return what a `delay` has returned, in seconds; `None` leaves it to the policy.
+
+    Raises:
+        TypeError, ValueError: it is no time, or longer than a year.
+    """
+    if answer is None:
+        return None
+    if hasattr(answer, "__await__"):
+        # Of an `async def`: Python would warn of a coroutine that nobody awaits.
+        getattr(answer, "close", lambda: None)()
+        raise TypeError("delay: a plain function expected, not an async one")
+    return checks.duration("delay", answer, zero=True, most=checks.A_YEAR)
 
 
 def _shown(value: object) -> str:

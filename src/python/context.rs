@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::MutexGuard;
-use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyBaseException, PyKeyError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyIterator, PyList, PyWeakrefMethods, PyWeakrefReference};
@@ -269,6 +269,31 @@ impl Context {
     #[getter]
     fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// What the attempt before this one raised; as a `StoredError` after a restart.
+    #[getter]
+    fn last_error(&self, py: Python<'_>) -> PyResult<Option<Py<PyBaseException>>> {
+        let (failure, event) = {
+            let state = self.state()?;
+            if let Some(error) = state.last_errors.get().and_then(|errors| errors.get(&self.slot.seq())) {
+                return Ok(Some(error.clone_ref(py)));
+            }
+            let Some(delivery) = state.core.delivery(self.slot) else { return Ok(None) };
+            let failures = delivery.replay.as_deref().map_or(&[][..], |replay| &replay.failures);
+            let Some(failure) = failures.last().cloned() else { return Ok(None) };
+            (failure, delivery.event.clone_ref(py))
+        };
+        error::stored_failure(py, self.run.get(), self.step, &failure, Some(&event)).map(|error| Some(error.unbind()))
+    }
+
+    /// Seconds since the first body of this delivery began, if anybody looked at the clock.
+    #[getter]
+    fn elapsed(&self) -> PyResult<Option<f64>> {
+        let now = self.run.get().now();
+        let state = self.state()?;
+        let since = state.core.delivery(self.slot).and_then(|delivery| delivery.since);
+        Ok(since.map(|since| now.saturating_sub(since.get()) as f64 / 1e6))
     }
 
     /// Names this step for this event in this run, the same in every attempt.

@@ -595,10 +595,15 @@ impl Lane {
         // The usual case under one lock: one event for the steps, and nothing that could keep it from them.
         if let Some(Route::Steps(kind)) = route {
             let origin = Origin::Returned(started.slot);
-            let routed = run.get().state.lock().core.route_directly(origin, kind, value.unbind(), || run.get().now());
+            let (routed, error) = {
+                let mut state = run.get().state.lock();
+                let routed = state.core.route_directly(origin, kind, value.unbind(), || run.get().now());
+                let error = if routed.is_ok() { state.forget_error(started.slot.seq()) } else { None };
+                (routed, error)
+            };
             match routed {
                 Ok(finished) => {
-                    drop(finished);
+                    drop((finished, error));
                     Run::touch(run, Touch::Finished)?;
                     return Ok(None);
                 }
@@ -615,7 +620,8 @@ impl Lane {
         let (finished, phase) = {
             let mut state = run.get().state.lock();
             state.core.stamp(|| run.get().now());
-            (state.core.finish_step(started.slot), state.core.phase())
+            let error = state.forget_error(started.slot.seq());
+            ((state.core.finish_step(started.slot), error), state.core.phase())
         };
         drop(finished);
         Run::touch(run, Touch::Finished)?;

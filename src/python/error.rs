@@ -15,7 +15,7 @@ use super::run::Run;
 use super::state::{Class, EventWaiter};
 use crate::error::{Error, FormatError};
 use crate::journal::{JournalError, Phase};
-use crate::{RunId, Started, StepId, Time};
+use crate::{Failure, RunId, Started, StepId, Time};
 
 /// The exceptions of `treadle.exceptions`.
 pub mod classes {
@@ -44,6 +44,7 @@ pub mod classes {
         InvalidSignature,
         JournalConflict,
         JournalError,
+        RetryFailed,
         RunCancelled,
         RunEnded,
         RunStalled,
@@ -327,7 +328,30 @@ pub fn attempt_text(py: Python<'_>, attempt: u32, error: &PyErr) -> String {
     let class = type_name(&error.get_type(py));
     let text = text_of(error.value(py));
     let text = text.char_indices().nth(MOST).map_or(&*text, |(at, _)| &text[..at]);
-    format!("attempt {attempt}: {class}: {text}")
+    Failure::text_of(attempt, &class, text)
+}
+
+/// A function of the user was to say when a step is tried again, and did not.
+#[cold]
+pub fn retry_failed(run: &Run, started: &Started, raised: PyErr, failure: &PyErr) -> PyErr {
+    Python::attach(|py| {
+        let plan = run.plan.get();
+        let raised = made(py, raised);
+        let text = format!(
+            "step {:?}: Retry(delay=...) gave no delay after attempt {} ({}; run {} of workflow {:?})",
+            plan.step_name(started.step),
+            started.attempt,
+            in_one_line(py, &raised),
+            run.id_text(),
+            plan.name
+        );
+        if raised.cause(py).is_none() && !raised.value(py).is(failure.value(py)) {
+            raised.set_cause(py, Some(failure.clone_ref(py)));
+        }
+        let error = classes::RetryFailed::new_err(text);
+        error.set_cause(py, Some(raised));
+        error
+    })
 }
 
 #[cold]
@@ -361,21 +385,56 @@ fn event_name(py: Python<'_>, event: Option<&Py<PyAny>>) -> String {
 /// Records where an exception was raised, as `treadle.failure_of` tells it.
 #[cold]
 pub fn record_place(py: Python<'_>, error: &PyErr, run: &Run, started: &Started, event: Option<&Py<PyAny>>) {
-    static SET_RECORD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let plan = run.plan.get();
-    let record = || -> PyResult<()> {
-        let record = PyDict::new(py);
-        record.set_item("run_id", run.id_text())?;
-        record.set_item("workflow", &plan.name)?;
-        record.set_item("step", plan.step_name(started.step))?;
-        record.set_item("attempt", started.attempt)?;
-        record.set_item("event", event_name(py, event))?;
-        SET_RECORD.import(py, "treadle.failures", "set_record")?.call1((error.value(py), record))?;
-        Ok(())
-    };
-    if let Err(failure) = record() {
+    let place = (started.step, started.attempt);
+    if let Err(failure) = set_place(error.value(py), run, place, event, "set_record") {
         failure.write_unraisable(py, None);
     }
+}
+
+/// As [`record_place`], of an attempt behind which there is another one: the members of a group may be raised again.
+#[cold]
+pub fn record_own_place(
+    error: &Bound<'_, PyBaseException>,
+    run: &Run,
+    started: &Started,
+    event: Option<&Py<PyAny>>,
+) -> PyResult<()> {
+    set_place(error, run, (started.step, started.attempt), event, "set_own_record")
+}
+
+fn set_place(
+    error: &Bound<'_, PyBaseException>,
+    run: &Run,
+    (step, attempt): (StepId, u32),
+    event: Option<&Py<PyAny>>,
+    set: &str,
+) -> PyResult<()> {
+    let py = error.py();
+    let plan = run.plan.get();
+    let record = PyDict::new(py);
+    record.set_item("run_id", run.id_text())?;
+    record.set_item("workflow", &plan.name)?;
+    record.set_item("step", plan.step_name(step))?;
+    record.set_item("attempt", attempt)?;
+    record.set_item("event", event_name(py, event))?;
+    py.import(intern!(py, "treadle.failures"))?.call_method1(set, (error, record)).map(drop)
+}
+
+/// A failure of which its text is known alone, as an exception.
+#[cold]
+pub fn stored_failure<'py>(
+    py: Python<'py>,
+    run: &Run,
+    step: StepId,
+    failure: &Failure,
+    event: Option<&Py<PyAny>>,
+) -> PyResult<Bound<'py, PyBaseException>> {
+    static STORED_ERROR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let (class, text) = failure.parts().unwrap_or(("Exception", &failure.text));
+    let error = STORED_ERROR.import(py, "treadle.exceptions", "StoredError")?.call1((class, text))?;
+    let error = error.cast_into::<PyBaseException>()?;
+    set_place(&error, run, (step, failure.attempt), event, "set_own_record")?;
+    Ok(error)
 }
 
 /// Adds a note to an exception. One whose `__notes__` are no list, or whose class has another `add_note`, may refuse

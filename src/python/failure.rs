@@ -8,10 +8,10 @@ use pyo3::types::PyDict;
 use super::clock::random;
 use super::error;
 use super::hook;
-use super::plan::RetryFilter;
+use super::plan::{RetryFilter, micros};
 use super::run::Run;
 use super::touch::Touch;
-use crate::{MOST_IN_A_ROW, Started};
+use crate::{MOST_IN_A_ROW, Started, Time};
 
 // From so many failures in a row on, somebody is told.
 const MANY_IN_A_ROW: u32 = 10;
@@ -30,7 +30,10 @@ pub fn handle(
     let is_ordinary = error.is_instance_of::<PyException>(py);
     if is_ordinary {
         match retry(run, started, &error) {
-            Ok(true) => return Ok(None),
+            Ok(true) => {
+                error::record_own_place(error.value(py), run.get(), &started, event)?;
+                return Ok(None);
+            }
             Ok(false) => {}
             Err(of_filter) => {
                 error::locate(py, &of_filter, run.get(), &started, event);
@@ -52,16 +55,21 @@ fn retry(run: &Bound<'_, Run>, started: Started, error: &PyErr) -> PyResult<bool
     let py = run.py();
     let plan = run.get().plan.get();
     let Some(policy) = &plan.core.steps[started.step.0 as usize].retry else { return Ok(false) };
-    if started.attempt >= policy.attempts || !is_retried(plan.filter(started.step), error, py)? {
+    let filter = plan.filter(started.step);
+    if started.attempt >= policy.attempts || is_final(error, py)? || !is_retried(filter, error, py)? {
         return Ok(false);
     }
+    let delay = match filter.and_then(|filter| filter.delay.as_ref()) {
+        Some(hook) => delay_of(run, started, hook, error)?,
+        None => None,
+    };
     let text = error::attempt_text(py, started.attempt, error);
     let now = run.get().now();
     let random = random()?;
-    let due = {
-        let state = run.get().state.lock();
-        let since = state.core.delivery(started.slot).and_then(|delivery| delivery.since);
-        policy.next(started.attempt, since.map(std::num::NonZeroU64::get), now, random)
+    let since = run.get().since(started);
+    let due = match delay {
+        Some(delay) => policy.next_after(started.attempt, since, now, delay),
+        None => policy.next(started.attempt, since, now, random),
     };
     let Some(due) = due else { return Ok(false) };
     run.get().log(py, || {
@@ -71,15 +79,39 @@ fn retry(run: &Bound<'_, Run>, started: Started, error: &PyErr) -> PyResult<bool
     let retried = {
         let mut state = run.get().state.lock();
         state.core.stamp(|| now);
-        state.core.retry(started.slot, text.into(), due)
+        let retried = state.core.retry(started.slot, text.into(), due);
+        let raised = error.value(py).clone().unbind();
+        let before = if retried.is_ok() { state.last_errors.make().insert(started.seq, raised) } else { Some(raised) };
+        (retried, before)
     };
-    let is_waiting = retried.is_ok();
+    let is_waiting = retried.0.is_ok();
     drop(retried);
     if is_waiting {
         Run::arm_timer(run)?;
         Run::touch(run, Touch::Retried)?;
     }
     Ok(is_waiting)
+}
+
+/// Whether the exception says that no attempt will do, or one in its group does.
+fn is_final(error: &PyErr, py: Python<'_>) -> PyResult<bool> {
+    static IS_FINAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    IS_FINAL.import(py, "treadle.failures", "is_final")?.call1((error.value(py),))?.is_truthy()
+}
+
+/// The delay that the user's function gives, in microseconds; nothing if it leaves that to the policy.
+fn delay_of(run: &Bound<'_, Run>, started: Started, hook: &Py<PyAny>, error: &PyErr) -> PyResult<Option<Time>> {
+    static SECONDS_OF: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = run.py();
+    let answer = || -> PyResult<Option<f64>> {
+        let answer = hook.bind(py).call1((error.value(py), started.attempt))?;
+        SECONDS_OF.import(py, "treadle.retry", "delay_of")?.call1((answer,))?.extract()
+    };
+    match answer() {
+        Ok(seconds) => Ok(seconds.map(micros)),
+        Err(raised) if hook::ends_program(py, &raised) => Err(raised),
+        Err(raised) => Err(error::retry_failed(run.get(), &started, raised, error)),
+    }
 }
 
 fn is_retried(filter: Option<&RetryFilter>, error: &PyErr, py: Python<'_>) -> PyResult<bool> {
@@ -130,12 +162,14 @@ fn hand_on(run: &Bound<'_, Run>, started: Started, event: Option<&Py<PyAny>>, er
     fields.set_item("event", event)?;
     fields.set_item("error", error.value(py))?;
     fields.set_item("attempts", started.attempt)?;
+    fields.set_item("started_at", run.get().since(started).map(|since| since as f64 / 1e6))?;
+    fields.set_item("failed_at", now as f64 / 1e6)?;
     let failed = class.call((), Some(&fields))?;
     let failed = failed.unbind();
     let finished = {
         let mut state = run.get().state.lock();
         state.core.stamp(|| now);
-        state.core.hand_on(started.slot, takers, &failed, setbacks)
+        (state.core.hand_on(started.slot, takers, &failed, setbacks), state.forget_error(started.seq))
     };
     drop((finished, failed));
     Run::touch(run, Touch::Finished)?;

@@ -37,6 +37,8 @@ pub struct RetryFilter {
     pub on: Py<PyAny>,
     pub unless: Py<PyAny>,
     pub retry_if: Option<Py<PyAny>>,
+    /// Gives the delay for an exception and the attempt that raised it.
+    pub delay: Option<Py<PyAny>>,
 }
 
 /// A compiled workflow. Made by `treadle.Workflow`, which checks the graph first.
@@ -86,6 +88,7 @@ struct RetryDescription {
     on: Py<PyAny>,
     unless: Py<PyAny>,
     retry_if: Option<Py<PyAny>>,
+    delay: Option<Py<PyAny>>,
 }
 
 impl RetryDescription {
@@ -105,7 +108,7 @@ impl RetryDescription {
             jitter: self.jitter,
             total: self.total_timeout.map(micros),
         };
-        Ok((plan, RetryFilter { on: self.on, unless: self.unless, retry_if: self.retry_if }))
+        Ok((plan, RetryFilter { on: self.on, unless: self.unless, retry_if: self.retry_if, delay: self.delay }))
     }
 }
 
@@ -156,8 +159,12 @@ impl Plan {
                 concurrency: step.concurrency,
                 timeout: step.timeout.map(micros),
                 external: step.external,
+                is_timed: retry.is_some() || on_error.is_some(),
                 retry,
             });
+        }
+        if !failure_takers.is_empty() {
+            plan.steps.iter_mut().for_each(|step| step.is_timed = true);
         }
         let mut routes = Routes::default();
         let accepted =
@@ -178,6 +185,7 @@ impl Plan {
                 visit.call(&filter.on)?;
                 visit.call(&filter.unless)?;
                 visit.call(&filter.retry_if)?;
+                visit.call(&filter.delay)?;
             }
         }
         visit.call(&self.stop_event)?;

@@ -3,6 +3,7 @@
 //! The lock on [`State`] is never held across a call into Python, and nothing of Python is dropped under
 //! it: both can run any code, and that code may use the same run.
 
+use std::num::NonZeroU64;
 use std::sync::atomic::AtomicBool;
 use std::thread::{self, ThreadId};
 
@@ -26,7 +27,7 @@ use super::state::{Outcome, Python3, State};
 use super::touch::Touch;
 use super::unreferenced;
 use super::wake::{self, Waker, call_soon_threadsafe, is_closed};
-use crate::{Deadline, Origin, Phase, Route, Run as CoreRun, RunId, Slot, Time, WaitOver};
+use crate::{Deadline, Origin, Phase, Route, Run as CoreRun, RunId, Slot, Started, Time, WaitOver};
 
 // Seconds. An event loop that is asked to wait for years may refuse; a timer that fires early is armed again.
 const LONGEST_DELAY: f64 = 86_400.0;
@@ -127,6 +128,12 @@ impl Run {
     #[inline]
     pub fn now(&self) -> Time {
         clock::now_by(self.clock.as_ref())
+    }
+
+    /// When the first body of a delivery in flight began, if anybody looked at the clock.
+    pub fn since(&self, started: Started) -> Option<Time> {
+        let state = self.state.lock();
+        state.core.delivery(started.slot).and_then(|delivery| delivery.since).map(NonZeroU64::get)
     }
 
     /// Registers a child, which is cancelled with its parent.
@@ -391,7 +398,7 @@ impl Run {
     /// The run is over: those who wait for that are told.
     pub fn finish(run: &Bound<'_, Self>) -> PyResult<()> {
         let py = run.py();
-        let (guard, waiters, pausers, readers, parent, timer, base, keeper) = {
+        let (guard, waiters, pausers, readers, parent, timer, base, keeper, errors) = {
             let mut state = run.get().state.lock();
             let state = &mut *state;
             state.is_over = true;
@@ -404,9 +411,10 @@ impl Run {
                 state.timer.take(),
                 state.base_context.take(),
                 state.keeper.take(),
+                state.last_errors.take(),
             )
         };
-        drop(base);
+        drop((base, errors));
         if let Some(guard) = guard {
             unreferenced::disarm(&guard.into_bound(py))?;
         }

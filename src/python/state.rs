@@ -178,6 +178,8 @@ pub struct State {
     pub keeper: Option<Py<PyAny>>,
     pub timer: Option<(Time, Py<PyAny>)>,
     pub last_expected: Option<LastExpected>,
+    /// What the last attempt of a delivery raised that is to be tried again, by the delivery's number.
+    pub last_errors: Rare<HashMap<u64, Py<PyBaseException>>>,
 }
 
 impl State {
@@ -210,6 +212,7 @@ impl State {
             keeper: None,
             timer: None,
             last_expected: None,
+            last_errors: Rare::default(),
         }
     }
 
@@ -217,6 +220,12 @@ impl State {
     pub fn children(&self, py: Python<'_>) -> Vec<Py<Run>> {
         let children = self.children.get().into_iter().flat_map(HashMap::values);
         children.map(|child| child.clone_ref(py)).collect()
+    }
+
+    /// What the last attempt of a delivery raised is of no use any more: gives it back.
+    #[inline]
+    pub fn forget_error(&mut self, seq: u64) -> Option<Py<PyBaseException>> {
+        self.last_errors.get_mut()?.remove(&seq)
     }
 
     /// Whether nothing of the run moves while it is paused.
@@ -250,6 +259,7 @@ impl State {
             }
             Some(Outcome::Cancelled) | None => {}
         }
+        self.last_errors.get().into_iter().flat_map(HashMap::values).try_for_each(|error| visit.call(error))?;
         visit.call(&self.base_context)?;
         visit.call(&self.guard)?;
         visit.call(&self.observer)?;
@@ -268,7 +278,9 @@ impl State {
         let remains = self.core.begin_end();
         let deliveries = self.core.abandon();
         let outcome = self.outcome.replace(Outcome::Cancelled);
-        (remains, deliveries, outcome, std::mem::take(&mut self.lanes), self.base_context.take(), self.timer.take())
+        let errors = self.last_errors.take();
+        let lanes = std::mem::take(&mut self.lanes);
+        (remains, deliveries, outcome, errors, lanes, self.base_context.take(), self.timer.take())
     }
 
     // Breaks the cycles of a run that nobody can reach any more, or that cannot go on.
@@ -277,6 +289,7 @@ impl State {
             self.outcome.take(),
             self.unretrieved.take(),
             self.last_expected.take(),
+            self.last_errors.take(),
             self.core.clear(),
             std::mem::take(&mut self.lanes),
             self.task_lanes.take(),

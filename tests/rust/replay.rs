@@ -218,3 +218,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_failure_tells_the_class_and_the_text_of_what_was_raised() {
+    let failure = |attempt, text: &str| Failure { attempt, text: text.into() };
+    let text = Failure::text_of(12, "shop.Declined", "card 4: no: never");
+    assert_eq!(failure(12, &text).parts(), Some(("shop.Declined", "card 4: no: never")));
+    assert_eq!(failure(11, &text).parts(), None, "it is that of another attempt");
+    assert_eq!(failure(12, "no").parts(), None);
+}

@@ -38,6 +38,15 @@ fn no_attempt_begins_when_the_total_time_is_over() {
 }
 
 #[test]
+fn a_delay_from_outside_is_taken_as_it_is_within_the_attempts_and_the_total_time() {
+    let plan = RetryPlan { jitter: 1.0, total: Some(50_000), ..plan(Backoff::Constant) };
+    assert_eq!(plan.next_after(1, Some(0), 1_000, 40_000), Some(41_000), "more than the longest delay");
+    assert_eq!(plan.next_after(1, Some(0), 20_000, 40_000), None, "the total time is over by then");
+    assert_eq!(plan.next_after(5, Some(0), 1_000, 0), None, "that was the last attempt");
+    assert_eq!(plan.next_after(1, None, 1_000, Time::MAX), Some(Time::MAX));
+}
+
+#[test]
 fn an_attempt_beyond_the_end_of_time_is_at_the_end_of_time() {
     assert_eq!(plan(Backoff::Constant).next(1, None, Time::MAX - 3, 0.5), Some(Time::MAX));
 }

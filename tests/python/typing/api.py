@@ -248,6 +248,7 @@ async def rescue(ev: StepFailed) -> StopEvent:
     assert_type(ev.step, str)
     assert_type(ev.error, BaseException)
     assert_type(ev.attempts, int)
+    assert_type(ev.failed_at, float | None)
     return StopEvent(result=ev.event)
 
 

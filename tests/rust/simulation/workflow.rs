@@ -272,6 +272,7 @@ fn step(random: &mut Random, number: u64, is_orderless: bool) -> StepPlan {
         concurrency: if random.one_in(2) { NonZeroU32::new(random.between(1, 3) as u32) } else { None },
         timeout: (!is_orderless && random.one_in(3)).then(|| random.between(1, 80)),
         external: !is_orderless && random.one_in(20),
+        is_timed: retry.is_some(),
         retry,
     }
 }
