@@ -28,6 +28,8 @@ OUTSIDE = {
 }
 LINK = re.compile(r"(\]\()([^)#\s:]*)(#[^)\s]*)?(\))")
 ENTRY = re.compile(r"^- \[([^\]]+)\]\(([^)]+)\)(?:: (.*))?$")
+# The generator's pages load a worker for the search from there when they are opened from the disk.
+ELSEWHERE = "https://unpkg.com/iframe-worker/shim"
 SUMMARY = "Durable execution for async Python, embedded in your process."
 
 
@@ -38,6 +40,7 @@ def main() -> None:
     (SITE / "zensical.toml").write_text(configuration(), "utf-8")
     command = [sys.argv[1], "build", "--strict", "--config-file", str(SITE / "zensical.toml")]
     subprocess.run(command, check=True, timeout=600)
+    make_self_contained()
     add_texts()
     if broken := links.broken(HTML):
         sys.exit("\n".join(["links that lead nowhere:", *broken]))
@@ -145,6 +148,15 @@ def nested(folder: Path) -> str:
     names = sorted(path.name for path in (PAGES / folder).glob("*.md"))
     names.remove("index.md")
     return "[" + ", ".join(f'"{folder.as_posix()}/{name}"' for name in ["index.md", *names]) + "]"
+
+
+def make_self_contained() -> None:
+    """Put a script of this project in the place of the one that would be loaded from elsewhere."""
+    shutil.copy(ROOT / "site/file_worker.js", HTML)
+    for page in HTML.rglob("*.html"):
+        up = "../" * len(page.relative_to(HTML).parents[1:])
+        text = page.read_text("utf-8").replace(ELSEWHERE, f"{up}file_worker.js")
+        page.write_text(text, "utf-8")
 
 
 def add_texts() -> None:

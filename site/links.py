@@ -6,11 +6,12 @@ from urllib.parse import unquote, urlsplit
 
 
 class Page(HTMLParser):
-    """What a page links to, and the places that can be linked to."""
+    """What a page links to, what it loads from elsewhere, and the places that can be linked to."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.targets: list[str] = []
+        self.loaded: list[str] = []
         self.anchors: set[str] = set()
         self.feed(text)
 
@@ -26,15 +27,23 @@ class Page(HTMLParser):
         for name in ("href", "src"):
             if name in given:
                 self.targets.append(given[name])
+        is_style = tag == "link" and given.get("rel") == "stylesheet"
+        for loaded in (given.get("src"), given.get("href") if is_style else None):
+            if loaded and urlsplit(loaded).netloc:
+                self.loaded.append(loaded)
 
 
 def broken(folder: Path) -> list[str]:
-    """List the links of all pages of a folder that lead nowhere, but those to other sites."""
+    """List the links of all pages of a folder that lead nowhere, and what is loaded from elsewhere.
+
+    Links to other sites are not followed.
+    """
     pages = {path: Page(path.read_text("utf-8")) for path in folder.rglob("*.html")}
     found = []
     for path, page in pages.items():
         if path.name == "404.html":
             continue  # its links are absolute: it is shown in the place of any page
+        found += [f"{path.relative_to(folder)}: loads {loaded}" for loaded in page.loaded]
         for target in page.targets:
             parts = urlsplit(target)
             if parts.scheme or parts.netloc:

@@ -62,6 +62,15 @@ def test_a_file_of_the_project_has_a_place_on_the_site(target: str, place: str) 
     assert build.place(Path(target)) == place
 
 
+def test_what_a_page_loads_from_elsewhere_is_found(tmp_path: Path) -> None:
+    page = '<a href="https://x"></a><script src="https://x/y.js"></script>'
+    (tmp_path / "page.html").write_text(page + '<link rel="stylesheet" href="//x/y.css">')
+    assert links.broken(tmp_path) == [
+        "page.html: loads //x/y.css",
+        "page.html: loads https://x/y.js",
+    ]
+
+
 def test_a_link_to_a_missing_page_or_heading_is_found(tmp_path: Path) -> None:
     (tmp_path / "good.html").write_text(
         '<h1 id="top">a</h1><a href="#top"></a><a href="https://x">'
