@@ -85,6 +85,11 @@ impl Kind {
     }
 }
 
+/// The digest of an event that is sent to one step: the same event to another step is another one.
+pub fn addressed(sent: u64, step: &str) -> u64 {
+    xxh3_64_with_seed(step.as_bytes(), sent)
+}
+
 /// How long parts are hashed.
 #[derive(Clone, Copy, Debug, Default)]
 enum Hashing {

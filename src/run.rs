@@ -481,6 +481,19 @@ impl<H: Host> Run<H> {
         Ok(())
     }
 
+    /// The body of a step in flight sends an event to one step, past whoever waits for its class. It is queued at once,
+    /// also while the run is paused.
+    ///
+    /// # Errors
+    /// [`Error::RunEnded`] once the outcome is known.
+    pub fn send_to(&mut self, slot: Slot, digest: u64, step: StepId, event: H::Event) -> Result<(), Refused<H::Event>> {
+        let before = self.delivered;
+        self.deliver_to(step, event)?;
+        // Nothing is finished by it.
+        self.conclude(Origin::Sent { slot, digest }, before, || 0);
+        Ok(())
+    }
+
     #[inline]
     fn enqueue(&mut self, step: StepId, event: H::Event) {
         self.delivered += 1;

@@ -149,13 +149,20 @@ class Context:
     def idempotency_key(self) -> str:
         """A name for this step and this event in this run, the same in every attempt."""
 
-    def send_event(self, event: object) -> None:
+    def send_event(self, event: object, *, step: str | None = None) -> None:
         """Route an event now: to its waiter, else to the steps that accept it.
 
         If the body has run before and sent an equal event at this point, it is not delivered again.
 
+        Args:
+            event: the event.
+            step: the name of the one step that gets it, whichever other steps accept its class or
+                wait for it. It is queued at once, also while the run is paused.
+
         Raises:
-            UnroutedEvent: no step accepts the event.
+            UnroutedEvent: no step accepts the event; or there is no step of that name, or that step
+                does not accept it.
+            TypeError: `step` is not a `str`.
             RunEnded: the run is over.
         """
 

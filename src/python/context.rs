@@ -6,7 +6,7 @@ use parking_lot::MutexGuard;
 use pyo3::exceptions::{PyBaseException, PyKeyError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyFloat, PyInt, PyIterator, PyList, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyIterator, PyList, PyString, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use super::convert::{self, PyValue, decode, encode};
@@ -16,6 +16,7 @@ use super::event;
 use super::run::Run;
 use super::state::State;
 use super::touch::Touch;
+use crate::digest::addressed;
 use crate::{Error, Origin, Phase, Slot, Started, StepId};
 
 /// The state and the events of a run, as one step sees them. Every call is synchronous.
@@ -83,6 +84,32 @@ impl Context {
     fn ended(&self, state: MutexGuard<'_, State>, call: &str) -> PyErr {
         drop(state);
         error::run_ended(&self.run.get().id_text(), call)
+    }
+
+    /// Sends an event to one step by its name.
+    fn send_to(&self, event: &Bound<'_, PyAny>, step: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Ok(name) = step.cast::<PyString>() else {
+            let shown = error::shown(step);
+            return Err(PyTypeError::new_err(format!("step: the name of a step expected, not {shown}")));
+        };
+        let name = name.to_string_lossy();
+        let run = self.run.bind(event.py());
+        let plan = run.get().plan.get();
+        let to = plan.step_named(&name).filter(|to| plan.accepts(*to, event));
+        let Some(to) = to else { return Err(error::unrouted_to(run.get(), self.step, event, &name)) };
+        let digest = addressed(sent_digest(event)?, &name);
+        let refused = {
+            let mut state = self.state()?;
+            if state.core.knows_sends(self.slot) && state.core.sends_again(self.slot, |sent| sent == digest) {
+                return Ok(());
+            }
+            state.core.send_to(self.slot, digest, to, event.clone().unbind()).is_err()
+        };
+        if refused {
+            return Err(error::run_ended(&run.get().id_text(), "send_event"));
+        }
+        Run::wake_lanes(run)?;
+        Run::touch(run, Touch::Sent)
     }
 
     /// Replaces a key's value by what `change` makes of it, again if another thread was faster.
@@ -302,8 +329,12 @@ impl Context {
         format!("{}:{}", self.run.get().id_text(), self.slot.seq())
     }
 
-    /// Routes an event now.
-    fn send_event(&self, event: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Routes an event now; to one step, if that is named.
+    #[pyo3(signature = (event, *, step = None))]
+    fn send_event(&self, event: &Bound<'_, PyAny>, step: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        if let Some(step) = step {
+            return self.send_to(event, step);
+        }
         drop(self.state()?);
         let run = self.run.bind(event.py());
         let sent_digest = sent_digest(event)?;

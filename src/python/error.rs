@@ -259,6 +259,25 @@ pub fn unrouted(plan: &Plan, event: &Bound<'_, PyAny>, from: &str) -> PyErr {
     ))
 }
 
+/// An event was sent to one step by its name, which there is not, or which does not accept it.
+#[cold]
+pub fn unrouted_to(run: &Run, from: StepId, event: &Bound<'_, PyAny>, to: &str) -> PyErr {
+    let plan = run.plan.get();
+    let why = match plan.step_named(to) {
+        Some(step) => format!("which does not accept it; it accepts: {}", plan.accepted_by(event.py(), step)),
+        None => {
+            let names: Vec<_> = plan.core.steps.iter().map(|step| &*step.name).collect();
+            format!("which workflow {:?} does not have; its steps: {}", plan.name, names.join(", "))
+        }
+    };
+    classes::UnroutedEvent::new_err(format!(
+        "step {:?} of run {} sent {} to step {to:?}, {why}",
+        plan.step_name(from),
+        run.id_text(),
+        shown(event)
+    ))
+}
+
 #[cold]
 pub fn run_stalled(run: &Run) -> PyErr {
     let plan = run.plan.get();

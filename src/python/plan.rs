@@ -27,6 +27,7 @@ pub struct Body {
     pub arguments: Arguments,
     /// Whether the call gives something to await; else it gives the step's result.
     pub awaitable: bool,
+    accepts: Vec<Py<PyType>>,
     filter: Option<RetryFilter>,
     // The step that alone deals with its failures.
     on_error: Option<StepId>,
@@ -150,7 +151,8 @@ impl Plan {
             };
             let (retry, filter) = step.retry.map(RetryDescription::split).transpose()?.unzip();
             let on_error = step.on_error.map(StepId);
-            bodies.push(Body { function: step.function, arguments, awaitable: step.awaitable, filter, on_error });
+            let (function, awaitable, accepts) = (step.function, step.awaitable, step.accepts);
+            bodies.push(Body { function, arguments, awaitable, accepts, filter, on_error });
             if step.takes_failures {
                 failure_takers.push(id);
             }
@@ -181,6 +183,7 @@ impl Plan {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         for body in &self.bodies {
             visit.call(&body.function)?;
+            body.accepts.iter().try_for_each(|class| visit.call(class))?;
             if let Some(filter) = &body.filter {
                 visit.call(&filter.on)?;
                 visit.call(&filter.unless)?;
@@ -230,6 +233,24 @@ impl Plan {
     /// Which failures of a step are worth another attempt; all, if it does not say.
     pub fn filter(&self, step: StepId) -> Option<&RetryFilter> {
         self.bodies[step.0 as usize].filter.as_ref()
+    }
+
+    /// The step of a name.
+    pub fn step_named(&self, name: &str) -> Option<StepId> {
+        let at = self.core.steps.iter().position(|step| *step.name == *name)?;
+        u32::try_from(at).ok().map(StepId)
+    }
+
+    /// Whether a step accepts an event, also one that goes to others unless it is sent to this one by name.
+    pub fn accepts(&self, step: StepId, event: &Bound<'_, PyAny>) -> bool {
+        let accepted = &self.bodies[step.0 as usize].accepts;
+        event.get_type().mro().iter().any(|base| accepted.iter().any(|class| base.is(class)))
+    }
+
+    /// The names of the classes that a step accepts, for errors.
+    pub fn accepted_by(&self, py: Python<'_>, step: StepId) -> String {
+        let accepted = self.bodies[step.0 as usize].accepts.iter();
+        accepted.map(|class| super::convert::type_name(class.bind(py))).collect::<Vec<_>>().join(", ")
     }
 
     /// The steps that deal with a failure of this one.

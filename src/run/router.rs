@@ -467,7 +467,12 @@ impl<H: Host> Run<H> {
     /// All events of an origin are where they go; there were `before` deliveries before that. Gives the delivery that
     /// is done with that.
     #[inline]
-    fn conclude(&mut self, origin: Origin, before: u64, now: impl FnOnce() -> Time) -> Option<HostDelivery<H>> {
+    pub(super) fn conclude(
+        &mut self,
+        origin: Origin,
+        before: u64,
+        now: impl FnOnce() -> Time,
+    ) -> Option<HostDelivery<H>> {
         match origin {
             Origin::Returned(slot) => {
                 self.inherit(slot, before);

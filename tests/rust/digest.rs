@@ -1,7 +1,7 @@
 //! Digests: one for each content, whatever the order of what has none.
 
 use proptest::prelude::*;
-use treadle::digest::{ContentDigest, Encoder, Kind, LONGEST_INLINE, VERSION, version_of_input};
+use treadle::digest::{ContentDigest, Encoder, Kind, LONGEST_INLINE, VERSION, addressed, version_of_input};
 
 #[derive(Clone, Debug)]
 enum Tree {
@@ -170,4 +170,11 @@ fn the_digest_of_an_input_tells_its_version() {
     let input = digest(&Tree::Int(1)).of_input();
     assert_eq!(version_of_input(&input), VERSION);
     assert_eq!(version_of_input(&Default::default()), 0);
+}
+
+#[test]
+fn the_same_event_to_another_step_is_another_one_and_the_digest_of_it_stays_as_it_is() {
+    assert_ne!(addressed(7, "a"), addressed(7, "b"));
+    assert_ne!(addressed(7, "a"), addressed(8, "a"));
+    assert_eq!(addressed(7, "a"), 11_445_204_161_929_584_788, "journals have it");
 }

@@ -1381,3 +1381,17 @@ fn a_run_that_is_cleared_gives_back_its_values_and_what_it_published() {
     assert!(run.store().is_empty());
     assert_eq!(run.stream().read(0), Read::Pending);
 }
+
+#[test]
+fn an_event_that_is_sent_to_one_step_goes_there_alone_also_while_the_run_is_paused() {
+    let mut run = run_of(plan_of(vec![step(None, None), step(None, None)]), 0);
+    run.deliver(EventKind(0), Ev(1)).unwrap();
+    let (slot, _) = start(&mut run).unwrap();
+    run.pause().unwrap();
+    keeping(|| run.send_to(slot, 7, StepId(1), Ev(2))).unwrap();
+    run.resume();
+    let started = run.start_next(|| 0).unwrap();
+    assert_eq!((started.step, run.event(started.slot)), (StepId(1), Some(&Ev(2))));
+    assert!(run.start_next(|| 0).is_none());
+    assert!(run.delivery(slot).unwrap().replay.as_ref().unwrap().sent == [7], "a body that runs again knows it");
+}
