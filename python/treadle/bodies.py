@@ -8,8 +8,8 @@ from contextvars import copy_context
 from typing import Any
 
 from ._treadle import Context
-from .keeping import LoopScope, at_once, obtain
-from .providers import Provider
+from .keeping import CallScope, LoopScope, at_once, obtain
+from .providers import CALL, Provider
 from .replacements import actual
 from .waiting import settled
 
@@ -95,7 +95,27 @@ def with_resources(
             }
             return await shape(functools.partial(call, **given))(context, event)
 
-    return body
+    async def body_with_own(context: Context, event: Any) -> Any:
+        own = CallScope()
+        with LoopScope.of(asyncio.get_running_loop()):
+            try:
+                given = {
+                    name: await obtain(actual(provider), context, own)
+                    for name, provider in providers.items()
+                }
+                result = await shape(functools.partial(call, **given))(context, event)
+            except BaseException as error:
+                await own.close(error)
+                raise
+            await own.close(None)
+            return result
+
+    return body_with_own if _has_own(providers) else body
+
+
+def _has_own(providers: dict[str, Provider]) -> bool:
+    """Tell whether any object is made for each call alone."""
+    return any(one.scope == CALL for top in providers.values() for one in top.walk())
 
 
 def with_resources_at_once(call: Callable[..., Any], providers: dict[str, Provider]) -> Body:
@@ -105,12 +125,26 @@ def with_resources_at_once(call: Callable[..., Any], providers: dict[str, Provid
         given = {name: _obtain_at_once(provider, context) for name, provider in providers.items()}
         return call(context, event, **given)
 
-    return body
+    def body_with_own(context: Context, event: Any) -> Any:
+        own = CallScope()
+        try:
+            given = {
+                name: _obtain_at_once(provider, context, own)
+                for name, provider in providers.items()
+            }
+            result = call(context, event, **given)
+        except BaseException as error:
+            at_once(own.close(error))
+            raise
+        at_once(own.close(None))
+        return result
+
+    return body_with_own if _has_own(providers) else body
 
 
-def _obtain_at_once(provider: Provider, context: Context) -> Any:
+def _obtain_at_once(provider: Provider, context: Context, own: CallScope | None = None) -> Any:
     try:
-        return at_once(obtain(actual(provider), context))
+        return at_once(obtain(actual(provider), context, own))
     except BlockingIOError:
         raise TypeError(
             f"resource {provider.name!r} takes waiting, which a step with inline=True cannot do"

@@ -11,7 +11,7 @@ from ._treadle import Context, Run
 from .failures import add_note
 from .held import Entered, Held
 from .log import log_exception, report
-from .providers import Provider, is_async_manager, is_manager
+from .providers import CALL, Provider, is_async_manager, is_manager
 from .waiting import done_to_the_end, settled
 
 
@@ -36,7 +36,9 @@ class Scope:
     def when_cancelled(self) -> None:
         """A task that holds an object was cancelled from outside."""
 
-    async def obtain(self, provider: Provider, context: Context) -> Any:
+    async def obtain(
+        self, provider: Provider, context: Context, call: "CallScope | None" = None
+    ) -> Any:
         """Return an object; make it if it is not there, or wait for the task that makes it.
 
         Raises:
@@ -45,7 +47,9 @@ class Scope:
         key = provider.key
         while key not in self._values:
             if key not in self._making:
-                needs = {name: await obtain(need, context) for name, need in provider.needs.items()}
+                needs = {
+                    name: await obtain(need, context, call) for name, need in provider.needs.items()
+                }
                 # Another task may have begun while this one waited.
                 if key not in self._values and key not in self._making:
                     self._make(provider, needs)
@@ -282,14 +286,41 @@ class LoopScope(Scope):
 _ATTRIBUTE = "_treadle_resources"
 
 
-async def obtain(provider: Provider, context: Context) -> Any:
+class CallScope(Scope):
+    """The resources of one call of a step: nothing of them is shared, all is closed at its end."""
+
+    def variables(self) -> Variables:
+        return copy_context()
+
+    async def close(self, failure: BaseException | None) -> None:
+        """Close everything; `failure` is what the step raised.
+
+        Raises:
+            BaseException: the first that closing raised, if the step has not failed. Others are
+                logged.
+        """
+        errors = await self.close_all(failure)
+        if failure is None and errors:
+            failure = errors.pop(0)
+            self._log(errors)
+            raise failure
+        self._log(errors)
+
+    def _log(self, errors: list[BaseException]) -> None:
+        for error in errors:
+            log_exception("closing a resource of a call failed", error)
+
+
+async def obtain(provider: Provider, context: Context, call: CallScope | None = None) -> Any:
     """Return the object of a provider, for the step that has this context."""
     scope: Scope
-    if provider.scope == "process":
+    if provider.scope == CALL and call is not None:
+        scope = call
+    elif provider.scope == "process":
         scope = LoopScope.of(asyncio.get_running_loop())
     else:
         scope = context._keeper(RunScope)
-    return await scope.obtain(provider, context)
+    return await scope.obtain(provider, context, call)
 
 
 def at_once(work: Coroutine[Any, Any, Any]) -> Any:

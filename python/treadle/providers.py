@@ -11,6 +11,9 @@ from .resources import Resource
 from .signatures import Problem, bound_by_partial, kind_of, name_of, parameter_hints
 
 SCOPES = ("run", "process")
+# The scope of what is made for each call of a step; the longest life comes last.
+CALL = "call"
+_LIVES = (CALL, *SCOPES)
 
 
 class Provider:
@@ -22,7 +25,7 @@ class Provider:
         self.factory = resource.factory
         self.key: Hashable = resource.factory
         self.name = resource.name or name_of(resource.factory)
-        self.scope: str = resource.scope
+        self.scope: str = scope_of(resource)
         self.needs = needs
         self.open = _opener(resource.factory)
         self.is_async = _is_async(resource.factory)
@@ -60,10 +63,10 @@ class Providers:
             return None
 
     def _known_or_read(self, resource: Resource) -> Provider | None:
-        known = self._known.get(resource.factory)
+        known = self._known.get(_known_as(resource))
         if known is None:
             known = self._read(resource)
-        elif known.scope != resource.scope:
+        elif known.scope != scope_of(resource):
             raise Problem(
                 f"resource {known.name!r} is wanted with the scope {known.scope!r} and with the "
                 f"scope {resource.scope!r}"
@@ -86,7 +89,7 @@ class Providers:
             return None
         provider = Provider(resource, complete)
         check_scopes(provider)
-        self._known[resource.factory] = provider
+        self._known[_known_as(resource)] = provider
         return provider
 
     def _needs(self, resource: Resource) -> dict[str, Provider | None]:
@@ -112,6 +115,16 @@ class Providers:
                     f"Annotated[..., Resource(factory)], or give it a default"
                 )
         return needs
+
+
+def scope_of(resource: Resource) -> str:
+    """Return how long an object lives: for a call, a run, or as long as the process."""
+    return resource.scope if resource.cache else CALL
+
+
+def _known_as(resource: Resource) -> Hashable:
+    """One factory may make an object for a run, and others for calls."""
+    return resource.factory, resource.cache
 
 
 def label(resource: Resource) -> str:
@@ -146,10 +159,15 @@ def check_scopes(provider: Provider) -> None:
         Problem: it would.
     """
     for need in provider.needs.values():
-        if provider.scope == "process" and need.scope == "run":
+        if _LIVES.index(need.scope) < _LIVES.index(provider.scope):
+            short = (
+                "which is made for each call (cache=False)"
+                if need.scope == CALL
+                else f"which has the scope {need.scope!r}"
+            )
             raise Problem(
-                f"resource {provider.name!r} has the scope 'process', and cannot need "
-                f"{need.name!r}, which has the scope 'run'"
+                f"resource {provider.name!r} has the scope {provider.scope!r}, and cannot need "
+                f"{need.name!r}, {short}"
             )
 
 
@@ -160,6 +178,15 @@ def _check(resource: Resource) -> None:
         hash(resource.factory)
     except TypeError:
         raise Problem(f"{resource!r}: its factory is not hashable") from None
+    if not isinstance(resource.cache, bool):
+        raise Problem(
+            f"resource {label(resource)!r}: cache is True or False, not {resource.cache!r}"
+        )
+    if not resource.cache and resource.scope == "process":
+        raise Problem(
+            f"resource {label(resource)!r}: cache=False makes an object for each call, and the "
+            f"scope 'process' one for all; give one of them"
+        )
     if resource.scope not in SCOPES:
         raise Problem(
             f"resource {label(resource)!r}: the scope is 'run' or 'process', not {resource.scope!r}"

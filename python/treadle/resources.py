@@ -37,24 +37,30 @@ class Resource:
             creates one for each event loop of the process, shared by all runs, and closes it when
             the loop shuts down, or by `close_resources`.
         name: for errors and logs; the name of the factory if not given.
+        cache: with `False`, each call of a step gets an object of its own, which is closed at the
+            end of the call, before its events go on. It has no scope then.
     """
 
-    __slots__ = ("factory", "name", "scope")
+    __slots__ = ("cache", "factory", "name", "scope")
 
     def __init__(
         self,
         factory: "Callable[..., Any]",
         scope: "Literal['run', 'process']" = "run",
         name: str | None = None,
+        *,
+        cache: bool = True,
     ) -> None:
         self.factory = factory
+        self.cache = cache
         self.scope = scope
         self.name = name
 
     def __repr__(self) -> str:
         factory = getattr(self.factory, "__qualname__", None) or repr(self.factory)
         name = "" if self.name is None else f", name={self.name!r}"
-        return f"Resource({factory}, scope={self.scope!r}{name})"
+        cache = "" if self.cache is True else f", cache={self.cache!r}"
+        return f"Resource({factory}, scope={self.scope!r}{name}{cache})"
 
 
 async def close_resources() -> None:
