@@ -16,6 +16,7 @@
 //! - [`snapshot`]: a run as bytes. [`journal`]: where runs are written down: a record as bytes, requests,
 //!   answers, and the backends.
 //! - [`history`]: what a journal has of a run, as the run that goes on from it; forks, and runs that are tried again.
+//! - [`writer`]: what of a run is written to its journal, and when.
 //! - [`engine`]: one process's part in the runs of a journal: the lease, claims, inboxes, retention, the orderly end.
 //! - [`secret`]: what signs the values that must be trusted. `wire`: what is common to the bytes of both.
 //! - `failpoint` (feature `failpoints`): where tests make a process die.
@@ -46,6 +47,7 @@ pub mod timers;
 pub mod translate;
 pub mod value;
 mod wire;
+pub mod writer;
 
 #[cfg(feature = "python")]
 mod python;

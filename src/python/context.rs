@@ -15,8 +15,8 @@ use super::error;
 use super::event;
 use super::run::Run;
 use super::state::State;
-use super::touch::Touch;
 use crate::digest::addressed;
+use crate::writer::Occurrence;
 use crate::{Error, Origin, Phase, Slot, Started, StepId};
 
 /// The state and the events of a run, as one step sees them. Every call is synchronous.
@@ -72,12 +72,12 @@ impl Context {
         };
         drop(state);
         drop(replaced);
-        self.touch(py, Touch::Stored)
+        self.occurred(py, Occurrence::Stored)
     }
 
     #[inline]
-    fn touch(&self, py: Python<'_>, what: Touch) -> PyResult<()> {
-        Run::touch(self.run.bind(py), what)
+    fn occurred(&self, py: Python<'_>, what: Occurrence) -> PyResult<()> {
+        Run::occurred(self.run.bind(py), what)
     }
 
     #[cold]
@@ -134,7 +134,7 @@ impl Context {
             drop(state);
             match outcome {
                 Ok(_replaced) => {
-                    self.touch(py, Touch::Stored)?;
+                    self.occurred(py, Occurrence::Stored)?;
                     return Ok(new);
                 }
                 Err(refused) if refused.error == Error::RunEnded => {
@@ -205,7 +205,7 @@ impl Context {
             Err(_) => return Err(self.ended(state, "delete")),
         };
         drop(state);
-        self.touch(py, Touch::Stored)?;
+        self.occurred(py, Occurrence::Stored)?;
         Ok(removed.is_some())
     }
 
@@ -353,7 +353,7 @@ impl Context {
             format!("step {:?} sent", self.step_name())
         })?;
         Run::wake_lanes(run)?;
-        Run::touch(run, Touch::Sent)
+        Run::occurred(run, Occurrence::Sent)
     }
 
     /// Sleeps for this many seconds. The time is part of the run: a snapshot keeps when it is over.
@@ -373,7 +373,7 @@ impl Context {
         drop(state);
         drop(forgotten);
         readers.iter().try_for_each(|reader| reader.wake(py, py.None()))?;
-        self.touch(py, Touch::Published)
+        self.occurred(py, Occurrence::Published)
     }
 
     fn __repr__(&self) -> String {

@@ -25,9 +25,9 @@ use super::hook;
 use super::plan::Arguments;
 use super::run::Run;
 use super::state::Outcome;
-use super::touch::Touch;
 use super::unreferenced;
 use super::wake::{self, Waker, is_closed};
+use crate::writer::Occurrence;
 use crate::{Origin, Phase, Progress, Route, Slot, Started};
 
 /// Why the engine cancels the step of a lane.
@@ -536,7 +536,7 @@ impl Lane {
         run.get().log(py, || {
             format!("starts step {:?}, attempt {}", run.get().plan.get().step_name(started.step), started.attempt)
         })?;
-        Run::touch(run, Touch::Started)?;
+        Run::occurred(run, Occurrence::Started)?;
         // SAFETY: `base` is a context object; a null result is an error that is fetched.
         let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(base.as_ptr())) }?;
         let called = {
@@ -604,7 +604,7 @@ impl Lane {
             match routed {
                 Ok(finished) => {
                     drop((finished, error));
-                    Run::touch(run, Touch::Finished)?;
+                    Run::occurred(run, Occurrence::Finished)?;
                     return Ok(None);
                 }
                 Err(event) => value = event.into_bound(py),
@@ -624,7 +624,7 @@ impl Lane {
             ((state.core.finish_step(started.slot), error), state.core.phase())
         };
         drop(finished);
-        Run::touch(run, Touch::Finished)?;
+        Run::occurred(run, Occurrence::Finished)?;
         if phase == Phase::Ending {
             Run::try_finish(run)?;
         }

@@ -10,7 +10,7 @@ use super::error;
 use super::hook;
 use super::plan::{RetryFilter, micros};
 use super::run::Run;
-use super::touch::Touch;
+use crate::writer::Occurrence;
 use crate::{MOST_IN_A_ROW, Started, Time};
 
 // From so many failures in a row on, somebody is told.
@@ -88,7 +88,7 @@ fn retry(run: &Bound<'_, Run>, started: Started, error: &PyErr) -> PyResult<bool
     drop(retried);
     if is_waiting {
         Run::arm_timer(run)?;
-        Run::touch(run, Touch::Retried)?;
+        Run::occurred(run, Occurrence::Retried)?;
     }
     Ok(is_waiting)
 }
@@ -172,7 +172,7 @@ fn hand_on(run: &Bound<'_, Run>, started: Started, event: Option<&Py<PyAny>>, er
         (state.core.hand_on(started.slot, takers, &failed, setbacks), state.forget_error(started.seq))
     };
     drop((finished, failed));
-    Run::touch(run, Touch::Finished)?;
+    Run::occurred(run, Occurrence::Finished)?;
     Ok(true)
 }
 

@@ -5,10 +5,11 @@ use pyo3::types::PyDict;
 
 use super::error;
 use super::run::Run;
+use super::state::State;
 use super::stored::ToObjects;
 use crate::history::Trusted;
 use crate::journal::{Entry, Signer, Slot, entry};
-use crate::{Origin, Phase, Translate};
+use crate::{Origin, Translate};
 
 // What an entry is.
 pub const EVENT: u8 = 0;
@@ -20,14 +21,12 @@ const RESUME: u8 = 3;
 pub fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDict>) -> PyResult<()> {
     let journal = {
         let mut state = run.get().state.lock();
-        let is_running = state.core.phase() == Phase::Running;
-        match &mut state.durable {
-            Some(durable) if entry.number > durable.last_entry && is_running => {
-                durable.last_entry = entry.number;
-                durable.journal.clone_ref(run.py())
-            }
-            _ => return Ok(()),
+        let State { core, durable, .. } = &mut *state;
+        let Some(durable) = durable else { return Ok(()) };
+        if !durable.writer.takes_entry(entry.number, core) {
+            return Ok(());
         }
+        durable.journal.clone_ref(run.py())
     };
     let signer = &journal.get().signer;
     let slot = Slot::Inbox { id: entry.id, kind: entry.kind };
@@ -55,7 +54,7 @@ pub fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDic
         (None, PAUSE) => Run::pause_here(run)?,
         (None, _) => Run::go_on_here(run)?,
     }
-    Run::mark(run, super::touch::Touch::Received)?;
+    Run::mark(run, crate::writer::Occurrence::Received)?;
     Run::wake_lanes(run)
 }
 
@@ -67,9 +66,9 @@ fn keep_undeliverable(run: &Bound<'_, Run>, entry: &Entry, error: &PyErr) -> PyR
     let text = format!("an event for run {} cannot be delivered, and is kept as a dead letter", entry.run);
     error::log_error(py, &text, error);
     if let Some(durable) = &mut run.get().state.lock().durable {
-        durable.undeliverable.push((entry.number, why));
+        durable.writer.refuse_entry(entry.number, why);
     }
-    Run::mark(run, super::touch::Touch::Received)
+    Run::mark(run, crate::writer::Occurrence::Received)
 }
 
 fn event_of(entry: &Entry, slot: &Slot, signer: &Signer, classes: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {

@@ -28,6 +28,7 @@ use crate::journal::{
     self, Batch, Filter, JournalError, Message, OpId, OpIds, OwnerId, Phase, Reply, Request, RunRow, Sign, Signer,
     Ticket,
 };
+use crate::writer::{Durability, Written};
 use crate::{RunId, Secrets};
 
 /// A journal, on the event loop that opened it.
@@ -49,8 +50,8 @@ pub struct Journal {
     listener: Py<PyAny>,
     pub owner: OwnerId,
     pub signer: Signer,
-    /// Whether steps start before what led to them is on disk.
-    pub is_pipelined: bool,
+    /// When the successors of a step may start.
+    pub durability: Durability,
     only_looks: bool,
     // A fork copies neither the journal's thread nor its locks.
     forks: usize,
@@ -61,12 +62,8 @@ pub struct Journal {
 pub enum Asker {
     /// A future, that gets the answer as an object.
     Future(Py<PyAny>),
-    /// A run that was made, which had so many records by then.
-    Made(Py<Run>, u64),
-    /// A run that has written what happened to it, which had so many records by then.
-    Wrote(Py<Run>, u64),
-    /// A run that has written its end.
-    Ended(Py<Run>),
+    /// A run, with what its writer asked for.
+    Run(Py<Run>, Written),
     /// The engine, with the name of its request.
     Engine(Py<EngineCore>, Ask),
 }
@@ -186,9 +183,7 @@ impl Journal {
                 };
                 Ok(())
             }
-            Asker::Made(run, recorded) => Run::made(run.bind(py), recorded, outcome),
-            Asker::Wrote(run, recorded) => Run::wrote(run.bind(py), recorded, outcome),
-            Asker::Ended(run) => Run::end_written(run.bind(py), outcome),
+            Asker::Run(run, written) => Run::answered(run.bind(py), written, outcome),
             Asker::Engine(core, ask) => EngineCore::answer(core.bind(py), ask, outcome),
         }
     }
@@ -210,11 +205,6 @@ impl Journal {
         let py = run.py();
         let arguments = (run, id.to_string(), is_same_input, events, is_cancelled);
         self.listener.call_method1(py, intern!(py, "exists"), arguments).map(|_| ())
-    }
-
-    /// Up to which record deliveries may start, if the first so many are written: any, if steps do not wait.
-    pub fn ahead_of(&self, recorded: u64) -> u64 {
-        if self.is_pipelined && self.has_room() { u64::MAX } else { recorded }
     }
 
     /// Hands an event on to the run that the journal has in the place of the one that it was sent to.
@@ -294,7 +284,7 @@ impl Journal {
             listener,
             owner: OwnerId(owner),
             signer: Signer { secrets: Secrets::new(secrets)?, sign: if signs_all { Sign::All } else { Sign::Opaque } },
-            is_pipelined,
+            durability: if is_pipelined { Durability::Pipelined } else { Durability::Step },
             only_looks,
             forks: clock::forks(),
             process: std::process::id(),
@@ -440,7 +430,7 @@ impl Journal {
         let Some(asked) = self.asked.try_lock() else { return Ok(()) };
         asked.values().try_for_each(|asker| match asker {
             Asker::Future(future) => visit.call(future),
-            Asker::Made(run, _) | Asker::Wrote(run, _) | Asker::Ended(run) => visit.call(run),
+            Asker::Run(run, _) => visit.call(run),
             Asker::Engine(core, _) => visit.call(core),
         })
     }

@@ -13,6 +13,7 @@
 
 mod apart;
 mod clock;
+mod commits;
 mod context;
 mod convert;
 mod coroutine;
@@ -31,6 +32,7 @@ mod inbox;
 mod inspect;
 mod journal;
 mod number;
+mod occurrence;
 mod outcome;
 mod parse;
 mod pause;
@@ -44,7 +46,6 @@ mod starter;
 mod state;
 mod stored;
 mod timeline;
-mod touch;
 mod unreferenced;
 mod wait;
 mod wake;

@@ -11,29 +11,22 @@ use super::run::Run;
 use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};
 use crate::history::Trusted;
-use crate::journal::{Phase, Slot, entry};
-use crate::{Body, EncodedEvent, Secrets, Tag};
-
-/// Where a run ends, and what is signed of it.
-pub struct End<'a> {
-    /// The number of its last record.
-    pub seq: u64,
-    pub secrets: &'a Secrets,
-    pub signs_all: bool,
-}
+use crate::journal::{Phase, Slot};
+use crate::writer::Ending;
+use crate::{Body, EncodedEvent, Tag};
 
 const RESULT: &str = "result";
 const CANCELLED: &str = "cancelled";
 
 /// How a run ended at a record, and the bytes of that. A result that cannot be stored is a failure instead.
-pub fn encode(run: &Bound<'_, Run>, end: &End<'_>) -> PyResult<(Phase, Vec<u8>)> {
+pub fn encode(run: &Bound<'_, Run>, ending: &Ending<'_>) -> PyResult<(Phase, Vec<u8>)> {
     let py = run.py();
     let result = match &run.get().state.lock().outcome {
         Some(Outcome::Result(result)) => Some(result.clone_ref(py)),
         _ => None,
     };
     if let Some(result) = result {
-        match store_result(run, result.bind(py), end) {
+        match store_result(run, result.bind(py), ending) {
             Ok(bytes) => return Ok((Phase::Completed, bytes)),
             Err(error) if error.is_instance_of::<PyException>(py) => {
                 let failed = Outcome::failed(py, error);
@@ -48,30 +41,25 @@ pub fn encode(run: &Bound<'_, Run>, end: &End<'_>) -> PyResult<(Phase, Vec<u8>)>
         _ => None,
     };
     match failure {
-        Some(exception) => Ok((Phase::Failed, store_failure(run, exception.bind(py).as_any(), end)?)),
+        Some(exception) => Ok((Phase::Failed, store_failure(run, exception.bind(py).as_any(), ending)?)),
         None => {
             let event = EncodedEvent { class: CANCELLED.into(), body: Body::Fields(Vec::new()) };
-            Ok((Phase::Cancelled, seal(run, Phase::Cancelled, event, end)?))
+            Ok((Phase::Cancelled, ending.seal(Phase::Cancelled, &event)?))
         }
     }
 }
 
-fn seal(run: &Bound<'_, Run>, phase: Phase, event: EncodedEvent, end: &End<'_>) -> PyResult<Vec<u8>> {
-    let slot = Slot::Outcome { seq: end.seq, phase };
-    Ok(entry::encode(run.get().id, &slot, &event, end.secrets, end.signs_all)?.into())
-}
-
-fn store_result(run: &Bound<'_, Run>, result: &Bound<'_, PyAny>, end: &End<'_>) -> PyResult<Vec<u8>> {
+fn store_result(run: &Bound<'_, Run>, result: &Bound<'_, PyAny>, ending: &Ending<'_>) -> PyResult<Vec<u8>> {
     let mut to = ToBytes::new(run.py());
     // The event that ended the run, if it is one, is stored as an event is.
     let body = match to.event(result)? {
         EncodedEvent { body: Body::Whole(value), .. } => Body::Whole(value),
-        event => return seal(run, Phase::Completed, event, end),
+        event => return Ok(ending.seal(Phase::Completed, &event)?),
     };
-    seal(run, Phase::Completed, EncodedEvent { class: RESULT.into(), body }, end)
+    Ok(ending.seal(Phase::Completed, &EncodedEvent { class: RESULT.into(), body })?)
 }
 
-fn store_failure(run: &Bound<'_, Run>, exception: &Bound<'_, PyAny>, end: &End<'_>) -> PyResult<Vec<u8>> {
+fn store_failure(run: &Bound<'_, Run>, exception: &Bound<'_, PyAny>, ending: &Ending<'_>) -> PyResult<Vec<u8>> {
     let py = run.py();
     let fields =
         py.import(intern!(py, "treadle.stored_errors"))?.call_method1(intern!(py, "fields_of"), (exception,))?;
@@ -87,7 +75,7 @@ fn store_failure(run: &Bound<'_, Run>, exception: &Bound<'_, PyAny>, end: &End<'
         }
     }
     let class = class_name(&exception.get_type());
-    seal(run, Phase::Failed, EncodedEvent { class, body: Body::Fields(stored) }, end)
+    Ok(ending.seal(Phase::Failed, &EncodedEvent { class, body: Body::Fields(stored) })?)
 }
 
 /// What is known of a failure without unpickling it.

@@ -11,8 +11,8 @@ use super::driver::{Lane, Stop};
 use super::error;
 use super::gate::yielded;
 use super::run::Run;
-use super::touch::Touch;
 use super::wake::{self, Waker, is_closed};
+use crate::writer::Occurrence;
 use crate::{Origin, Phase};
 
 /// What `Run.pause` gives: awaitable, until nothing of the run moves. The run is paused whether or not anybody
@@ -141,7 +141,7 @@ impl Run {
         };
         Self::release_held(run)?;
         pausers.iter().try_for_each(|waker| waker.wake(py, py.None()))?;
-        Self::touch(run, Touch::Resumed)
+        Self::occurred(run, Occurrence::Resumed)
     }
 
     /// Has the held events go their way, oldest first. What comes meanwhile is held behind them.
@@ -192,7 +192,7 @@ impl Run {
     /// Starts no more steps, on the run's own thread; those in flight may finish.
     pub fn pause_here(run: &Bound<'_, Self>) -> PyResult<()> {
         let is_paused = run.get().state.lock().core.pause().is_ok();
-        if is_paused { Self::touch(run, Touch::Paused) } else { Ok(()) }
+        if is_paused { Self::occurred(run, Occurrence::Paused) } else { Ok(()) }
     }
 
     /// That the run is over, or its event loop closed, as an error.
@@ -221,7 +221,7 @@ impl Run {
             }
             state.stops_steps |= !wait;
         }
-        Self::touch(slf, Touch::Paused)?;
+        Self::occurred(slf, Occurrence::Paused)?;
         if !wait {
             Self::stop_steps(slf)?;
         }

@@ -3,8 +3,9 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt};
 
+use super::commits;
 use super::digest::{digest, is_same_input};
-use super::durable::{self, Durable};
+use super::durable::Durable;
 use super::error;
 use super::inbox::{EVENT, take_entry};
 use super::journal::Journal;
@@ -15,8 +16,9 @@ use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};
 use crate::Translate;
 use crate::history::{self, Continuation, Fork, History, HistoryError, Trusted};
-use crate::journal::{Entry, Loaded, Request, Signer, Slot, entry};
+use crate::journal::{Entry, Loaded, Signer, Slot, entry};
 use crate::snapshot;
+use crate::writer::Writer;
 
 /// A run as a journal holds it.
 #[pyclass(frozen, module = "treadle._treadle")]
@@ -98,12 +100,10 @@ impl LoadedRun {
         if !continuation.has_steps(plan.get().core.steps.iter().map(|step| &*step.name)) {
             return Ok(None);
         }
-        let Continuation { image, epoch, seq, chain } = continuation;
-        let published = image.published;
-        let mut core = restore(plan.get(), image, classes)?;
+        let writer = Writer::of_continuation(&continuation, journal.get().durability);
+        let mut core = restore(plan.get(), continuation.image, classes)?;
         core.start_log();
-        let mut durable = Durable::new(journal.clone().unbind(), epoch, seq, chain);
-        durable.published = published;
+        let durable = Durable::new(journal.clone().unbind(), writer);
         let run = Run::go_on(plan, core, Some(Box::new(durable)))?;
         let py = plan.py();
         for entry in &self.0.inbox {
@@ -181,7 +181,7 @@ impl Run {
 
     /// Writes what is to be written, and lets go of the journal: the run goes on elsewhere.
     fn _let_go(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::mark(slf, super::touch::Touch::Finished)?;
+        Self::mark(slf, crate::writer::Occurrence::Finished)?;
         Self::flush(slf)?;
         Self::leave_journal(slf, error::engine_closed(&slf.get().id_text()));
         failpoint!("run.let_go");
@@ -197,7 +197,7 @@ impl Run {
     /// The epoch in which this process has the run.
     #[getter]
     fn _epoch(&self) -> u64 {
-        self.state.lock().durable.as_ref().map_or(0, |durable| durable.epoch)
+        self.state.lock().durable.as_ref().map_or(0, |durable| durable.writer.epoch())
     }
 
     /// Whether the journal took nothing more of the run before it was over.
@@ -250,9 +250,8 @@ impl Journal {
         event: &Bound<'py, PyAny>,
         key: Option<String>,
     ) -> PyResult<(String, Bound<'py, PyAny>)> {
-        let durable::Begun { core, run, commit, .. } = durable::begin(slf, plan, event, key)?;
-        let request = Request::Create { run, owner: None, commit };
-        Ok((core.id().to_string(), Self::ask(slf, request)?))
+        let (core, creation) = commits::begin(slf, plan, event, key)?;
+        Ok((core.id().to_string(), Self::ask(slf, creation.for_any_process())?))
     }
 
     /// What tells the input of a run from that of another.

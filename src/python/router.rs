@@ -10,7 +10,7 @@ use super::error;
 use super::hook;
 use super::run::{Given, Run, is_match};
 use super::state::{Class, EventWaiter, Python3};
-use super::touch::Touch;
+use crate::writer::Occurrence;
 use crate::{Answer, Arrival, EventKind, Origin, Question, Route, Routed, Routing, Slot};
 
 impl Run {
@@ -32,7 +32,7 @@ impl Run {
     pub fn take_in(run: &Bound<'_, Self>, event: &Bound<'_, PyAny>, origin: Origin) -> PyResult<()> {
         let route = run.get().plan.get().route(event);
         match route {
-            Route::Steps(kind) if Self::deliver(run, kind, event, origin) => Self::touch(run, Touch::Kept),
+            Route::Steps(kind) if Self::deliver(run, kind, event, origin) => Self::occurred(run, Occurrence::Kept),
             _ => Self::route(run, Routing::new(origin, [(event.clone().unbind(), route)]), origin, &String::new),
         }
     }
@@ -122,12 +122,12 @@ impl Run {
             Self::arm_timer(run)?;
         }
         if is_deferred || is_delayed {
-            Self::touch(run, Touch::Held)?;
+            Self::occurred(run, Occurrence::Deferred)?;
         }
         match origin {
             Origin::GivenBack(_) if is_queued => Self::wake_lanes(run),
             Origin::Outside | Origin::Inbox(_) | Origin::Deferred { is_from_outside: true, .. } if !is_deferred => {
-                Self::touch(run, Touch::Kept)
+                Self::occurred(run, Occurrence::Kept)
             }
             _ => Ok(()),
         }
@@ -148,7 +148,7 @@ impl Run {
             let given = Given::new(slot);
             waiter.waker.call_soon(py, (give, &waiter.waker.future, event, Py::new(py, given)?))?;
         }
-        Self::touch(run, Touch::Received)?;
+        Self::occurred(run, Occurrence::Received)?;
         Ok(true)
     }
 }

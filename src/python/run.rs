@@ -24,9 +24,9 @@ use super::number;
 use super::plan::Plan;
 use super::reader::StreamReader;
 use super::state::{Outcome, Python3, State};
-use super::touch::Touch;
 use super::unreferenced;
 use super::wake::{self, Waker, call_soon_threadsafe, is_closed};
+use crate::writer::Occurrence;
 use crate::{Deadline, Origin, Phase, Route, Run as CoreRun, RunId, Slot, Started, Time, WaitOver};
 
 // Seconds. An event loop that is asked to wait for years may refuse; a timer that fires early is armed again.
@@ -354,7 +354,7 @@ impl Run {
                 return Ok(());
             }
         }
-        if Self::write_end(run)? { Ok(()) } else { Self::finish(run) }
+        Self::finish_written(run)
     }
 
     /// Closes the run's resources once nothing can use them any more. Says whether all are closed; if not,
@@ -591,7 +591,7 @@ impl Run {
                     Self::wake_lanes(run)?;
                 }
                 Some(Deadline::Retry(_)) => {
-                    Self::touch(run, Touch::Due)?;
+                    Self::occurred(run, Occurrence::Due)?;
                     Self::wake_lanes(run)?;
                 }
             }

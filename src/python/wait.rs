@@ -17,9 +17,9 @@ use super::number;
 use super::plan::micros;
 use super::run::{Run, is_match};
 use super::state::{Class, EventWaiter, LastExpected, State};
-use super::touch::Touch;
 use super::unreferenced;
 use super::wake;
+use crate::writer::Occurrence;
 use crate::{Collecting, Error, Gathered, Lookup, Refused, Slot, Time, WaitId, Wanted};
 
 /// What `Context.wait_for_event` and `Context.sleep` give: awaitable once, for the event or for nothing.
@@ -78,7 +78,7 @@ impl EventWait {
         };
         let wanted = Awaited { class, matcher, timeout, deadline };
         let at = Self::look_or_wait(context, &wanted, &event_loop)?;
-        Run::touch(run, Touch::Waiting)?;
+        Run::occurred(run, Occurrence::Waiting)?;
         Run::release_soon(run)?;
         Self::new(context, WAIT, at)
     }
@@ -102,7 +102,7 @@ impl EventWait {
         let id = waiting.map_err(|_refused| error::run_ended(&run.get().id_text(), SLEEP))?;
         Run::arm_timer(run)?;
         Run::check_quiet(run)?;
-        Run::touch(run, Touch::Waiting)?;
+        Run::occurred(run, Occurrence::Waiting)?;
         Run::release_soon(run)?;
         Self::new(context, SLEEP, At::Sleeping(id, future))
     }
@@ -367,7 +367,7 @@ pub fn collect(
     drop(replaced);
     match collected {
         Ok(gathered) => {
-            Run::touch(run, Touch::Collected)?;
+            Run::occurred(run, Occurrence::Collected)?;
             Ok(gathered.events)
         }
         Err(refused) if refused.error == Error::NotExpected => Err(PyValueError::new_err(format!(

@@ -23,3 +23,4 @@ mod store;
 mod stream;
 mod timers;
 mod value;
+mod writer;
