@@ -7,8 +7,8 @@ use std::time::Duration;
 use treadle::history::continuation;
 use treadle::journal::memory::MemoryStore;
 use treadle::journal::{
-    Commit, Digest, JournalError, Loaded, Message, NewRun, Outcome, OwnerId, Phase as JournalPhase, Reply, Request,
-    Sign, Signer,
+    Commit, Digest, JournalError, Loaded, Message, NewRun, OpIds, Outcome, OwnerId, Phase as JournalPhase, Reply,
+    Request, Sign, Signer,
 };
 use treadle::writer::{
     Answered, Creation, Draft, Durability, Encoded, EndTaken, Next, Requests, Writer, Written, begin,
@@ -99,6 +99,9 @@ pub struct Host {
     pub answers: VecDeque<(Written, Outcome)>,
     /// Every commit that the journal has written, by how it was asked for.
     pub commits: Vec<Commit>,
+    /// Each request is sent twice, since its first answer is lost.
+    pub sends_again: bool,
+    ops: OpIds,
     messages: u64,
 }
 
@@ -133,20 +136,27 @@ impl Host {
             Some(bytes) => writer.with_checkpoints_after(bytes),
             None => writer,
         };
+        let ops = OpIds::new([number; 8]);
         let (answers, commits) = (VecDeque::new(), Vec::new());
-        let mut host = Self { run, writer, store, signer, has_room, answers, commits, messages: 0 };
+        let mut host =
+            Self { run, writer, store, signer, has_room, answers, commits, sends_again: false, ops, messages: 0 };
         host.submit(requests);
         host
     }
 
     /// The journal carries out what was asked for; the host is not told yet.
     pub fn submit(&mut self, requests: Requests) {
-        for (written, request) in requests {
+        for (written, mut request) in requests {
+            *request.op_mut().expect("a commit has a name") = self.ops.draw();
             let commit = match &request {
                 Request::Append { commit, .. } | Request::Create { commit, .. } => commit.clone(),
                 other => panic!("no writer asks for {other:?}"),
             };
-            let outcome = self.store.carry_out(request);
+            let mut outcome = self.store.carry_out(request.clone());
+            if self.sends_again {
+                // The answer was lost.
+                outcome = self.store.carry_out(request);
+            }
             if outcome.as_ref().is_ok_and(|reply| !matches!(reply, Reply::Exists { .. })) {
                 self.commits.push(commit);
             }

@@ -31,6 +31,7 @@ enum Op {
     Hear,
     HearTwice,
     LoseAnswer,
+    SendAgain(bool),
     Room(bool),
     End,
     Conflict,
@@ -58,6 +59,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => Just(Op::Hear),
         1 => Just(Op::HearTwice),
         1 => Just(Op::LoseAnswer),
+        1 => any::<bool>().prop_map(Op::SendAgain),
         1 => any::<bool>().prop_map(Op::Room),
         1 => prop_oneof![3 => Just(Op::Take), 1 => Just(Op::End), 1 => Just(Op::Conflict)],
     ]
@@ -201,6 +203,7 @@ impl Played {
             Op::Hear => self.hear(false),
             Op::HearTwice => self.hear(true),
             Op::LoseAnswer => drop(self.host.answers.pop_front()),
+            Op::SendAgain(sends_again) => self.host.sends_again = sends_again,
             Op::Room(has_room) => self.host.has_room = has_room,
             Op::End => self.end(),
             Op::Conflict => {
