@@ -109,7 +109,7 @@ impl Context {
             return Err(error::run_ended(&run.get().id_text(), "send_event"));
         }
         Run::wake_lanes(run)?;
-        Run::touch(run, Touch::Sent)
+        Run::occurred(run, Occurrence::Sent)
     }
 
     /// Replaces a key's value by what `change` makes of it, again if another thread was faster.
