@@ -15,6 +15,7 @@ use super::error;
 use super::event;
 use super::run::Run;
 use super::state::State;
+use super::text;
 use crate::digest::addressed;
 use crate::writer::Occurrence;
 use crate::{Error, Origin, Phase, Slot, Started, StepId};
@@ -154,7 +155,7 @@ impl Context {
 impl Context {
     /// Stores a snapshot of a value under a key.
     fn set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let key = convert::key(key)?;
+        let key = text::key(key)?;
         self.store(value.py(), key, encode(key, value)?)
     }
 
@@ -162,7 +163,7 @@ impl Context {
     #[pyo3(signature = (key, default = None))]
     fn get<'py>(&self, key: &Bound<'py, PyAny>, default: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let py = key.py();
-        let key = convert::key(key)?;
+        let key = text::key(key)?;
         match self.stored(py, key)? {
             Some(value) => decode(py, key, &value),
             None => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
@@ -171,10 +172,10 @@ impl Context {
 
     /// As `set`, for `bytes`, `bytearray` and `memoryview` alone.
     fn set_bytes(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let key = convert::key(key)?;
+        let key = text::key(key)?;
         match convert::binary(value)? {
             Some(binary) => self.store(value.py(), key, binary),
-            None => Err(error::not_binary(key, &convert::type_name(&value.get_type()))),
+            None => Err(error::not_binary(key, &text::type_name(&value.get_type()))),
         }
     }
 
@@ -186,11 +187,11 @@ impl Context {
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = key.py();
-        let key = convert::key(key)?;
+        let key = text::key(key)?;
         match self.stored(py, key)? {
             Some(value @ (PyValue::Bytes(_) | PyValue::ByteArray(_))) => decode(py, key, &value),
             Some(PyValue::Opaque(..)) => Err(error::not_binary(key, "an opaque value")),
-            Some(value) => Err(error::not_binary(key, &convert::type_name(&decode(py, key, &value)?.get_type()))),
+            Some(value) => Err(error::not_binary(key, &text::type_name(&decode(py, key, &value)?.get_type()))),
             None => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
         }
     }
@@ -198,7 +199,7 @@ impl Context {
     /// Removes a key. Says whether it was there.
     fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = key.py();
-        let text = convert::key(key)?;
+        let text = text::key(key)?;
         let mut state = self.state()?;
         let removed = match state.core.delete(text) {
             Ok(removed) => removed,
@@ -210,7 +211,7 @@ impl Context {
     }
 
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let key = convert::key(key)?;
+        let key = text::key(key)?;
         Ok(self.state()?.core.store().contains(key))
     }
 
@@ -251,7 +252,7 @@ impl Context {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = key.py();
         let default = update_default(default, keywords)?;
-        let text = convert::key(key)?;
+        let text = text::key(key)?;
         self.modify(py, text, |old| {
             let old = match (old, &default) {
                 (Some(old), _) => decode(py, text, &old)?,
@@ -266,7 +267,7 @@ impl Context {
     #[pyo3(signature = (key, by = None))]
     fn increment<'py>(&self, key: &Bound<'py, PyAny>, by: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let py = key.py();
-        let key = convert::key(key)?;
+        let key = text::key(key)?;
         let one = PyInt::new(py, 1).into_any();
         let by = by.unwrap_or(&one);
         check_number(key, "increment by", by)?;
@@ -454,7 +455,7 @@ fn check_number(key: &str, call: &str, value: &Bound<'_, PyAny>) -> PyResult<()>
     if value.is_exact_instance_of::<PyInt>() || value.is_exact_instance_of::<PyFloat>() {
         return Ok(());
     }
-    let name = convert::type_name(&value.get_type());
+    let name = text::type_name(&value.get_type());
     Err(PyTypeError::new_err(format!("{}: {call}: an int or a float expected, not {name}", error::shown_key(key))))
 }
 

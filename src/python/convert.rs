@@ -4,25 +4,21 @@
 //! `None`) is kept by reference; lists and dicts become JSON text in one pass over the objects, with no
 //! Python code run on the way; everything else is pickled whole.
 
-use std::cell::Cell;
-use std::os::raw::c_int;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hashbrown::HashSet;
 use jiter::PythonParse;
-use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyRecursionError};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString, PyType};
-use pyo3::{PyTraverseError, PyVisit, ffi};
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
+use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
 use super::error;
 use super::parse::parse;
+use super::pickle::{pickle, unpickle};
 use super::stored::lend;
-use crate::value::{JsonWriter, MAX_DEPTH, Stored, Tag};
+use super::text::is_valid_unicode;
+use super::to_json::{as_i64, json, scalar_text};
+use crate::value::{Stored, Tag};
 
 /// A value as a run of this process holds it.
 pub enum PyValue {
@@ -131,14 +127,6 @@ impl AsRef<[u8]> for SharedText {
     }
 }
 
-/// An immutable JSON scalar as text.
-fn scalar_text(object: &Bound<'_, PyAny>) -> JsonWriter {
-    let mut encoder = JsonEncoder { out: JsonWriter::new(), shared: HashSet::new(), repeated: false };
-    // SAFETY: the object is live, and the encoder runs no Python code. A scalar is always JSON.
-    let _ = unsafe { encoder.value(object.as_ptr(), 0) };
-    encoder.out
-}
-
 /// Takes a snapshot of a value.
 ///
 /// # Errors
@@ -171,7 +159,10 @@ fn encode_mutable(key: &str, value: &Bound<'_, PyAny>, kind: Kind) -> PyResult<P
             None => None,
         },
     };
-    text.map_or_else(|| pickle(key, value), |text| Ok(PyValue::Json(text)))
+    match text {
+        Some(text) => Ok(PyValue::Json(text)),
+        None => Ok(PyValue::Opaque(pickle(key, value)?, value.get_type().into_any().unbind())),
+    }
 }
 
 /// Takes a snapshot of `bytes`, a `bytearray` or a `memoryview`; gives nothing for any other type.
@@ -244,385 +235,4 @@ fn kind_of(value: &Bound<'_, PyAny>) -> Kind {
             Kind::Other
         }
     }
-}
-
-/// # Safety
-/// `object` must be a live `int`.
-#[inline]
-unsafe fn as_i64(object: *mut ffi::PyObject) -> Option<i64> {
-    let mut overflow: c_int = 0;
-    // SAFETY: by the caller's contract; with an exact `int` the call runs no Python code and cannot fail.
-    let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(object, &raw mut overflow) };
-    (overflow == 0).then_some(value)
-}
-
-/// Whether a `str` has no lone surrogate.
-///
-/// # Safety
-/// `object` must be a live `str`.
-#[inline]
-unsafe fn is_valid_unicode(object: *mut ffi::PyObject) -> bool {
-    // SAFETY: by the caller's contract; the data is `length` units of the size that the kind says.
-    unsafe {
-        if ffi::PyUnicode_IS_COMPACT_ASCII(object) != 0 {
-            return true;
-        }
-        let length = ffi::PyUnicode_GET_LENGTH(object) as usize;
-        let data = ffi::PyUnicode_DATA(object);
-        match ffi::PyUnicode_KIND(object) {
-            ffi::PyUnicode_1BYTE_KIND => true,
-            ffi::PyUnicode_2BYTE_KIND => {
-                !std::slice::from_raw_parts(data.cast::<u16>(), length).iter().any(|unit| unit & 0xf800 == 0xd800)
-            }
-            _ => !std::slice::from_raw_parts(data.cast::<u32>(), length).iter().any(|unit| unit & !0x7ff == 0xd800),
-        }
-    }
-}
-
-/// The value is not JSON by our table; it is pickled instead.
-struct NotJson;
-
-// Beyond this, containers that several others hold are remembered.
-const REMEMBER_SHARED_FROM: usize = 1 << 20;
-// A value whose text would be larger than this only because its parts are shared is pickled, which
-// writes each part once: otherwise a hundred nested `[x, x]` would fill all memory.
-const LARGEST_WITH_SHARED: usize = 2 << 20;
-// A reference takes 8 bytes: sharing a shorter string cannot make the text much larger than the value.
-const SHORT_STRING: ffi::Py_ssize_t = 64;
-const KEEP_BUFFER: usize = 1 << 20;
-
-thread_local! {
-    static BUFFER: Cell<JsonWriter> = const { Cell::new(JsonWriter::new()) };
-}
-
-#[inline]
-fn json(value: &Bound<'_, PyAny>) -> Option<Arc<str>> {
-    let mut encoder = JsonEncoder { out: BUFFER.take(), shared: HashSet::new(), repeated: false };
-    encoder.out.reset(KEEP_BUFFER);
-    // SAFETY: `value` is a live list or dict, and the interpreter is attached: nothing that the encoder
-    // calls runs Python code or lets another thread in, so nothing changes under it.
-    let encoded = unsafe { encoder.container(value.as_ptr(), 1) };
-    // Without memory for a copy the value is pickled, which raises a `MemoryError` if it must.
-    let text = (encoded.is_ok() && has_memory_for(encoder.out.len())).then(|| {
-        // SAFETY: the writer writes UTF-8 alone.
-        unsafe { std::str::from_utf8_unchecked(encoder.out.as_bytes()) }.into()
-    });
-    BUFFER.set(encoder.out);
-    text
-}
-
-/// Whether this much memory can be had. Small amounts are not worth the question.
-fn has_memory_for(bytes: usize) -> bool {
-    bytes < REMEMBER_SHARED_FROM || Vec::<u8>::new().try_reserve_exact(bytes).is_ok()
-}
-
-struct JsonEncoder {
-    out: JsonWriter,
-    shared: HashSet<usize>,
-    repeated: bool,
-}
-
-impl JsonEncoder {
-    /// # Safety
-    /// `object` must be live, and nothing may run Python code until the call returns.
-    #[inline(always)]
-    unsafe fn value(&mut self, object: *mut ffi::PyObject, depth: usize) -> Result<(), NotJson> {
-        // SAFETY: by the caller's contract; each branch calls only what its exact type allows.
-        unsafe {
-            let class = ffi::Py_TYPE(object);
-            if class == &raw mut ffi::PyUnicode_Type {
-                let text = self.text(object)?;
-                self.out.str(text);
-            } else if class == &raw mut ffi::PyLong_Type {
-                self.out.int(as_i64(object).ok_or(NotJson)?);
-            } else if class == &raw mut ffi::PyDict_Type || class == &raw mut ffi::PyList_Type {
-                return self.container(object, depth + 1);
-            } else if class == &raw mut ffi::PyFloat_Type {
-                let value = ffi::PyFloat_AS_DOUBLE(object);
-                if !value.is_finite() {
-                    return Err(NotJson);
-                }
-                self.out.float(value);
-            } else if class == &raw mut ffi::PyBool_Type {
-                self.out.bool(object == ffi::Py_True());
-            } else if object == ffi::Py_None() {
-                self.out.null();
-            } else {
-                return Err(NotJson);
-            }
-        }
-        Ok(())
-    }
-
-    /// # Safety
-    /// As for [`JsonEncoder::value`]; `object` must be a `str` that outlives the result.
-    #[inline(always)]
-    unsafe fn text<'t>(&mut self, object: *mut ffi::PyObject) -> Result<&'t str, NotJson> {
-        // SAFETY: by the caller's contract.
-        unsafe {
-            let text = utf8(object).ok_or(NotJson)?;
-            if self.out.len() + text.len() > REMEMBER_SHARED_FROM {
-                self.bound_text(object, text)?;
-            }
-            Ok(text)
-        }
-    }
-
-    /// # Safety
-    /// As for [`JsonEncoder::value`]; `object` must be a `str`.
-    #[cold]
-    unsafe fn bound_text(&mut self, object: *mut ffi::PyObject, text: &str) -> Result<(), NotJson> {
-        if !self.out.has_room_for(text) {
-            return Err(NotJson);
-        }
-        // SAFETY: by the caller's contract.
-        unsafe { if ffi::PyUnicode_GET_LENGTH(object) > SHORT_STRING { self.bound_shared(object) } else { Ok(()) } }
-    }
-
-    /// # Safety
-    /// As for [`JsonEncoder::value`]; `object` must be an exact `list` or `dict`.
-    unsafe fn container(&mut self, object: *mut ffi::PyObject, depth: usize) -> Result<(), NotJson> {
-        if depth > MAX_DEPTH {
-            return Err(NotJson);
-        }
-        // SAFETY: by the caller's contract.
-        unsafe {
-            if self.out.len() > REMEMBER_SHARED_FROM {
-                self.bound_shared(object)?;
-            }
-            if ffi::Py_TYPE(object) == &raw mut ffi::PyList_Type {
-                self.list(object, depth)
-            } else {
-                self.dict(object, depth)
-            }
-        }
-    }
-
-    /// # Safety
-    /// As for [`JsonEncoder::value`].
-    #[cold]
-    unsafe fn bound_shared(&mut self, object: *mut ffi::PyObject) -> Result<(), NotJson> {
-        // SAFETY: by the caller's contract.
-        if unsafe { ffi::Py_REFCNT(object) } > 1 && !self.shared.insert(object as usize) {
-            self.repeated = true;
-        }
-        if self.repeated && self.out.len() > LARGEST_WITH_SHARED { Err(NotJson) } else { Ok(()) }
-    }
-
-    /// # Safety
-    /// As for [`JsonEncoder::value`]; `object` must be an exact `list`.
-    unsafe fn list(&mut self, object: *mut ffi::PyObject, depth: usize) -> Result<(), NotJson> {
-        self.out.begin_list();
-        // SAFETY: by the caller's contract the list cannot change; the items are borrowed from it.
-        unsafe {
-            for at in 0..ffi::PyList_GET_SIZE(object) {
-                self.value(ffi::PyList_GET_ITEM(object, at), depth)?;
-            }
-        }
-        self.out.end_list();
-        Ok(())
-    }
-
-    /// # Safety
-    /// As for [`JsonEncoder::value`]; `object` must be an exact `dict`.
-    unsafe fn dict(&mut self, object: *mut ffi::PyObject, depth: usize) -> Result<(), NotJson> {
-        self.out.begin_dict();
-        let (mut at, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
-        // SAFETY: by the caller's contract the dict cannot change; key and value are borrowed from it.
-        unsafe {
-            while ffi::PyDict_Next(object, &raw mut at, &raw mut key, &raw mut value) != 0 {
-                if ffi::Py_TYPE(key) != &raw mut ffi::PyUnicode_Type {
-                    return Err(NotJson);
-                }
-                let text = self.text(key)?;
-                self.out.key(text);
-                self.value(value, depth)?;
-            }
-        }
-        self.out.end_dict();
-        Ok(())
-    }
-}
-
-/// The text of a `str`, unless it has a lone surrogate or memory is short.
-///
-/// # Safety
-/// `object` must be a live `str` that outlives the result.
-#[inline(always)]
-unsafe fn utf8<'a>(object: *mut ffi::PyObject) -> Option<&'a str> {
-    // SAFETY: by the caller's contract; the bytes of a compact ASCII string follow its header.
-    unsafe {
-        if ffi::PyUnicode_IS_COMPACT_ASCII(object) == 0 {
-            return utf8_of_other(object);
-        }
-        let length = ffi::PyUnicode_GET_LENGTH(object) as usize;
-        let data = ffi::PyUnicode_DATA(object).cast();
-        Some(std::str::from_utf8_unchecked(std::slice::from_raw_parts(data, length)))
-    }
-}
-
-/// # Safety
-/// As for [`utf8`].
-#[inline(never)]
-unsafe fn utf8_of_other<'a>(object: *mut ffi::PyObject) -> Option<&'a str> {
-    // SAFETY: by the caller's contract; the bytes live as long as the `str` does. The check comes first
-    // because a failure makes an exception, and with it perhaps a collection of garbage.
-    unsafe {
-        if !is_valid_unicode(object) {
-            return None;
-        }
-        let mut size = 0;
-        let data = ffi::PyUnicode_AsUTF8AndSize(object, &raw mut size);
-        if data.is_null() {
-            ffi::PyErr_Clear();
-            return None;
-        }
-        Some(std::str::from_utf8_unchecked(std::slice::from_raw_parts(data.cast(), size as usize)))
-    }
-}
-
-static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-
-// The protocol of Python 3.8 and later (PEP 574).
-const PROTOCOL: c_int = 5;
-
-#[cold]
-fn pickle_error(key: &str, value: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
-    let py = value.py();
-    // Whatever the value's own methods raise, but what they cannot help.
-    let is_about_the_value =
-        !error.is_instance_of::<PyKeyboardInterrupt>(py) && !error.is_instance_of::<PyMemoryError>(py);
-    if is_about_the_value { error::unstorable_value(py, key, &value.get_type(), &error) } else { error }
-}
-
-fn pickle(key: &str, value: &Bound<'_, PyAny>) -> PyResult<PyValue> {
-    let dumps = DUMPS.import(value.py(), "_pickle", "dumps")?;
-    let pickle = with_stack_for_recursion(value.py(), || dumps.call1((value, PROTOCOL)));
-    let pickle = pickle.map_err(|error| pickle_error(key, value, error))?;
-    Ok(PyValue::Opaque(pickle.cast_into::<PyBytes>()?.unbind(), value.get_type().into_any().unbind()))
-}
-
-fn unpickle<'py>(py: Python<'py>, key: &str, pickle: &Py<PyBytes>) -> PyResult<Bound<'py, PyAny>> {
-    let loads = LOADS.import(py, "_pickle", "loads")?;
-    with_stack_for_recursion(py, || loads.call1((pickle,))).map_err(|error| {
-        if error.is_instance_of::<PyKeyboardInterrupt>(py) { error } else { error::unreadable_value(py, key, &error) }
-    })
-}
-
-/// Runs `call` with as much stack as the pickler can use before the interpreter stops it: the pickler recurses in C,
-/// and a thread may have a stack of a few hundred KiB.
-#[inline]
-fn with_stack_for_recursion<T>(py: Python<'_>, call: impl Fn() -> PyResult<T>) -> PyResult<T> {
-    match RecursionOfC::of(py) {
-        RecursionOfC::Limited => with_stack_for_recursion_limit(py, call),
-        RecursionOfC::Counted => with_stack(MOST_LEVELS_COUNTED * BYTES_PER_LEVEL_COUNTED, call),
-        RecursionOfC::Measured => call(),
-    }
-}
-
-/// How an interpreter keeps code in C from recursing through the end of the stack.
-#[derive(Clone, Copy)]
-enum RecursionOfC {
-    /// CPython 3.11: it counts as recursion in Python does, up to `sys.getrecursionlimit()`.
-    Limited,
-    /// CPython 3.12 and 3.13: it has a count of its own, up to a number that is built in.
-    Counted,
-    /// CPython 3.14 and later: the interpreter looks how much of the thread's own stack is left. It would take
-    /// another stack for the end of that one.
-    Measured,
-}
-
-// The largest such number of any release; debug builds have smaller ones. A level of the pickler takes about 300
-// bytes, measured on 3.13.
-const MOST_LEVELS_COUNTED: usize = 10_000;
-const BYTES_PER_LEVEL_COUNTED: usize = 512;
-
-impl RecursionOfC {
-    #[inline]
-    fn of(py: Python<'_>) -> Self {
-        static KNOWN: PyOnceLock<RecursionOfC> = PyOnceLock::new();
-        *KNOWN.get_or_init(py, || match py.version_info() {
-            version if version < (3, 12) => Self::Limited,
-            version if version < (3, 14) => Self::Counted,
-            _ => Self::Measured,
-        })
-    }
-}
-
-fn with_stack_for_recursion_limit<T>(py: Python<'_>, call: impl Fn() -> PyResult<T>) -> PyResult<T> {
-    // A raised recursion limit costs a large stack only if a value is that deep.
-    const USUALLY: c_int = 1 << 16;
-    const DEEPEST: c_int = 1 << 19;
-    // SAFETY: reads one number of the attached interpreter.
-    let limit = unsafe { ffi::Py_GetRecursionLimit() };
-    let result = with_recursion_limit(limit.min(USUALLY), limit, &call);
-    match result {
-        Err(error) if limit > USUALLY && error.is_instance_of::<PyRecursionError>(py) => {
-            with_recursion_limit(limit.min(DEEPEST), limit, &call)
-        }
-        result => result,
-    }
-}
-
-fn with_recursion_limit<T>(levels: c_int, limit: c_int, call: impl Fn() -> PyResult<T>) -> PyResult<T> {
-    const BYTES_PER_LEVEL: usize = 2048;
-    let lowered = (levels < limit).then(|| LoweredRecursionLimit::new(limit, levels));
-    let result = with_stack(usize::try_from(levels).unwrap_or(0) * BYTES_PER_LEVEL, call);
-    drop(lowered);
-    result
-}
-
-fn with_stack<T>(need: usize, call: impl Fn() -> PyResult<T>) -> PyResult<T> {
-    // A panic says that there is no memory for the stack.
-    let called = catch_unwind(AssertUnwindSafe(|| stacker::maybe_grow(need, need + (64 << 10), call)));
-    called.unwrap_or_else(|_| Err(PyMemoryError::new_err("no memory for a stack as deep as the recursion limit")))
-}
-
-/// A recursion limit that a stack can bear, until it is dropped.
-struct LoweredRecursionLimit {
-    before: c_int,
-    lowered: c_int,
-}
-
-impl LoweredRecursionLimit {
-    fn new(before: c_int, lowered: c_int) -> Self {
-        // SAFETY: sets one number of the attached interpreter.
-        unsafe { ffi::Py_SetRecursionLimit(lowered) };
-        Self { before, lowered }
-    }
-}
-
-impl Drop for LoweredRecursionLimit {
-    fn drop(&mut self) {
-        // SAFETY: as above. What the called code has set itself stays.
-        unsafe {
-            if ffi::Py_GetRecursionLimit() == self.lowered {
-                ffi::Py_SetRecursionLimit(self.before);
-            }
-        }
-    }
-}
-
-/// A key: a `str` without lone surrogates.
-///
-/// # Errors
-/// `TypeError` or `ValueError` that names what was given.
-#[inline]
-pub fn key<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
-    // SAFETY: the check of the type comes first, and the text is borrowed for as long as `key` is.
-    unsafe {
-        if ffi::PyUnicode_Check(key.as_ptr()) != 0
-            && let Some(text) = utf8(key.as_ptr())
-        {
-            return Ok(text);
-        }
-    }
-    Err(error::invalid_key(key))
-}
-
-/// The name that errors give to a type.
-pub fn type_name(class: &Bound<'_, PyType>) -> String {
-    let name = class.fully_qualified_name();
-    name.map_or_else(|_| "?".to_owned(), |name: Bound<'_, PyString>| name.to_string_lossy().into_owned())
 }

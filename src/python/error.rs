@@ -9,10 +9,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple, PyType};
 
-use super::convert::type_name;
 use super::plan::Plan;
 use super::run::Run;
 use super::state::{Class, EventWaiter};
+use super::text::type_name;
 use crate::error::{Error, FormatError};
 use crate::journal::{JournalError, Phase};
 use crate::{Failure, RunId, Started, StepId, Time};

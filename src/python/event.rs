@@ -12,6 +12,7 @@ use pyo3::types::{PyDict, PyType, PyWeakrefMethods, PyWeakrefReference};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::convert::{self, PyValue};
+use super::text;
 
 /// The parts of an event: its fields by name, or the whole of it under no name.
 pub struct Parts {
@@ -32,7 +33,7 @@ pub fn parts(event: &Bound<'_, PyAny>) -> PyResult<Parts> {
     let fields = event.getattr(intern!(event.py(), "__dict__"))?.cast_into::<PyDict>()?;
     let mut values = Vec::with_capacity(fields.len());
     for (name, value) in fields {
-        let name = convert::key(&name)?.to_owned();
+        let name = text::key(&name)?.to_owned();
         let place = || place(&class, Some(&name));
         let value = if value.is_instance_of::<PyBaseException>() {
             encode_exception(&value, place)?
@@ -61,7 +62,7 @@ fn encode_exception(exception: &Bound<'_, PyAny>, place: impl Fn() -> String) ->
 
 /// How errors name a field of an event.
 fn place(class: &Bound<'_, PyType>, field: Option<&str>) -> String {
-    let class = convert::type_name(class);
+    let class = text::type_name(class);
     field.map_or_else(|| format!("event {class}"), |field| format!("field {field} of event {class}"))
 }
 

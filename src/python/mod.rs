@@ -8,10 +8,11 @@
 //! - `hook`: what the user's hooks may raise.
 //! - `context`, `wait`, `reader`: what steps and callers use; `number`: the numbers that they give.
 //! - `failpoints` (feature `failpoints`): what tests need to know of them.
-//! - `convert`: values; `parse`: their JSON text back to objects; `digest`: what is equal to what; `apart`: what
-//!   an object consists of. `stored`: events as bytes; `wake`: waking waiters from any thread; `error`: every exception.
+//! - `convert`: values; `to_json`, `parse`: objects to JSON text and back; `pickle`: all others, with the `c_stack`
+//!   that takes; `text`: keys and names. `digest`: what is equal to what; `apart`: what an object consists of. `stored`: events as bytes; `wake`: waking waiters from any thread; `error`: every exception.
 
 mod apart;
+mod c_stack;
 mod clock;
 mod commits;
 mod context;
@@ -36,6 +37,7 @@ mod occurrence;
 mod outcome;
 mod parse;
 mod pause;
+mod pickle;
 mod plan;
 mod reader;
 mod recover;
@@ -45,7 +47,9 @@ mod snapshot;
 mod starter;
 mod state;
 mod stored;
+mod text;
 mod timeline;
+mod to_json;
 mod unreferenced;
 mod wait;
 mod wake;

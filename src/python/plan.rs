@@ -250,7 +250,7 @@ impl Plan {
     /// The names of the classes that a step accepts, for errors.
     pub fn accepted_by(&self, py: Python<'_>, step: StepId) -> String {
         let accepted = self.bodies[step.0 as usize].accepts.iter();
-        accepted.map(|class| super::convert::type_name(class.bind(py))).collect::<Vec<_>>().join(", ")
+        accepted.map(|class| super::text::type_name(class.bind(py))).collect::<Vec<_>>().join(", ")
     }
 
     /// The steps that deal with a failure of this one.
@@ -269,7 +269,7 @@ impl Plan {
     /// The names of the classes that some step accepts, for errors.
     pub fn accepted_names(&self, py: Python<'_>) -> String {
         let mut names: Vec<String> =
-            self.accepted.values().map(|(class, _)| super::convert::type_name(class.bind(py))).collect();
+            self.accepted.values().map(|(class, _)| super::text::type_name(class.bind(py))).collect();
         names.sort();
         names.join(", ")
     }

@@ -7,10 +7,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use super::convert::type_name;
 use super::driver::Lane;
 use super::run::Run;
 use super::state::{Outcome, State};
+use super::text::type_name;
 use crate::{Phase, WaitId};
 
 /// Has the run stopped once nothing refers to it any more. The engine refers to those that have a journal.

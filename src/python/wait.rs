@@ -9,7 +9,6 @@ use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::context::Context;
-use super::convert::type_name;
 use super::coroutine::{Resumed, thrown};
 use super::error;
 use super::gate::yielded;
@@ -17,6 +16,7 @@ use super::number;
 use super::plan::micros;
 use super::run::{Run, is_match};
 use super::state::{Class, EventWaiter, LastExpected, State};
+use super::text::type_name;
 use super::unreferenced;
 use super::wake;
 use crate::writer::Occurrence;
@@ -321,7 +321,7 @@ pub fn collect(
     key: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Option<Vec<Py<PyAny>>>> {
     let list = expected_list(expected)?;
-    let key = key.map(super::convert::key).transpose()?;
+    let key = key.map(super::text::key).transpose()?;
     let run = context.run.bind(event.py());
     let group_of = |state: &State| state.last_expected.as_ref().and_then(|last| last.group_of(&list));
     let mut state = context.state()?;
