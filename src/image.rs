@@ -51,6 +51,8 @@ pub struct Image<E, V, C> {
     pub created: Time,
     /// When the run has to be over, if it has a deadline.
     pub deadline: Option<Time>,
+    /// How long it may take from its first step on, in microseconds, if it was given a time of its own.
+    pub timeout: Option<Time>,
     /// When its first step began, if that is known.
     pub begun: Option<Time>,
     /// How far it is.
@@ -133,7 +135,7 @@ impl<E: PartialEq, C: Eq + Hash> PartialEq for Grouped<E, C> {
 
 impl<E: PartialEq, V: PartialEq, C: Eq + Hash> PartialEq for Image<E, V, C> {
     fn eq(&self, other: &Self) -> bool {
-        let head = |image: &Self| (image.id, image.created, image.deadline, image.begun, image.status);
+        let head = |image: &Self| (image.id, image.created, image.deadline, image.timeout, image.begun, image.status);
         let counts = |image: &Self| (image.delivered, image.waited, image.grouped, image.published);
         head(self) == head(other)
             && counts(self) == counts(other)
@@ -216,6 +218,7 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
             steps,
             created,
             deadline,
+            timeout: None,
             begun: None,
             status: Status::Running,
             delivered: 0,

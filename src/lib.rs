@@ -61,9 +61,9 @@ pub use record::{EncodedRecord, Record};
 pub use replay::{Collection, Failure, Replay, Wanted};
 pub use retry::{Backoff, RetryPlan};
 pub use run::{
-    Answer, Arrival, Collecting, Deadline, Gathered, Host, HostDelivery, HostImage, HostRecord, Leftover, Lookup,
-    MOST_IN_A_ROW, Origin, Phase, Plan, Progress, Question, Remains, Route, Routed, Routing, Run, Setbacks, Slot,
-    Started, StepPlan, WaitId, WaitOver,
+    Answer, Arrival, Collecting, Deadline, Gathered, Host, HostDelivery, HostImage, HostRecord, Leftover, Limits,
+    Lookup, MOST_IN_A_ROW, Origin, Phase, Plan, Progress, Question, Remains, Route, Routed, Routing, Run, Setbacks,
+    Slot, Started, StepPlan, WaitId, WaitOver,
 };
 pub use run_id::RunId;
 pub use secret::{KeyId, Secrets};

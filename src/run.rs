@@ -95,6 +95,16 @@ pub struct Plan {
     pub stream_limit: usize,
 }
 
+/// Limits of one run's time that take the place of its workflow's. Times are in microseconds; one that is too long to
+/// count is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// How long it may take from its first step on.
+    pub timeout: Option<Time>,
+    /// How long after it was made it has to be over.
+    pub deadline: Option<Time>,
+}
+
 /// What the state machine knows of a step.
 #[derive(Clone, Debug, Default)]
 pub struct StepPlan {
@@ -227,6 +237,8 @@ pub struct Run<H: Host> {
     timers: Timers<Deadline>,
     created: Time,
     deadline: Option<Time>,
+    // How long it may take from its first step on, if it was given a time of its own.
+    timeout: Option<Time>,
     // When the first step began, if that matters.
     begun: Option<Time>,
     // Nobody reads the records of a run without a journal.
@@ -280,6 +292,7 @@ impl<H: Host> Run<H> {
             timers,
             created: now,
             deadline,
+            timeout: None,
             begun: None,
             log: None,
             recorded: 0,
@@ -287,6 +300,24 @@ impl<H: Host> Run<H> {
             consumed: Rare::default(),
             time: 0,
         }
+    }
+
+    /// Gives a run that has not begun limits of its own, which take the place of the workflow's.
+    pub fn limit(&mut self, limits: Limits) {
+        self.timeout = limits.timeout.or(self.timeout);
+        if let Some(after) = limits.deadline {
+            self.timers.clear();
+            self.deadline = (after < Time::MAX).then(|| self.created.saturating_add(after));
+            if let Some(deadline) = self.deadline {
+                self.timers.add(deadline, Deadline::End);
+            }
+        }
+    }
+
+    /// How long the run may take from its first step on, in microseconds.
+    #[inline]
+    pub fn timeout(&self) -> Option<Time> {
+        self.timeout.or(self.plan.timeout).filter(|&timeout| timeout < Time::MAX)
     }
 
     /// The run's name.
@@ -523,7 +554,7 @@ impl<H: Host> Run<H> {
         let is_timed = plan.is_timed || timeout.is_some() || has_total();
         self.starts = self.starts.wrapping_add(1);
         let slot = self.occupy(Flight { delivery, start: self.starts, timer: None, waits: 0, is_stopping: false });
-        if is_timed || self.log.is_some() || self.plan.timeout.is_some() {
+        if is_timed || self.log.is_some() || self.timeout().is_some() {
             self.note_start(slot, timeout, now());
         }
         Some(Started { slot, step, seq, attempt })
@@ -531,7 +562,7 @@ impl<H: Host> Run<H> {
 
     fn note_start(&mut self, slot: Slot, timeout: Option<Time>, now: Time) {
         let since = NonZeroU64::new(now).unwrap_or(NonZeroU64::MIN);
-        if self.begun.is_none() && (self.log.is_some() || self.plan.timeout.is_some()) {
+        if self.begun.is_none() && (self.log.is_some() || self.timeout().is_some()) {
             self.begin(since.get());
         }
         let timer = timeout.map(|timeout| self.timers.add(now.saturating_add(timeout), Deadline::Step(slot)));
@@ -545,7 +576,7 @@ impl<H: Host> Run<H> {
     /// The first step has begun: the time limit counts from then on.
     fn begin(&mut self, at: Time) {
         self.begun = Some(at);
-        if let Some(timeout) = self.plan.timeout {
+        if let Some(timeout) = self.timeout() {
             self.timers.add(at.saturating_add(timeout), Deadline::Run);
         }
     }

@@ -43,6 +43,7 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
     /// The first one of the translator.
     pub fn translate<T: Translate<E, V, C>>(self, to: &mut T) -> Result<To<T, E, V, C>, T::Error> {
         let mut image = Image::new(self.id, &self.workflow, self.steps, self.created, self.deadline);
+        image.timeout = self.timeout;
         image.begun = self.begun;
         image.status = self.status;
         image.delivered = self.delivered;

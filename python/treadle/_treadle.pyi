@@ -8,12 +8,15 @@ from collections.abc import (
     Coroutine,
     Generator,
     Iterator,
+    Mapping,
     MutableMapping,
     Sequence,
 )
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, final, overload
+
+from .starting import Options
 
 _E = TypeVar("_E")
 _T = TypeVar("_T")
@@ -369,6 +372,15 @@ class Run(Coroutine[Any, Any, Any]):
     def _snapshot(self, secret: str | bytes | Sequence[str | bytes] | None = None) -> bytes:
         """As `snapshot`, at once."""
 
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """The keys and values of the run, read from outside, from any thread, also after its end.
+
+        The mapping changes with the run, and changes nothing itself; a missing key is a `KeyError`.
+        """
+
+    def _value(self, key: str, default: Any) -> Any: ...
+    def _keys(self) -> list[str]: ...
     def _state(self) -> dict[str, Any]:
         """Return the keys and values, also of a run that is over."""
 
@@ -483,7 +495,7 @@ class Plan:
         deadline: float | None,
         stream_limit: int,
     ) -> Self: ...
-    def start(self, event: object) -> Run: ...
+    def start(self, event: object, given: Options | None = None) -> Run: ...
     def resume(self, bytes: bytes, secrets: list[bytes], classes: dict[str, type]) -> Run: ...
     def problems(
         self, bytes: bytes, secrets: list[bytes], classes: dict[str, type]
@@ -608,9 +620,17 @@ class Journal:
         self, run: str, after: int, limit: int
     ) -> Awaitable[tuple[list[tuple[int, bytes]], int, int, bool]]: ...
     def delete(self, run: str) -> Awaitable[None]: ...
-    def start(self, plan: Plan, event: object, key: str | None, *, is_bound: bool) -> Run: ...
+    def start(
+        self,
+        plan: Plan,
+        event: object,
+        key: str | None,
+        given: Options | None = None,
+        *,
+        is_bound: bool,
+    ) -> Run: ...
     def submit_run(
-        self, plan: Plan, event: object, key: str | None
+        self, plan: Plan, event: object, key: str | None, given: Options | None = None
     ) -> tuple[str, Awaitable[Any]]: ...
     @staticmethod
     def input(event: object) -> bytes: ...

@@ -1,14 +1,14 @@
 """What a step is given: the `Context` itself is compiled; its mapping view is here."""
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 
-from ._treadle import Context
+from ._treadle import Context, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Context", "State"]
+__all__ = ["Context", "RunState", "State"]
 
 _MISSING = object()
 
@@ -48,3 +48,33 @@ class State(MutableMapping[str, "Any"]):
 
     def __repr__(self) -> str:
         return f"State({dict(self)!r})"
+
+
+class RunState(Mapping[str, "Any"]):
+    """The keys and values of a run in this process, read from outside; it changes with the run.
+
+    What it gives is a snapshot of a value: changing it changes nothing.
+    """
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __getitem__(self, key: str) -> "Any":
+        value = self._run._value(key, _MISSING)
+        if value is _MISSING:
+            raise KeyError(key)
+        return value
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key in self._run._keys()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._run._keys())
+
+    def __len__(self) -> int:
+        return len(self._run._keys())
+
+    def __repr__(self) -> str:
+        return f"RunState({dict(self)!r})"

@@ -5,11 +5,12 @@ from ._treadle import Plan, Run
 from .events import StopEvent
 from .exceptions import WorkflowDefinitionError, WorkflowWarning
 from .signing import secrets_of
+from .starting import NOT_GIVEN, check_names, options_of
 from .steps import check_retry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import timedelta
     from typing import Any
 
@@ -91,22 +92,53 @@ class Workflow:
             stream_limit=kept,
         )
 
-    def run(self, event: object = None, /, **fields: "Any") -> Run:
+    def run(
+        self,
+        event: object = None,
+        /,
+        *,
+        timeout: "float | timedelta | None" = NOT_GIVEN,
+        deadline: "float | timedelta | None" = NOT_GIVEN,
+        state: "Mapping[str, Any] | None" = NOT_GIVEN,
+        **fields: "Any",
+    ) -> Run:
         """Start a run and return it at once; await it for the result.
 
-        Give either the first event, or the fields of the start event.
+        Give either the first event, or the fields of the start event. The options take the place of
+        what the workflow says; a start event that has a field of such a name is given as an event.
+
+        Args:
+            event: the first event.
+            timeout: seconds, or a `timedelta`, that this run may take from its first step on;
+                `math.inf` for no limit. `None`: as the workflow says.
+            deadline: seconds, or a `timedelta`, after which this run has to be over, counted from
+                now; likewise.
+            state: keys and values that are set before the first step.
+            fields: the fields of the start event.
 
         Raises:
-            TypeError: fields that the start event does not have, or lacks.
+            TypeError: fields that the start event does not have, or lacks; an option is of a wrong
+                type, or a field of the start event as well.
+            ValueError: an option is out of range.
+            UnstorableValue: a value of `state` cannot be pickled.
             UnroutedEvent: no step accepts the event.
             EventLoopError: no event loop is running.
         """
-        return self._plan.start(self._first_event(event, fields))
+        options = options_of(timeout, deadline, state)
+        if options is None:
+            return self._plan.start(self._first_event(event, fields))
+        named = {"timeout": timeout, "deadline": deadline, "state": state}
+        return self._plan.start(self._first_event(event, fields, named), options)
 
-    def _first_event(self, event: object, fields: "dict[str, Any]") -> object:
+    def _first_event(
+        self, event: object, fields: "dict[str, Any]", options: "dict[str, Any] | None" = None
+    ) -> object:
+        """Return the first event; `options` are those that were given by keyword beside it."""
         if not hasattr(self, "_plan"):
             raise TypeError(f"{type(self).__name__}.__init__() did not call super().__init__()")
         if event is None:
+            if options is not None:
+                check_names(self._start_class, **options)
             if self._start_class is None:
                 raise TypeError(
                     f"workflow {self.name!r} starts with any of {self._graph.start_names()}: "

@@ -12,6 +12,7 @@ use super::journal::{Asker, Journal};
 use super::outcome;
 use super::plan::Plan;
 use super::run::Run;
+use super::run_options::RunOptions;
 use super::state::{Outcome, Python3, State};
 use super::stored::ToBytes;
 use super::wake;
@@ -26,11 +27,12 @@ impl Run {
         plan: &Bound<'_, Plan>,
         event: &Bound<'_, PyAny>,
         key: Option<String>,
+        options: RunOptions,
         is_bound: bool,
     ) -> PyResult<Py<Self>> {
         let py = plan.py();
         let event_loop = wake::running_loop(py).map_err(|_| error::no_event_loop(&plan.get().name))?;
-        let (mut core, creation) = begin(journal, plan, event, key)?;
+        let (mut core, creation) = begin(journal, plan, event, key, options)?;
         let (owner, durability) = (journal.get().owner, journal.get().durability);
         let has_room = || journal.get().has_room();
         let (writer, requests) = Writer::of_new(creation, &mut core, owner, durability, has_room);
@@ -241,12 +243,14 @@ pub fn begin(
     plan: &Bound<'_, Plan>,
     event: &Bound<'_, PyAny>,
     key: Option<String>,
+    options: RunOptions,
 ) -> PyResult<(CoreRun<Python3>, Creation)> {
     let Route::Steps(kind) = plan.get().route(event) else {
         return Err(error::unrouted_start(plan.get(), event));
     };
     let now = clock::now();
     let mut core = CoreRun::new(clock::new_run_id()?, plan.get().core.clone(), now);
+    options.put_into(&mut core);
     let begun = writer::begin(&mut core, kind, event.clone().unbind());
     let (image, _records) = begun.map_err(|refused| PyErr::from(refused.error))?;
     let image = image.translate(&mut ToBytes::new(plan.py()))?;

@@ -290,9 +290,9 @@ pub fn run_stalled(run: &Run) -> PyErr {
 }
 
 #[cold]
-pub fn workflow_timeout(run: &Run) -> PyErr {
+pub fn workflow_timeout(run: &Run, timeout: Option<Time>) -> PyErr {
     let plan = run.plan.get();
-    let seconds = plan.core.timeout.unwrap_or_default() as f64 / 1e6;
+    let seconds = timeout.unwrap_or_default() as f64 / 1e6;
     classes::WorkflowTimeout::new_err(format!(
         "run {} of workflow {:?} took longer than {seconds} s",
         run.id_text(),

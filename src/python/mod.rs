@@ -28,6 +28,7 @@ mod event;
 mod failpoints;
 mod failure;
 mod gate;
+
 mod hook;
 mod inbox;
 mod inspect;
@@ -43,6 +44,7 @@ mod reader;
 mod recover;
 mod router;
 mod run;
+mod run_options;
 mod snapshot;
 mod starter;
 mod state;

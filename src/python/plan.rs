@@ -11,6 +11,7 @@ use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::run::Run;
+use super::run_options::RunOptions;
 use crate::{Backoff, EventKind, Plan as CorePlan, RetryPlan, Route, Routes, StepId, StepPlan, Time};
 
 /// What a step's function is called with.
@@ -176,8 +177,9 @@ impl Plan {
     }
 
     /// Starts a run with its first event, on the running event loop.
-    fn start(slf: &Bound<'_, Self>, event: Bound<'_, PyAny>) -> PyResult<Py<Run>> {
-        Run::start(slf, event)
+    #[pyo3(signature = (event, given = None))]
+    fn start(slf: &Bound<'_, Self>, event: Bound<'_, PyAny>, given: Option<&Bound<'_, PyAny>>) -> PyResult<Py<Run>> {
+        Run::start(slf, event, RunOptions::read(given)?)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

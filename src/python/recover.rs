@@ -11,6 +11,7 @@ use super::inbox::{EVENT, take_entry};
 use super::journal::Journal;
 use super::plan::Plan;
 use super::run::Run;
+use super::run_options::RunOptions;
 use super::snapshot::{fit, problems, restore};
 use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};
@@ -231,26 +232,28 @@ impl Run {
 #[pymethods]
 impl Journal {
     /// Starts a run and writes it.
-    #[pyo3(signature = (plan, event, key, *, is_bound))]
+    #[pyo3(signature = (plan, event, key, given = None, *, is_bound))]
     fn start(
         slf: &Bound<'_, Self>,
         plan: &Bound<'_, Plan>,
         event: &Bound<'_, PyAny>,
         key: Option<String>,
+        given: Option<&Bound<'_, PyAny>>,
         is_bound: bool,
     ) -> PyResult<Py<Run>> {
-        Run::start_durable(slf, plan, event, key, is_bound)
+        Run::start_durable(slf, plan, event, key, RunOptions::read(given)?, is_bound)
     }
 
     /// Writes a run that any process may execute: its id, and a future of the answer.
-    #[pyo3(signature = (plan, event, key))]
+    #[pyo3(signature = (plan, event, key, given = None))]
     fn submit_run<'py>(
         slf: &Bound<'py, Self>,
         plan: &Bound<'py, Plan>,
         event: &Bound<'py, PyAny>,
         key: Option<String>,
+        given: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(String, Bound<'py, PyAny>)> {
-        let (core, creation) = commits::begin(slf, plan, event, key)?;
+        let (core, creation) = commits::begin(slf, plan, event, key, RunOptions::read(given)?)?;
         Ok((core.id().to_string(), Self::ask(slf, creation.for_any_process())?))
     }
 

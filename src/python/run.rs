@@ -23,6 +23,7 @@ use super::hook;
 use super::number;
 use super::plan::Plan;
 use super::reader::StreamReader;
+use super::run_options::RunOptions;
 use super::state::{Outcome, Python3, State};
 use super::unreferenced;
 use super::wake::{self, Waker, call_soon_threadsafe, is_closed};
@@ -49,15 +50,17 @@ pub struct Run {
 
 impl Run {
     /// Starts a run on the running event loop.
-    pub fn start(plan: &Bound<'_, Plan>, event: Bound<'_, PyAny>) -> PyResult<Py<Self>> {
+    pub fn start(plan: &Bound<'_, Plan>, event: Bound<'_, PyAny>, given: RunOptions) -> PyResult<Py<Self>> {
         let py = plan.py();
         let event_loop = wake::running_loop(py).map_err(|_| error::no_event_loop(&plan.get().name))?;
         let Route::Steps(kind) = plan.get().route(&event) else {
             return Err(error::unrouted_start(plan.get(), &event));
         };
         let clock = ManualClock::current(py)?;
-        let created = if plan.get().core.deadline.is_some() { clock::now_by(clock.as_ref()) } else { 0 };
-        let core = CoreRun::new(new_run_id()?, plan.get().core.clone(), created);
+        let has_deadline = plan.get().core.deadline.is_some() || given.limits.deadline.is_some();
+        let created = if has_deadline { clock::now_by(clock.as_ref()) } else { 0 };
+        let mut core = CoreRun::new(new_run_id()?, plan.get().core.clone(), created);
+        given.put_into(&mut core);
         let run = Self::make(plan, &event_loop, core, clock)?;
         let delivered = run.get().state.lock().core.deliver(kind, event.unbind());
         drop(delivered);
@@ -563,7 +566,10 @@ impl Run {
             let passed = run.get().state.lock().core.expire(now);
             match passed {
                 None => return Ok(()),
-                Some(Deadline::Run) => Self::fail(run, error::workflow_timeout(run.get()))?,
+                Some(Deadline::Run) => {
+                    let timeout = run.get().state.lock().core.timeout();
+                    Self::fail(run, error::workflow_timeout(run.get(), timeout))?;
+                }
                 Some(Deadline::End) => {
                     let longest = run.get().state.lock().core.longest();
                     Self::fail(run, error::deadline_passed(run.get(), longest))?;

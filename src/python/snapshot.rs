@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyType};
 
-use super::convert::decode;
+use super::convert::{self, decode};
 use super::gate::{new_future, set_result_unless_done};
 use super::plan::Plan;
 use super::run::Run;
@@ -65,6 +65,31 @@ impl Run {
             values.set_item(&key, decode(py, &key, &value)?)?;
         }
         Ok(values)
+    }
+
+    /// The value of a key, also of a run that is over; `default` if there is none.
+    fn _value<'py>(
+        slf: &Bound<'py, Self>,
+        key: &Bound<'py, PyAny>,
+        default: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let key = convert::key(key)?;
+        let value = slf.get().state.lock().core.store().get(key).map(|value| value.clone_ref(py));
+        value.map_or(Ok(default), |value| decode(py, key, &value))
+    }
+
+    /// The keys, in the order in which they were first set.
+    fn _keys(&self) -> Vec<String> {
+        self.state.lock().core.store().iter().map(|(key, _)| key.to_owned()).collect()
+    }
+
+    /// The keys and values as a mapping that changes nothing.
+    #[getter]
+    #[pyo3(name = "state")]
+    fn mapping(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        static STATE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        Ok(STATE.import(slf.py(), "treadle.context", "RunState")?.call1((slf,))?.unbind())
     }
 
     /// Has a function called with the run and a word for what has just happened to it, each time.

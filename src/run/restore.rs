@@ -29,6 +29,7 @@ impl<H: Host> Run<H> {
             Phase::Running => Status::Running,
             Phase::Ending | Phase::Ended => Status::Ended,
         };
+        image.timeout = self.timeout;
         image.begun = self.begun;
         image.delivered = self.delivered;
         image.waited = self.waits.begun;
@@ -74,6 +75,7 @@ impl<H: Host> Run<H> {
         let mut run = Self::new(image.id, plan, 0);
         run.created = image.created;
         run.deadline = image.deadline;
+        run.timeout = image.timeout;
         run.timers.clear();
         if let Some(deadline) = image.deadline {
             run.timers.add(deadline, Deadline::End);

@@ -20,10 +20,10 @@ type Result<T> = std::result::Result<T, FormatError>;
 pub(super) fn body(bytes: &Bytes, part: Range<usize>, within: Within, trust: Trust<'_>) -> Result<EncodedImage> {
     let mut from = Reader::new(bytes, part, within, trust, Some(Known::default()));
     let from = &mut from;
-    // The time of the first step came later, and is left out if it is not known.
+    // The time of the first step came later, and a run's own timeout after that. What is not known at the end is left out.
     let length = from.array()?;
-    if !matches!(length, 16 | 17) {
-        return Err(from.malformed("a body has 16 or 17 parts"));
+    if !matches!(length, 16..=18) {
+        return Err(from.malformed("a body has 16 to 18 parts"));
     }
     let id = RunId::from_bytes(from.bytes()?);
     from.set_run(id);
@@ -54,6 +54,10 @@ pub(super) fn body(bytes: &Bytes, part: Range<usize>, within: Within, trust: Tru
     image.held = held.into();
     if length == 17 {
         image.begun = Some(from.uint()?);
+    }
+    if length == 18 {
+        image.begun = from.maybe(Reader::uint)?;
+        image.timeout = Some(from.uint()?);
     }
     from.finish()?;
     Ok(image)

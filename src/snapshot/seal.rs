@@ -43,7 +43,11 @@ pub(super) fn body(
     bytes: Vec<u8>,
 ) -> Result<Vec<u8>, FormatError> {
     let mut to = Writer::new(bytes, image.id, within, key, Some(Known::default()));
-    to.array(if image.begun.is_some() { 17 } else { 16 })?;
+    to.array(match (image.timeout, image.begun) {
+        (Some(_), _) => 18,
+        (None, Some(_)) => 17,
+        (None, None) => 16,
+    })?;
     to.bytes(image.id.as_bytes())?;
     to.text(&image.workflow)?;
     to.array(image.steps.len())?;
@@ -61,8 +65,13 @@ pub(super) fn body(
     waits(&mut to, image)?;
     groups(&mut to, image)?;
     loose_events(&mut to, image)?;
-    if let Some(begun) = image.begun {
-        to.uint(begun);
+    match (image.timeout, image.begun) {
+        (Some(timeout), begun) => {
+            to.maybe_uint(begun);
+            to.uint(timeout);
+        }
+        (None, Some(begun)) => to.uint(begun),
+        (None, None) => {}
     }
     to.finish(trailer_len(key.is_some()))
 }

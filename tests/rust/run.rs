@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use treadle::{
-    Collecting, Deadline, Delivery, Error, EventKind, Gathered, Host, Leftover, Phase, Plan, Read, Refused, Remains,
-    Routes, Run, RunId, Slot, StepId, StepPlan, Tag, Time, Value, WaitId, Wanted,
+    Collecting, Deadline, Delivery, Error, EventKind, Gathered, Host, Leftover, Limits, Phase, Plan, Read, Refused,
+    Remains, Routes, Run, RunId, Slot, StepId, StepPlan, Tag, Time, Value, WaitId, Wanted,
 };
 
 thread_local! {
@@ -1394,4 +1394,21 @@ fn an_event_that_is_sent_to_one_step_goes_there_alone_also_while_the_run_is_paus
     assert_eq!((started.step, run.event(started.slot)), (StepId(1), Some(&Ev(2))));
     assert!(run.start_next(|| 0).is_none());
     assert!(run.delivery(slot).unwrap().replay.as_ref().unwrap().sent == [7], "a body that runs again knows it");
+}
+
+#[test]
+fn a_run_has_its_own_limits_in_the_place_of_those_of_its_workflow() {
+    let plan = || Plan { timeout: Some(10), deadline: Some(1_000), ..plan_of(vec![step(None, None)]) };
+    let deadlines = |limits: Limits| {
+        let mut run = run_of(plan(), 5);
+        run.limit(limits);
+        run.deliver(EventKind(0), Ev(1)).unwrap();
+        let end = run.next_deadline();
+        start(&mut run);
+        run.start_next(|| 20);
+        (end, run.timeout())
+    };
+    assert_eq!(deadlines(Limits::default()), (Some(1_005), Some(10)));
+    assert_eq!(deadlines(Limits { timeout: Some(50), deadline: Some(2_000) }), (Some(2_005), Some(50)));
+    assert_eq!(deadlines(Limits { timeout: Some(Time::MAX), deadline: Some(Time::MAX) }), (None, None));
 }

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -12,6 +12,7 @@ from .._treadle import Run
 from ..events import Lagged
 from ..exceptions import EngineClosed, KeyConflict
 from ..runs import RunHandle, RunInfo
+from ..starting import NOT_GIVEN, options_of
 from ..workflow import Workflow
 from . import looking
 from .session import CANCEL, PAUSE, RESUME, Session, conflict
@@ -150,6 +151,9 @@ class Engine:
         *,
         key: str | None = None,
         bind: bool = False,
+        timeout: float | timedelta | None = NOT_GIVEN,
+        deadline: float | timedelta | None = NOT_GIVEN,
+        state: Mapping[str, Any] | None = NOT_GIVEN,
         **fields: Any,
     ) -> Run:
         """Start a run and return it at once; await it for the result, which is on disk then.
@@ -176,16 +180,19 @@ class Engine:
         self._settings.check_known(workflow)
         if not isinstance(bind, bool):
             raise TypeError(f"bind: a bool expected, not {bind!r}")
-        event = workflow._first_event(event, fields)
+        options = options_of(timeout, deadline, state)
+        named = _named(key, timeout, deadline, state, bind=bind or NOT_GIVEN)
+        event = workflow._first_event(event, fields, named)
         journal, executing = session.journal, session.executing
         if key is None:
-            return session.start_run(journal.start(workflow._plan, event, None, is_bound=bind))
+            run = journal.start(workflow._plan, event, None, options, is_bound=bind)
+            return session.start_run(run)
         _check_key(key)
         given = journal.input(event)
         known = executing.of_key(workflow.name, key, given)
         if known is not None:
             return known if bind else known.detach()
-        run = session.start_run(journal.start(workflow._plan, event, key, is_bound=bind))
+        run = session.start_run(journal.start(workflow._plan, event, key, options, is_bound=bind))
         executing.add_keyed(run, key, given)
         return run
 
@@ -196,6 +203,9 @@ class Engine:
         /,
         *,
         key: str | None = None,
+        timeout: float | timedelta | None = NOT_GIVEN,
+        deadline: float | timedelta | None = NOT_GIVEN,
+        state: Mapping[str, Any] | None = NOT_GIVEN,
         **fields: Any,
     ) -> "concurrent.futures.Future[Any]":
         """Start a run from any thread; return a future of its result at once.
@@ -207,7 +217,7 @@ class Engine:
         Args:
             workflow: one of the engine's workflows.
             event: the first event, or else the fields of the start event by keyword.
-            key: as of `run`.
+            key, timeout, deadline, state: as of `run`.
 
         Raises:
             TypeError, UnroutedEvent: as of `Workflow.run`.
@@ -219,10 +229,13 @@ class Engine:
         if session.is_closing or session.loop.is_closed():
             raise session.closes()
         self._settings.check_known(workflow)
-        first = workflow._first_event(event, fields)
+        options_of(timeout, deadline, state)
+        first = workflow._first_event(event, fields, _named(key, timeout, deadline, state))
 
         async def result() -> Any:
-            return await self.run(workflow, first, key=key)
+            return await self.run(
+                workflow, first, key=key, timeout=timeout, deadline=deadline, state=state
+            )
 
         return asyncio.run_coroutine_threadsafe(result(), session.loop)
 
@@ -233,11 +246,14 @@ class Engine:
         /,
         *,
         key: str | None = None,
+        timeout: float | timedelta | None = NOT_GIVEN,
+        deadline: float | timedelta | None = NOT_GIVEN,
+        state: Mapping[str, Any] | None = NOT_GIVEN,
         **fields: Any,
     ) -> str:
         """Write a run that any process of this journal may execute; return its id.
 
-        The run is on disk when this returns.
+        The run is on disk when this returns. The arguments are those of `run`.
 
         Raises:
             KeyConflict: a run of this key has another input.
@@ -245,10 +261,11 @@ class Engine:
         """
         session = self._session()
         journal = session.journal
-        event = workflow._first_event(event, fields)
+        options = options_of(timeout, deadline, state)
+        event = workflow._first_event(event, fields, _named(key, timeout, deadline, state))
         if key is not None:
             _check_key(key)
-        run_id, written = journal.submit_run(workflow._plan, event, key)
+        run_id, written = journal.submit_run(workflow._plan, event, key, options)
         answer = await written
         if isinstance(answer, tuple):
             run_id, given = answer
@@ -452,3 +469,11 @@ class Engine:
 def _check_key(key: object) -> None:
     if not isinstance(key, str):
         raise TypeError(f"key: a str expected, not {key!r}")
+
+
+def _named(
+    key: str | None, timeout: Any, deadline: Any, state: Any, **others: Any
+) -> dict[str, Any]:
+    """Return the options that were given by keyword beside the fields of the start event."""
+    named = NOT_GIVEN if key is None else key
+    return {"key": named, "timeout": timeout, "deadline": deadline, "state": state, **others}

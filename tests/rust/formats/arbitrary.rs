@@ -172,6 +172,7 @@ pub fn image(with_opaque: bool) -> impl Strategy<Value = EncodedImage> {
     parts.prop_map(|((id, workflow, created, deadline, is_paused, number), state, pending, waits, groups, events)| {
         let steps = (0..STEPS).map(|step| format!("step {step}").into()).collect();
         let mut image = EncodedImage::new(id, &workflow, steps, created, deadline);
+        image.timeout = deadline.filter(|deadline| deadline % 2 == 0);
         image.status = if is_paused { Status::Paused } else { Status::Running };
         let number = number.max(1000);
         (image.delivered, image.waited, image.grouped, image.published) = (number, number, number, number);

@@ -265,3 +265,13 @@ fn what_is_no_snapshot_is_told_apart() {
     assert_eq!(refusal([&good[..], b"x"].concat(), &no_secrets()), FormatError::TrailingBytes);
     assert_eq!(refusal([&good[..], &good[..]].concat(), &no_secrets()), FormatError::TrailingBytes);
 }
+
+#[test]
+fn a_snapshot_holds_the_own_time_limit_of_a_run_whether_or_not_it_has_begun() {
+    for begun in [None, Some(7)] {
+        let mut image = image();
+        (image.timeout, image.begun) = (Some(60), begun);
+        let bytes = sealed(&image, &no_secrets());
+        assert_eq!(format::open(bytes, &no_secrets()), Ok(image));
+    }
+}
