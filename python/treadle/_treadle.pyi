@@ -22,8 +22,6 @@ _E = TypeVar("_E")
 _T = TypeVar("_T")
 
 __version__: Final[str]
-# A journal refuses a commit of more bytes.
-MOST_COMMIT_BYTES: Final[int]
 
 @final
 class Context:
@@ -572,13 +570,20 @@ class EngineCore:
     @property
     def requests(self) -> int: ...
 
+def journal_path(url: str) -> str | None:
+    """Return the path of the file in which the journal of a URL is, if it is in one.
+
+    Raises:
+        ValueError: no journal has such a URL.
+    """
+
 @final
 class Journal:
     """A journal, for an event loop. Opening blocks. Times are in seconds."""
 
     def __new__(
         cls,
-        path: str | None,
+        url: str,
         signing: tuple[list[bytes], bool],
         *,
         is_pipelined: bool,
@@ -593,6 +598,8 @@ class Journal:
     def _drain_all(self) -> None: ...
     def watch(self, task: Task[Any]) -> None: ...
     def check_process(self) -> None: ...
+    @property
+    def most_commit_bytes(self) -> int: ...
     def queued_bytes(self) -> int: ...
     def close(self) -> None: ...
     def ends(self, after: int | None, limit: int) -> Awaitable[tuple[list[str], int, bool, bool]]:

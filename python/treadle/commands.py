@@ -238,7 +238,7 @@ def worker(target: str, grace: float) -> int:
     engine = _load(target)
     if not isinstance(engine, Engine):
         raise WrongUse(f"{target} is not an Engine, but {engine!r}")
-    if engine._settings.path is None:
+    if engine.url.startswith("memory:"):
         raise WrongUse(f"{target} is an Engine in memory: nobody else can ask it for anything")
     if not engine._settings.workflows:
         raise WrongUse(f"{target} has no workflows: it would execute nothing")
@@ -292,10 +292,11 @@ def _engine(url: str) -> Engine:
 
 
 def _check_journal(engine: Engine) -> None:
-    if engine._settings.path is None:
+    if engine.url.startswith("memory:"):
         raise WrongUse('"memory:" is the journal of one process: nobody else can look into it')
-    if not os.path.exists(engine._settings.path):
-        raise WrongUse(f"there is no journal {engine._settings.path}")
+    path = engine._settings.path
+    if path is not None and not os.path.exists(path):
+        raise WrongUse(f"there is no journal {path}")
 
 
 def _load(target: str) -> Any:

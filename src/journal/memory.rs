@@ -9,8 +9,22 @@ use super::error::JournalError;
 use super::lease::Clock;
 use super::request::Request;
 use super::worker::{Backend, Worker};
-use super::{Journal, OnBatch, Outcome};
+use super::{Journal, KeptSecret, Limits, OnBatch, Opened, Outcome, address};
 use state::State;
+
+/// As many bytes as a file takes, so that a workflow which is tried in memory fits a file.
+pub(super) const LIMITS: Limits = Limits { commit: 900_000_000 };
+
+pub(super) const BACKEND: address::Backend = address::Backend {
+    scheme: "memory:",
+    form: "\"memory:\"",
+    parameters: &[],
+    is_file: false,
+    open: |_, _, on_batch| {
+        let journal = open(&MemoryStore::default(), on_batch)?;
+        Ok(Opened { journal, secret: KeptSecret::Anything })
+    },
+};
 
 /// What a journal in memory holds.
 #[derive(Clone)]
@@ -45,7 +59,11 @@ impl Default for MemoryStore {
 pub fn open(store: &MemoryStore, on_batch: OnBatch) -> Result<Box<dyn Journal>, JournalError> {
     let memory = Memory { store: store.clone(), own: 0, seen: 0 };
     let worker = Worker::start(memory, on_batch);
-    Ok(Box::new(worker.map_err(|error| JournalError::Io { path: "memory:".into(), cause: error.to_string() })?))
+    Ok(Box::new(worker.map_err(|error| JournalError::Unusable {
+        place: "memory:".into(),
+        why: format!("cannot be used: no thread could be started: {error}"),
+        remedy: "raise the limit of threads".into(),
+    })?))
 }
 
 struct Memory {
@@ -62,6 +80,10 @@ impl Backend for Memory {
         let answers = requests.into_iter().map(|request| state.carry_out(request)).collect();
         self.own += state.changes() - before;
         answers
+    }
+
+    fn limits() -> Limits {
+        LIMITS
     }
 
     fn has_changed(&mut self) -> bool {

@@ -4,6 +4,7 @@
 //! is no concern of it. Nothing here assumes one machine or one writer: who may append to a run is decided by
 //! the run's epoch and last sequence number, in the same transaction as the write.
 //!
+//! - [`address`]: journals by their URLs, and the table of backends.
 //! - [`request`], [`reply`], [`error`]: what is asked, what comes back, what can go wrong.
 //! - [`op`]: the names by which operations are known again.
 //! - [`record`], [`entry`]: what is written of a run, in its log and beside it, as bytes; `frame`: what is around them.
@@ -17,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod chain;
 pub mod entry;
 pub mod error;
@@ -33,6 +35,7 @@ mod rules;
 pub mod sqlite;
 mod worker;
 
+pub use address::{Address, AddressError, KeptSecret, OpenOptions, Opened};
 pub use chain::{Chain, Sign, Signer};
 pub use entry::Slot;
 pub use error::JournalError;
@@ -42,7 +45,6 @@ pub use request::{
     Claim, Claimant, Commit, Digest, EndNumber, EntryId, EntryNumber, Filter, Message, NewRun, OwnerId, Phase, Refusal,
     Request, Status,
 };
-pub use rules::MAX_BYTES;
 
 /// Names a request until it is answered; chosen by whoever submits it.
 pub type Ticket = u64;
@@ -60,6 +62,13 @@ pub struct Batch {
     pub changed: bool,
 }
 
+/// How large what a journal stores may be. What is larger is answered with `TooLarge`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most bytes of one commit, as [`Commit::bytes`] counts them, or of one message.
+    pub commit: usize,
+}
+
 /// Told of every batch, once a batch, by a thread of the journal. It should return soon: nothing is written
 /// while it runs. It may submit, but not wait for the answer.
 pub type OnBatch = Box<dyn Fn(Batch) + Send + Sync>;
@@ -75,6 +84,9 @@ pub trait Journal: Send + Sync {
     /// The bytes of the requests that are not answered yet. `submit` takes whatever it is given, so whoever
     /// calls it holds back while this is beyond what its memory allows.
     fn queued_bytes(&self) -> usize;
+
+    /// How large what it stores may be.
+    fn limits(&self) -> Limits;
 
     /// Answers everything that was submitted, then ends the journal's thread and lets go of its files. Leases
     /// are not handed back by it. It waits for [`OnBatch`], so the caller holds no lock that this takes. Called by

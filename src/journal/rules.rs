@@ -1,5 +1,6 @@
 //! What a commit does to a run's row. Every backend asks here, so that they cannot differ.
 
+use super::Limits;
 use super::error::JournalError;
 use super::op::OpId;
 use super::recovery;
@@ -7,9 +8,6 @@ use super::reply::{Reply, RunRow};
 use super::request::{Commit, EntryNumber, Message, NewRun, OwnerId, Phase, Status};
 use crate::run_id::RunId;
 use crate::timers::Time;
-
-/// The most bytes of one commit or message. SQLite stores no more than 10^9 bytes in one place.
-pub const MAX_BYTES: usize = 900_000_000;
 
 /// The row of a run before its first commit, which has this name.
 pub(super) fn new_row(run: NewRun, op: OpId) -> RunRow {
@@ -40,9 +38,9 @@ pub(super) fn new_row(run: NewRun, op: OpId) -> RunRow {
 
 /// Refuses a commit that cannot be written, before anything of it is: a request that fails for its own reason
 /// must leave nothing behind in the transaction that it shares with others.
-pub(super) fn check(row: &RunRow, commit: &Commit) -> Result<(), JournalError> {
+pub(super) fn check(row: &RunRow, commit: &Commit, limits: Limits) -> Result<(), JournalError> {
     let invalid = |why| Err(JournalError::Invalid { run: row.id, why });
-    check_size(row.id, commit.bytes())?;
+    check_size(row.id, commit.bytes(), limits)?;
     let mut last = row.published;
     for &(number, _) in &commit.published {
         if number <= last {
@@ -66,13 +64,13 @@ pub(super) fn check(row: &RunRow, commit: &Commit) -> Result<(), JournalError> {
 }
 
 /// Refuses a message that cannot be stored.
-pub(super) fn check_message(run: RunId, message: &Message) -> Result<(), JournalError> {
-    check_size(run, message.body.len())
+pub(super) fn check_message(run: RunId, message: &Message, limits: Limits) -> Result<(), JournalError> {
+    check_size(run, message.body.len(), limits)
 }
 
-fn check_size(run: RunId, bytes: usize) -> Result<(), JournalError> {
-    if bytes > MAX_BYTES {
-        return Err(JournalError::TooLarge { run, bytes, limit: MAX_BYTES });
+fn check_size(run: RunId, bytes: usize, limits: Limits) -> Result<(), JournalError> {
+    if bytes > limits.commit {
+        return Err(JournalError::TooLarge { run, bytes, limit: limits.commit });
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! - `schema`: the tables; what a newer version changes.
 //! - `batch`: one transaction for all that waits.
 //! - `runs`, `commits`, `owners`, `inbox`, `ends`, `read`: what each request does in it.
+//! - [`Fault`]: what can be wrong with the file.
 //! - `files`: whether the files are still at their paths.
 //! - `machine`, `locks`: by what processes of one machine know whether another one lives.
 //! - [`secret`]: the file beside the database that holds the key of signatures.
@@ -17,7 +18,7 @@ use rusqlite::Connection;
 use super::error::JournalError;
 use super::lease::Clock;
 use super::worker::Worker;
-use super::{Journal, OnBatch, OwnerId};
+use super::{Address, Journal, KeptSecret, Limits, OnBatch, OpenOptions, Opened, OwnerId, address};
 use files::Files;
 use machine::Machine;
 
@@ -25,6 +26,7 @@ mod batch;
 mod commits;
 mod ends;
 mod failure;
+mod fault;
 mod files;
 mod inbox;
 mod locks;
@@ -39,9 +41,43 @@ mod runs;
 mod schema;
 pub mod secret;
 
+pub use fault::Fault;
 pub use locks::close_in_forked_child;
 pub use machine::{machine_clock, since_boot};
 pub use schema::{APPLICATION_ID, VERSION};
+
+/// SQLite stores no more than 10^9 bytes in one place.
+const LIMITS: Limits = Limits { commit: 900_000_000 };
+
+pub(super) const BACKEND: address::Backend = address::Backend {
+    scheme: "sqlite:///",
+    form: "\"sqlite:///PATH\"",
+    parameters: &[address::Parameter {
+        name: BUSY_TIMEOUT,
+        expected: "a number of seconds",
+        check: |value| address::seconds(value).is_some(),
+    }],
+    is_file: true,
+    open: open_address,
+};
+
+const BUSY_TIMEOUT: &str = "busy_timeout";
+
+fn open_address(address: &Address, options: OpenOptions, on_batch: OnBatch) -> Result<Opened, JournalError> {
+    let path = address.path().unwrap_or_default();
+    let mut settings = Options::default();
+    settings.patience = address.parameter(BUSY_TIMEOUT).and_then(address::seconds).unwrap_or(settings.patience);
+    let journal = match options.only_looks {
+        true => look(&path, &settings, on_batch)?,
+        false => open(&path, &settings, on_batch)?,
+    };
+    let secret = match (options.has_secret, options.only_looks) {
+        (true, _) => None,
+        (false, true) => secret::secret_if_made(&path)?,
+        (false, false) => Some(secret::secret(&path)?),
+    };
+    Ok(Opened { journal, secret: secret.map_or(KeptSecret::Nothing, KeptSecret::Secret) })
+}
 
 /// How to open a file. The default is what almost everybody wants.
 #[derive(Clone, Debug)]
@@ -90,14 +126,14 @@ impl Default for Options {
 pub fn open(path: &Path, options: &Options, on_batch: OnBatch) -> Result<Box<dyn Journal>, JournalError> {
     let sqlite = Sqlite::open(path, options)?;
     let worker = Worker::start(sqlite, on_batch);
-    Ok(Box::new(worker.map_err(|error| JournalError::Io { path: path.into(), cause: error.to_string() })?))
+    Ok(Box::new(worker.map_err(|error| Fault::NoThread(error.to_string()).at(path))?))
 }
 
 /// Opens the journal in a file to look into it: nothing is made or changed, neither the file nor any beside it, and
 /// what would write is refused.
 pub fn look(path: &Path, options: &Options, on_batch: OnBatch) -> Result<Box<dyn Journal>, JournalError> {
     let worker = Worker::start(look::Look::open(path, options)?, on_batch);
-    Ok(Box::new(worker.map_err(|error| JournalError::Io { path: path.into(), cause: error.to_string() })?))
+    Ok(Box::new(worker.map_err(|error| Fault::NoThread(error.to_string()).at(path))?))
 }
 
 /// The connection of one process, used by the journal's thread only.

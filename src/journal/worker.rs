@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::error::JournalError;
 use super::request::Request;
-use super::{Batch, Journal, OnBatch, Outcome, Ticket};
+use super::{Batch, Journal, Limits, OnBatch, Outcome, Ticket};
 
 /// How often an idle journal looks whether others have changed it.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
@@ -21,6 +21,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(25);
 pub(super) trait Backend: Send {
     /// Carries out all of the requests, in order; an answer for each.
     fn carry_out(&mut self, requests: Vec<Request>) -> Vec<Outcome>;
+
+    /// How large what it stores may be.
+    fn limits() -> Limits;
 
     /// Whether somebody else has changed the journal since this was asked last.
     fn has_changed(&mut self) -> bool;
@@ -34,6 +37,7 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
     thread_id: ThreadId,
+    limits: Limits,
 }
 
 #[derive(Default)]
@@ -58,13 +62,13 @@ enum Turn {
 
 impl Worker {
     /// Starts the thread.
-    pub(super) fn start(backend: impl Backend + 'static, on_batch: OnBatch) -> std::io::Result<Self> {
+    pub(super) fn start<B: Backend + 'static>(backend: B, on_batch: OnBatch) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let run = move || Loop { shared: theirs, backend: Some(backend), on_batch, looked: Instant::now() }.run();
         let thread = thread::Builder::new().name("treadle-journal".into()).spawn(run)?;
         let thread_id = thread.thread().id();
-        Ok(Self { shared, thread: Mutex::new(Some(thread)), thread_id })
+        Ok(Self { shared, thread: Mutex::new(Some(thread)), thread_id, limits: B::limits() })
     }
 }
 
@@ -95,6 +99,10 @@ impl Journal for Worker {
 
     fn queued_bytes(&self) -> usize {
         self.shared.bytes.load(Ordering::Relaxed)
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
     }
 
     fn close(&self) {

@@ -105,7 +105,9 @@ impl Run {
         failpoint!("run.before_flush");
         let py = run.py();
         let (draft, encoded) = taken.translate(&mut ToBytes::new(py));
-        let sealed = encoded.and_then(|encoded| Ok(draft.seal(encoded, run.get().now(), &journal.get().signer)?));
+        let sealed = encoded.and_then(|encoded| {
+            Ok(draft.seal(encoded, run.get().now(), &journal.get().signer, journal.get().limits())?)
+        });
         let requests = match sealed {
             Ok(sealed) => with_writer(run, |writer| writer.hand_over(draft, sealed)),
             Err(error) if error.is_instance_of::<PyException>(py) => {
@@ -189,7 +191,7 @@ impl Run {
         let py = run.py();
         let (signer, now) = (&journal.get().signer, run.get().now());
         let (mut draft, encoded) = taken.translate(&mut ToBytes::new(py));
-        let sealed = encoded.and_then(|encoded| Ok(draft.seal(encoded, now, signer)?));
+        let sealed = encoded.and_then(|encoded| Ok(draft.seal(encoded, now, signer, journal.get().limits())?));
         let sealed = match sealed {
             Ok(sealed) => sealed,
             // The end is written without what cannot be, and so it is no good one.

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -25,8 +25,8 @@ use super::run::Run;
 use crate::engine::Ask;
 use crate::history::Trusted;
 use crate::journal::{
-    self, Batch, Filter, JournalError, Message, OpId, OpIds, OwnerId, Phase, Reply, Request, RunRow, Sign, Signer,
-    Ticket,
+    self, Address, Batch, Filter, JournalError, KeptSecret, Limits, Message, OpId, OpIds, OpenOptions, OwnerId, Phase,
+    Reply, Request, RunRow, Sign, Signer, Ticket,
 };
 use crate::writer::{Durability, Written};
 use crate::{RunId, Secrets};
@@ -162,6 +162,11 @@ impl Journal {
         task.map_or(Ok(false), |task| task.call_method0(py, intern!(py, "cancelling"))?.is_truthy(py))
     }
 
+    /// How large what the journal stores may be.
+    pub fn limits(&self) -> Limits {
+        self.backend.limits()
+    }
+
     pub fn event_loop<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
         self.event_loop.bind(py)
     }
@@ -241,37 +246,39 @@ impl Drop for Journal {
 
 #[pymethods]
 impl Journal {
-    /// Opens a journal for an event loop: `path` is that of a file, nothing means memory. With `only_looks` nothing is
-    /// made or changed. `signing` says which secrets there are, and whether all is signed. It blocks while another process has the file locked, so it is for a thread of its own.
+    /// Opens a journal for an event loop, by its URL. With `only_looks` nothing is made or changed. `signing` says which
+    /// secrets there are, and whether all is signed. It blocks while another process has a file locked, so it is for a
+    /// thread of its own.
     #[new]
-    #[pyo3(signature = (path, signing, *, is_pipelined, only_looks, listener, event_loop))]
+    #[pyo3(signature = (url, signing, *, is_pipelined, only_looks, listener, event_loop))]
     fn new(
         py: Python<'_>,
-        path: Option<String>,
+        url: &str,
         signing: (Vec<Vec<u8>>, bool),
         is_pipelined: bool,
         only_looks: bool,
         listener: Py<PyAny>,
         event_loop: Py<PyAny>,
     ) -> PyResult<Self> {
-        let (secrets, signs_all) = signing;
+        let (mut secrets, signs_all) = signing;
+        let address = address(url)?;
         let (bell, ears) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         ears.set_nonblocking(true)?;
         let mailbox = Arc::new(Mailbox { batches: Mutex::default(), is_rung: AtomicBool::new(false), bell });
         let post = Arc::clone(&mailbox);
         let on_batch: journal::OnBatch = Box::new(move |batch| post.put(batch));
-        let (backend, secrets) = py.detach(|| match &path {
-            None => journal::memory::open(&journal::memory::MemoryStore::default(), on_batch)
-                .map(|backend| (backend, secrets)),
-            Some(path) if only_looks => look_into_file(Path::new(path), secrets, on_batch),
-            Some(path) => open_file(Path::new(path), secrets, on_batch),
-        })?;
-        let mut owner = [0; 16];
-        getrandom::fill(&mut owner).map_err(|error| PyOSError::new_err(error.to_string()))?;
+        let options = OpenOptions { only_looks, has_secret: !secrets.is_empty() };
+        let opened = py.detach(|| address.open(options, on_batch))?;
+        match opened.secret {
+            KeptSecret::Secret(secret) => secrets.push(secret.into()),
+            KeptSecret::Anything if secrets.is_empty() => secrets.push(random::<32>()?.into()),
+            KeptSecret::Anything | KeptSecret::Nothing => {}
+        }
+        let owner = random::<16>()?;
         let [a, b, c, d, e, f, g, h, ..] = owner;
         Ok(Self {
-            backend: ManuallyDrop::new(backend),
+            backend: ManuallyDrop::new(opened.journal),
             mailbox,
             ears,
             event_loop,
@@ -342,6 +349,12 @@ impl Journal {
     /// Refuses a process that was forked from the one that opened the journal.
     fn check_process(&self) -> PyResult<()> {
         if self.is_forked() { Err(error::forked(self.process)) } else { Ok(()) }
+    }
+
+    /// The most bytes of one commit.
+    #[getter]
+    fn most_commit_bytes(&self) -> usize {
+        self.backend.limits().commit
     }
 
     /// The bytes that wait to be written.
@@ -436,23 +449,20 @@ impl Journal {
     }
 }
 
-type Opened = (Box<dyn journal::Journal>, Vec<Vec<u8>>);
-
-fn open_file(path: &Path, mut secrets: Vec<Vec<u8>>, on_batch: journal::OnBatch) -> Result<Opened, JournalError> {
-    let options = journal::sqlite::Options { patience: Duration::from_secs(10), ..Default::default() };
-    let backend = journal::sqlite::open(path, &options, on_batch)?;
-    if secrets.is_empty() {
-        secrets.push(journal::sqlite::secret::secret(path)?.to_vec());
-    }
-    Ok((backend, secrets))
+fn address(url: &str) -> PyResult<Address> {
+    Address::parse(url).map_err(|error| PyValueError::new_err(format!("url: {error}")))
 }
 
-fn look_into_file(path: &Path, mut secrets: Vec<Vec<u8>>, on_batch: journal::OnBatch) -> Result<Opened, JournalError> {
-    let backend = journal::sqlite::look(path, &journal::sqlite::Options::default(), on_batch)?;
-    if secrets.is_empty() {
-        secrets.extend(journal::sqlite::secret::secret_if_made(path)?.map(Vec::from));
-    }
-    Ok((backend, secrets))
+/// Checks the URL of a journal: the path of the file that it is in, if it is in one.
+#[pyfunction]
+pub fn journal_path(url: &str) -> PyResult<Option<PathBuf>> {
+    Ok(address(url)?.path())
+}
+
+fn random<const N: usize>() -> PyResult<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| PyOSError::new_err(error.to_string()))?;
+    Ok(bytes)
 }
 
 pub fn id(text: &str) -> PyResult<RunId> {

@@ -78,6 +78,7 @@ fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<run::Run>()?;
     module.add_class::<wait::EventWait>()?;
     module.add_function(wrap_pyfunction!(error::panic, module)?)?;
+    module.add_function(wrap_pyfunction!(journal::journal_path, module)?)?;
     module.add_function(wrap_pyfunction!(inspect::inspect, module)?)?;
     module.add_function(wrap_pyfunction!(gate::set_result_unless_done, module)?)?;
     module.add_function(wrap_pyfunction!(wake::set_exception_unless_done, module)?)?;
@@ -85,6 +86,5 @@ fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let hook = PyDict::new(module.py());
     hook.set_item("after_in_child", after_fork)?;
     module.py().import("os")?.getattr("register_at_fork")?.call((), Some(&hook))?;
-    module.add("MOST_COMMIT_BYTES", crate::journal::MAX_BYTES)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

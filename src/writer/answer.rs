@@ -62,7 +62,7 @@ impl Writer {
     }
 
     fn note_failure(&mut self, error: &JournalError) {
-        self.may_go_on |= matches!(error, JournalError::Locked { .. }) && self.link == Link::Attached;
+        self.may_go_on |= error.is_transient() && self.link == Link::Attached;
     }
 
     /// Up to which record deliveries may start, if the first so many are written: any, if steps do not wait.

@@ -4,7 +4,7 @@ use super::Pending;
 use crate::error::Error;
 use crate::event::{Body, EncodedEvent};
 use crate::image::EncodedImage;
-use crate::journal::{Chain, Commit, EntryNumber, MAX_BYTES, Signer, Slot, Status, entry};
+use crate::journal::{Chain, Commit, EntryNumber, Limits, Signer, Slot, Status, entry};
 use crate::record::{EncodedRecord, Record};
 use crate::run::{Host, HostImage, HostRecord};
 use crate::run_id::RunId;
@@ -92,18 +92,19 @@ impl<H: Host> Taken<H> {
 }
 
 impl Draft {
-    /// Makes the bytes of a commit at this time.
+    /// Makes the bytes of a commit at this time, for a journal with these limits: a checkpoint for which it has no room is
+    /// left out.
     ///
     /// # Errors
     /// What is to be signed and cannot be, or what the format cannot hold: then the commit is
     /// [left out](super::Writer::leave_gap).
-    pub fn seal(&self, encoded: Encoded, at: Time, signer: &Signer) -> Result<Sealed, Error> {
+    pub fn seal(&self, encoded: Encoded, at: Time, signer: &Signer, limits: Limits) -> Result<Sealed, Error> {
         let mut sealed = self.empty(at);
         for (seq, record) in (self.after + 1..).zip(encoded.records) {
             self.add(&mut sealed, seq, record, signer)?;
         }
         if let Some(image) = encoded.image {
-            self.add_checkpoint(&mut sealed, &image, signer)?;
+            self.add_checkpoint(&mut sealed, &image, signer, limits)?;
         }
         Ok(sealed)
     }
@@ -135,12 +136,18 @@ impl Draft {
     }
 
     /// The checkpoint has all records of the commit.
-    fn add_checkpoint(&self, sealed: &mut Sealed, image: &EncodedImage, signer: &Signer) -> Result<(), Error> {
+    fn add_checkpoint(
+        &self,
+        sealed: &mut Sealed,
+        image: &EncodedImage,
+        signer: &Signer,
+        limits: Limits,
+    ) -> Result<(), Error> {
         let standing = Standing { seq: self.after + sealed.commit.records.len() as u64, epoch: self.epoch };
         let mut behind = sealed.chain.clone();
         let checkpoint = behind.seal(image, standing, &signer.secrets)?;
         sealed.checkpoint_bytes = Some(checkpoint.len());
-        sealed.commit.add_checkpoint(checkpoint, MAX_BYTES);
+        sealed.commit.add_checkpoint(checkpoint, limits.commit);
         // Without it the next record comes behind the last one.
         if sealed.commit.checkpoint.is_some() {
             sealed.chain = behind;

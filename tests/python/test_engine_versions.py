@@ -154,7 +154,7 @@ async def test_a_checkpoint_with_other_steps_that_is_too_large_is_refused_and_lo
     url: str, begun: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     with monkeypatch.context() as patched:
-        patched.setattr(host, "MOST_COMMIT_BYTES", 100)
+        patched.setattr(host, "room_of", lambda journal: 100)
         async with Engine(url, workflows=[flow(*ORDERS["reversed"])]) as engine:
             await engine.send_event(begun, Go(to="left"))
             async with asyncio.timeout(10):

@@ -3,7 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from .._treadle import MOST_COMMIT_BYTES, Journal, LoadedRun, Plan
+from .._treadle import Journal, LoadedRun, Plan
 from ..exceptions import JournalError
 from ..log import log_exception, logger
 
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 # Seconds.
 _AFTER_AN_ERROR = 0.5
+
+
+def room_of(journal: Journal) -> int:
+    """Return how many bytes a commit may have."""
+    return journal.most_commit_bytes
 
 
 class Host:
@@ -79,7 +84,7 @@ class Host:
     ) -> None:
         """Write a checkpoint with the steps of this version before anything more is recorded."""
         try:
-            await loaded.renumber(journal, plan, classes, MOST_COMMIT_BYTES)
+            await loaded.renumber(journal, plan, classes, room_of(journal))
         except JournalError as error:
             log_exception(f"run {loaded.id} cannot be written", error)
             await asyncio.sleep(_AFTER_AN_ERROR)

@@ -64,7 +64,7 @@ class Session:
         settings = self.settings
         make = partial(
             Journal,
-            settings.path,
+            settings.url,
             (settings.secrets, settings.signs_all),
             is_pipelined=settings.is_pipelined,
             only_looks=self._only_looks,

@@ -1,11 +1,11 @@
 """What an engine is given."""
 
-import os
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Literal
 
 from .. import checks
+from .._treadle import journal_path
 from ..signing import secrets_of
 from ..workflow import Workflow
 
@@ -29,7 +29,9 @@ class Settings:
         keep: float | timedelta | None,
         max_recoveries: int | None,
     ) -> None:
-        self.path = _path(url)
+        if not isinstance(url, str):
+            raise TypeError(f"url: a str expected, not {url!r}")
+        self.path = journal_path(url)
         self.url = url
         if durability not in ("step", "pipelined"):
             raise ValueError(f'durability: "step" or "pipelined" expected, not {durability!r}')
@@ -47,8 +49,7 @@ class Settings:
         self.workflows = _by_name(workflows)
         self.classes = {name: wf._classes() for name, wf in self.workflows.items()}
         self.is_pipelined = durability == "pipelined"
-        # What is in memory never leaves the process, so that any secret will do.
-        self.secrets = secrets_of(secret) or ([os.urandom(32)] if self.path is None else [])
+        self.secrets = secrets_of(secret)
         self.signs_all = sign == "all"
 
     def check_known(self, workflow: Workflow) -> None:
@@ -59,16 +60,6 @@ class Settings:
                 f"workflow {workflow.name!r} is not one of the engine's workflows ({names}): give "
                 f"it to Engine(workflows=[...]), so that its runs can go on after a restart"
             )
-
-
-def _path(url: str) -> str | None:
-    if not isinstance(url, str):
-        raise TypeError(f"url: a str expected, not {url!r}")
-    if url == "memory:":
-        return None
-    if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
-        return url.removeprefix("sqlite:///")
-    raise ValueError(f'url: "memory:" or "sqlite:///PATH" expected, not {url!r}')
 
 
 def _by_name(workflows: Iterable[Workflow]) -> dict[str, Workflow]:

@@ -9,6 +9,7 @@ use super::super::op::OpId;
 use super::super::reply::{Claimed, Entry, Next, Polled, Reply, RunRow};
 use super::super::request::{Claim, Commit, EntryNumber, Message, NewRun, OwnerId, Refusal, Request};
 use super::super::{Outcome, recovery, rules};
+use super::LIMITS;
 use crate::run_id::RunId;
 use crate::timers::Time;
 
@@ -249,7 +250,7 @@ impl State {
     }
 
     fn send(&mut self, id: RunId, message: Message, now: Time) -> Outcome {
-        rules::check_message(id, &message)?;
+        rules::check_message(id, &message, LIMITS)?;
         let number = self.last_entry + 1;
         let run = self.run(id)?;
         if run.knows(&message.id) {

@@ -5,9 +5,9 @@ use rusqlite::config::DbConfig;
 
 use super::failure::{Failure, explain, is_busy};
 use super::machine::Machine;
-use super::{Sqlite, commits, ends, inbox, owners, read, runs};
+use super::{LIMITS, Sqlite, commits, ends, inbox, owners, read, runs};
 use crate::journal::worker::Backend;
-use crate::journal::{JournalError, Outcome, Reply, Request};
+use crate::journal::{JournalError, Limits, Outcome, Reply, Request};
 
 /// After about how many pages the length of the log is looked at: that takes as long as a small request.
 const LOOK_EVERY: usize = 128;
@@ -28,6 +28,10 @@ impl Backend for Sqlite {
             },
         };
         vec![Err(error); count]
+    }
+
+    fn limits() -> Limits {
+        LIMITS
     }
 
     fn has_changed(&mut self) -> bool {

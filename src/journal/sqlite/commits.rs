@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, ToSql};
 use super::batch::Answer;
 use super::failure::Failure;
 use super::runs::{self, Stored, sql};
-use super::{ends, inbox, owners};
+use super::{LIMITS, ends, inbox, owners};
 use crate::journal::{Commit, Digest, JournalError, NewRun, OpId, OwnerId, Reply, rules};
 use crate::run_id::RunId;
 
@@ -15,7 +15,7 @@ pub(super) fn create(db: &Connection, new: &NewRun, owner: Option<OwnerId>, comm
     }
     let mut owner_number = owners::living(db, owner)?;
     let mut row = rules::new_row(new.clone(), commit.op);
-    rules::check(&row, commit)?;
+    rules::check(&row, commit, LIMITS)?;
     if !rules::taken_out(commit).is_empty() {
         return Err(rules::not_in_inbox(row.id).into());
     }
@@ -107,7 +107,7 @@ pub(super) fn reopen(db: &Connection, id: RunId, after: u64, owner: Option<Owner
 }
 
 fn check(db: &Connection, run: &Stored, commit: &Commit) -> Result<(), Failure> {
-    rules::check(&run.row, commit)?;
+    rules::check(&run.row, commit, LIMITS)?;
     for number in rules::taken_out(commit) {
         if !inbox::has(db, run.n, number)? {
             return Err(rules::not_in_inbox(run.row.id).into());

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Error, ErrorCode};
 
+use super::fault::{Fault, locked};
 use crate::journal::JournalError;
 
 /// Why a request, or the whole transaction, did not succeed.
@@ -33,20 +34,20 @@ pub(super) fn is_busy(error: &Error) -> bool {
 
 /// Says what an error of SQLite means for the journal in this file.
 pub(super) fn explain(path: &Path, error: &Error) -> JournalError {
-    let path = path.to_owned();
     let cause = describe(error);
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => JournalError::Full { path },
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::Locked { path },
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => JournalError::ReadOnly { path, cause },
-        Some(ErrorCode::NotADatabase) => JournalError::NotADatabase { path },
-        Some(ErrorCode::DatabaseCorrupt) => JournalError::Corrupt { path, cause },
+    let fault = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => return locked(path),
+        Some(ErrorCode::DiskFull) => Fault::Full,
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Fault::ReadOnly(cause),
+        Some(ErrorCode::NotADatabase) => Fault::NotADatabase,
+        Some(ErrorCode::DatabaseCorrupt) => Fault::Corrupt(cause),
         // SQLite opens a file that it may not write for reading, and cannot make its other files then.
-        Some(ErrorCode::CannotOpen) => JournalError::ReadOnly { path, cause },
+        Some(ErrorCode::CannotOpen) => Fault::ReadOnly(cause),
         // SQLite gave a row, and the row makes no sense.
-        None => JournalError::Corrupt { path, cause },
-        Some(_) => JournalError::Io { path, cause },
-    }
+        None => Fault::Corrupt(cause),
+        Some(_) => Fault::Disk(cause),
+    };
+    fault.at(path)
 }
 
 fn describe(error: &Error) -> String {

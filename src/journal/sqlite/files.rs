@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::fault::Fault;
 use crate::journal::JournalError;
 
 /// The files of an open database, as they were when it was opened.
@@ -29,7 +30,7 @@ impl Files {
     pub(super) fn check(&self) -> Result<(), JournalError> {
         match self.open.iter().find(|(path, was)| identity(path).as_ref() != Some(was)) {
             None => Ok(()),
-            Some((path, _)) => Err(JournalError::Gone { path: path.clone() }),
+            Some((path, _)) => Err(Fault::Gone.at(path)),
         }
     }
 }

@@ -3,14 +3,14 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::batch::Answer;
-use super::owners;
 use super::runs::{self, Stored, sql, sql_limit};
+use super::{LIMITS, owners};
 use crate::journal::{DeadLetter, Entry, EntryNumber, JournalError, Message, OwnerId, Polled, Reply, Request, rules};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
 pub(super) fn send(db: &Connection, id: RunId, message: &Message, now: Time) -> Answer {
-    rules::check_message(id, message)?;
+    rules::check_message(id, message, LIMITS)?;
     let mut run = runs::find(db, id)?;
     if db.prepare_cached("SELECT 1 FROM inbox WHERE run = ?1 AND id = ?2")?.exists((run.n, message.id))? {
         return Ok(Reply::Sent { new: false });

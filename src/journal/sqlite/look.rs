@@ -12,15 +12,16 @@ use std::time::{Instant, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::Options;
 use super::batch::{carry_out, is_write};
 use super::failure::{Failure, explain};
+use super::fault::{Fault, locked};
 use super::locks::Locks;
 use super::machine::Machine;
 use super::open::{check_place, check_version};
 use super::schema::{Kind, VERSION, kind};
+use super::{LIMITS, Options};
 use crate::journal::worker::Backend;
-use crate::journal::{JournalError, Outcome, Request};
+use crate::journal::{JournalError, Limits, Outcome, Request};
 
 /// A file that is only looked into.
 pub(super) struct Look {
@@ -39,10 +40,9 @@ struct State {
 
 impl Look {
     pub(super) fn open(path: &Path, options: &Options) -> Result<Self, JournalError> {
-        check_version()?;
+        check_version(path)?;
         check_place(path)?;
-        let unreadable =
-            |error: std::io::Error| JournalError::Unreadable { path: path.into(), cause: error.to_string() };
+        let unreadable = |error: std::io::Error| Fault::Unreadable(error.to_string()).at(path);
         fs::File::open(path).map_err(unreadable)?;
         let machine = Machine { clock: options.clock.clone(), locks: Locks::beside(path) };
         let look = Self { path: path.into(), options: options.clone(), machine, seen: State::of(path) };
@@ -61,7 +61,7 @@ impl Look {
                 return answers;
             }
             if began.elapsed() > self.options.patience {
-                return Err(JournalError::Locked { path: self.path.clone() });
+                return Err(locked(&self.path));
             }
         }
     }
@@ -73,18 +73,18 @@ impl Look {
         match kind(&transaction).map_err(explained)? {
             Kind::Journal(VERSION) => {}
             Kind::Journal(found) if found > VERSION => {
-                return Err(JournalError::NewerSchema { path: self.path.clone(), found, known: VERSION });
+                return Err(Fault::NewerSchema { found, known: VERSION }.at(&self.path));
             }
-            Kind::Journal(_) | Kind::Empty => return Err(JournalError::NotSetUp { path: self.path.clone() }),
-            Kind::Foreign => return Err(JournalError::Foreign { path: self.path.clone() }),
+            Kind::Journal(_) | Kind::Empty => return Err(Fault::NotSetUp.at(&self.path)),
+            Kind::Foreign => return Err(Fault::Foreign.at(&self.path)),
         }
         requests.iter().map(|request| self.answer(&transaction, request)).collect()
     }
 
     fn answer(&self, connection: &Connection, request: &Request) -> Result<Outcome, JournalError> {
         if is_write(request) {
-            let cause = "the journal was opened for reading only".into();
-            return Ok(Err(JournalError::ReadOnly { path: self.path.clone(), cause }));
+            let fault = Fault::ReadOnly("the journal was opened for reading only".into());
+            return Ok(Err(fault.at(&self.path)));
         }
         match carry_out(connection, &self.machine, request) {
             Ok(reply) => Ok(Ok(reply)),
@@ -110,7 +110,7 @@ impl Look {
     fn explain(&self, error: &rusqlite::Error) -> JournalError {
         match error.sqlite_error_code() {
             Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-                JournalError::Unreadable { path: self.path.clone(), cause: error.to_string() }
+                Fault::Unreadable(error.to_string()).at(&self.path)
             }
             _ => explain(&self.path, error),
         }
@@ -120,6 +120,10 @@ impl Look {
 impl Backend for Look {
     fn carry_out(&mut self, requests: Vec<Request>) -> Vec<Outcome> {
         self.read(&requests).unwrap_or_else(|error| vec![Err(error); requests.len()])
+    }
+
+    fn limits() -> Limits {
+        LIMITS
     }
 
     fn has_changed(&mut self) -> bool {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Error, OpenFlags};
 
 use super::failure::{explain, is_busy};
+use super::fault::Fault;
 use super::files::Files;
 use super::locks::Locks;
 use super::machine::Machine;
@@ -22,7 +23,7 @@ const STATEMENTS: usize = 96;
 
 impl Sqlite {
     pub(super) fn open(path: &Path, options: &Options) -> Result<Self, JournalError> {
-        check_version()?;
+        check_version(path)?;
         check_place(path)?;
         let opening = Opening { path, options, started: Instant::now() };
         let mut connection = opening.explained(opening.connect())?;
@@ -35,9 +36,7 @@ impl Sqlite {
         }
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         // What is beside the database is beside it, not beside a link to it.
-        let place =
-            path.canonicalize().map_err(|error| JournalError::Io { path: path.into(), cause: error.to_string() });
-        let place = place?;
+        let place = path.canonicalize().map_err(|error| Fault::Disk(error.to_string()).at(path))?;
         let mut sqlite = Self {
             path: path.into(),
             connection,
@@ -57,10 +56,10 @@ impl Sqlite {
     }
 }
 
-pub(super) fn check_version() -> Result<(), JournalError> {
+pub(super) fn check_version(path: &Path) -> Result<(), JournalError> {
     match rusqlite::version_number() >= OLDEST_SQLITE.0 {
         true => Ok(()),
-        false => Err(JournalError::OldSqlite { found: rusqlite::version().into(), needed: OLDEST_SQLITE.1 }),
+        false => Err(Fault::OldSqlite { found: rusqlite::version(), needed: OLDEST_SQLITE.1 }.at(path)),
     }
 }
 
@@ -70,16 +69,14 @@ const SHORTEST: u64 = 512;
 // SQLite says "unable to open database file" to all of these.
 pub(super) fn check_place(path: &Path) -> Result<(), JournalError> {
     if path.is_dir() {
-        return Err(JournalError::IsDirectory { path: path.into() });
+        return Err(Fault::IsDirectory.at(path));
     }
     // SQLite takes a file that is shorter than any database for an empty one, and writes over it.
     if path.metadata().is_ok_and(|about| (1..SHORTEST).contains(&about.len())) {
-        return Err(JournalError::NotADatabase { path: path.into() });
+        return Err(Fault::NotADatabase.at(path));
     }
     match path.parent() {
-        Some(parent) if parent != Path::new("") && !parent.is_dir() => {
-            Err(JournalError::NoDirectory { path: parent.into() })
-        }
+        Some(parent) if parent != Path::new("") && !parent.is_dir() => Err(Fault::NoDirectory.at(parent)),
         _ => Ok(()),
     }
 }
@@ -109,12 +106,9 @@ impl Opening<'_> {
 
     // Before any setting is changed: a file that is not ours is left as it is.
     fn check_kind(&self, connection: &Connection) -> Result<(), JournalError> {
-        let path = || self.path.to_owned();
         match self.explained(self.patiently(|| kind(connection)))? {
-            Kind::Foreign => Err(JournalError::Foreign { path: path() }),
-            Kind::Journal(found) if found > VERSION => {
-                Err(JournalError::NewerSchema { path: path(), found, known: VERSION })
-            }
+            Kind::Foreign => Err(Fault::Foreign.at(self.path)),
+            Kind::Journal(found) if found > VERSION => Err(Fault::NewerSchema { found, known: VERSION }.at(self.path)),
             _ => Ok(()),
         }
     }
@@ -145,7 +139,7 @@ impl Opening<'_> {
         };
         match found == value {
             true => Ok(()),
-            false => Err(JournalError::Setting { path: self.path.into(), name, asked: value.into(), found }),
+            false => Err(Fault::Setting { name, asked: value.into(), found }.at(self.path)),
         }
     }
 

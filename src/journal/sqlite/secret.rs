@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::fault::Fault;
 use crate::journal::JournalError;
 
 /// The key of signatures.
@@ -31,7 +32,7 @@ pub fn secret_if_made(database: &Path) -> Result<Option<Secret>, JournalError> {
     match read(&path) {
         Ok(found) => found.map(Some),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(JournalError::Unreadable { path, cause: error.to_string() }),
+        Err(error) => Err(Fault::Unreadable(error.to_string()).at(&path)),
     }
 }
 
@@ -86,23 +87,23 @@ fn read(path: &Path) -> io::Result<Result<Secret, JournalError>> {
     {
         let mode = std::os::unix::fs::PermissionsExt::mode(&about.permissions()) & 0o777;
         if mode & 0o077 != 0 {
-            return Ok(Err(JournalError::SecretExposed { path: path.into(), mode }));
+            return Ok(Err(Fault::SecretExposed { mode }.at(path)));
         }
     }
     let mut bytes = Vec::new();
     file.take(33).read_to_end(&mut bytes)?;
-    let malformed = |_| JournalError::SecretMalformed { path: path.into(), length: about.len() };
+    let malformed = |_| Fault::SecretMalformed { length: about.len() }.at(path);
     Ok(bytes.try_into().map_err(malformed))
 }
 
 pub(super) fn explain(path: &Path, error: &io::Error) -> JournalError {
-    let (path, cause) = (path.to_owned(), error.to_string());
+    let cause = error.to_string();
     match error.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => JournalError::ReadOnly { path, cause },
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => JournalError::Full { path },
-        ErrorKind::IsADirectory => JournalError::IsDirectory { path },
-        ErrorKind::NotFound => JournalError::NoDirectory { path: path.parent().unwrap_or(&path).into() },
-        _ => JournalError::Io { path, cause },
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Fault::ReadOnly(cause).at(path),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Fault::Full.at(path),
+        ErrorKind::IsADirectory => Fault::IsDirectory.at(path),
+        ErrorKind::NotFound => Fault::NoDirectory.at(path.parent().unwrap_or(path)),
+        _ => Fault::Disk(cause).at(path),
     }
 }
 

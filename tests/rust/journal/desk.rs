@@ -117,6 +117,11 @@ impl Store for File {
     }
 }
 
+/// Whether the error says that the place of a journal cannot be used, in these words.
+pub fn is_unusable(error: &JournalError, words: &str) -> bool {
+    matches!(error, JournalError::Unusable { .. }) && error.to_string().contains(words)
+}
+
 pub struct Desk {
     pub journal: Box<dyn Journal>,
     told: Mutex<Receiver<Batch>>,

@@ -1,5 +1,6 @@
 //! The journal: one suite that every backend passes, and what only SQLite has to show.
 
+mod address;
 mod again;
 mod commits;
 mod concurrent;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use treadle::history::continuation;
 use treadle::journal::memory::MemoryStore;
 use treadle::journal::{
-    Commit, Digest, JournalError, Loaded, Message, NewRun, OpIds, Outcome, OwnerId, Phase as JournalPhase, Reply,
-    Request, Sign, Signer,
+    Commit, Digest, JournalError, Limits, Loaded, Message, NewRun, OpIds, Outcome, OwnerId, Phase as JournalPhase,
+    Reply, Request, Sign, Signer,
 };
 use treadle::writer::{
     Answered, Creation, Draft, Durability, Encoded, EndTaken, Next, Requests, Writer, Written, begin,
@@ -172,7 +172,7 @@ impl Host {
     /// Hands over what was taken. Gives what comes next.
     pub fn hand_over(&mut self, (draft, encoded): Half) -> Next {
         let sealed =
-            encoded.and_then(|encoded| draft.seal(encoded, 0, &self.signer).map_err(|error| error.to_string()));
+            encoded.and_then(|encoded| draft.seal(encoded, 0, &self.signer, LIMITS).map_err(|error| error.to_string()));
         let requests = match sealed {
             Ok(sealed) => self.writer.hand_over(draft, sealed),
             Err(_) => self.writer.leave_gap(draft),
@@ -196,7 +196,7 @@ impl Host {
         };
         let (mut draft, records) = taken.translate(&mut ToBytes);
         let sealed = match records {
-            Ok(records) => draft.seal(records, 0, &self.signer).expect("there is a secret"),
+            Ok(records) => draft.seal(records, 0, &self.signer, LIMITS).expect("there is a secret"),
             Err(_) => draft.without_records(0),
         };
         let outcome = draft.ending(&sealed, &self.signer).seal(phase, &encoded(0)).expect("there is a secret");
@@ -272,11 +272,13 @@ impl Host {
     }
 }
 
+const LIMITS: Limits = Limits { commit: 900_000_000 };
+
 /// What the journal says to a commit of a run that another process has by now.
 pub fn conflict() -> Outcome {
     Err(JournalError::Conflict(RunId::new(0, [0; 10])))
 }
 
 pub fn locked() -> Outcome {
-    Err(JournalError::Locked { path: "a file".into() })
+    Err(JournalError::Unavailable { place: "a file".into(), why: "it is locked".into() })
 }

@@ -6,6 +6,7 @@ use super::super::super::error::JournalError;
 use super::super::super::reply::{DeadLetter, Entry, RunRow};
 use super::super::super::request::{Commit, EntryId, EntryNumber, Request};
 use super::super::super::rules;
+use super::super::LIMITS;
 
 pub(super) struct Run {
     pub(super) row: RunRow,
@@ -40,7 +41,7 @@ impl Run {
     }
 
     pub(super) fn check(&self, commit: &Commit) -> Result<(), JournalError> {
-        rules::check(&self.row, commit)?;
+        rules::check(&self.row, commit, LIMITS)?;
         match rules::taken_out(commit).iter().all(|number| self.inbox.contains_key(number)) {
             true => Ok(()),
             false => Err(rules::not_in_inbox(self.row.id)),

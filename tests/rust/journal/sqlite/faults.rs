@@ -56,10 +56,7 @@ fn carry_out(asked: &Asked) -> BTreeMap<u64, u64> {
         match asked.ask(request) {
             Err(error) => {
                 let is_later = matches!(error, JournalError::Failed { .. });
-                let is_first = matches!(
-                    error,
-                    JournalError::Io { .. } | JournalError::Full { .. } | JournalError::ReadOnly { .. }
-                );
+                let is_first = matches!(error, JournalError::Unusable { .. });
                 assert!(is_first || is_later, "{error:?}");
                 assert!(is_later || !has_failed, "it goes on after a failure: {error:?}");
                 assert!(error.to_string().contains("runs.db"), "{error}");

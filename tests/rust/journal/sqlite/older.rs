@@ -1,8 +1,8 @@
 //! A file of an older version is migrated when it is opened, and a process of that version does no harm then.
 
 use rusqlite::Connection;
-use treadle::journal::sqlite::{self, VERSION};
-use treadle::journal::{Filter, JournalError};
+use treadle::journal::Filter;
+use treadle::journal::sqlite::{self, Fault, VERSION};
 
 use super::super::desk::*;
 
@@ -66,5 +66,5 @@ fn a_process_of_an_older_version_that_has_the_file_open_can_append_nothing() {
 fn an_older_file_is_not_looked_into() {
     let file = of_version_1();
     let error = sqlite::look(&file.path(), &file.options, Box::new(|_| {})).err();
-    assert_eq!(error, Some(JournalError::NotSetUp { path: file.path() }));
+    assert_eq!(error, Some(Fault::NotSetUp.at(&file.path())));
 }

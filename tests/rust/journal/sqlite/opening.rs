@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use treadle::journal::sqlite::{self, APPLICATION_ID, Options, VERSION};
+use treadle::journal::sqlite::{self, APPLICATION_ID, Fault, Options, VERSION};
 use treadle::journal::{JournalError, Reply, Request};
 
 use super::super::desk::*;
@@ -65,7 +65,7 @@ fn a_file_that_is_no_database_is_refused_and_left_alone() {
     let (_directory, path) = place();
     for content in [b"hello, world, this is no database".to_vec(), vec![7; 10_000], b"x".to_vec()] {
         fs::write(&path, &content).unwrap();
-        assert_eq!(refusal(&path), JournalError::NotADatabase { path: path.clone() });
+        assert_eq!(refusal(&path), Fault::NotADatabase.at(&path));
         assert_eq!(fs::read(&path).unwrap(), content);
     }
 }
@@ -77,7 +77,7 @@ fn the_database_of_another_application_is_refused_and_left_alone() {
         drop(fs::remove_file(&path));
         Connection::open(&path).unwrap().execute_batch(set).unwrap();
         let content = fs::read(&path).unwrap();
-        assert_eq!(refusal(&path), JournalError::Foreign { path: path.clone() });
+        assert_eq!(refusal(&path), Fault::Foreign.at(&path));
         assert_eq!(fs::read(&path).unwrap(), content);
     }
 }
@@ -89,7 +89,7 @@ fn a_newer_schema_is_refused() {
     let newer = format!("PRAGMA user_version = {}", VERSION + 1);
     Connection::open(file.path()).unwrap().execute_batch(&newer).unwrap();
     let error = refusal(&file.path());
-    assert_eq!(error, JournalError::NewerSchema { path: file.path(), found: VERSION + 1, known: VERSION });
+    assert_eq!(error, Fault::NewerSchema { found: VERSION + 1, known: VERSION }.at(&file.path()));
     assert!(error.to_string().contains("upgrade"), "{error}");
 }
 
@@ -97,7 +97,7 @@ fn a_newer_schema_is_refused() {
 fn a_directory_is_refused() {
     let (directory, _) = place();
     let path = directory.path().to_owned();
-    assert_eq!(refusal(&path), JournalError::IsDirectory { path });
+    assert_eq!(refusal(&path), Fault::IsDirectory.at(&path));
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_missing_directory_is_named() {
     let (directory, _) = place();
     let missing = directory.path().join("missing");
     let error = sqlite::open(&missing.join("runs.db"), &Options::default(), Box::new(|_| {})).err();
-    assert_eq!(error, Some(JournalError::NoDirectory { path: missing }));
+    assert_eq!(error, Some(Fault::NoDirectory.at(&missing)));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_damaged_file_is_refused_or_fails_but_never_gives_something_wrong() {
             file.open().ask(Request::Get { run: id(1) }).unwrap_err()
         }
     };
-    assert!(matches!(error, JournalError::Corrupt { .. }), "{error:?}");
+    assert!(is_unusable(&error, "is damaged"), "{error:?}");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_locked_database_is_waited_for_and_then_named() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let started = Instant::now();
     let create = || Request::Create { run: run(1), owner: None, commit: commit(&["a"]) };
-    assert_eq!(desk.ask(create()), Err(JournalError::Locked { path: file.path() }));
+    assert!(desk.ask(create()).is_err_and(|error| error.is_transient()));
     assert!(started.elapsed() >= Duration::from_millis(100));
     assert_eq!(desk.list(treadle::journal::Filter { limit: 9, ..Default::default() }), [], "reading goes on");
     other.execute_batch("COMMIT").unwrap();
@@ -151,7 +151,7 @@ fn a_file_that_another_process_has_for_itself_is_refused() {
     file.open().journal.close();
     let other = Connection::open(file.path()).unwrap();
     other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE; COMMIT").unwrap();
-    assert_eq!(refusal(&file.path()), JournalError::Locked { path: file.path() });
+    assert!(refusal(&file.path()).is_transient());
 }
 
 /// Says `refused` for what cannot be written; started by the test below where that runs as root, for whom nothing
@@ -193,11 +193,11 @@ fn for_somebody_without_rights(directory: &Path) {
     for name in ["runs.db", "new.db"] {
         let path = directory.join(name);
         let error = refusal(&path);
-        assert!(matches!(error, JournalError::ReadOnly { .. }), "{error:?}");
+        assert!(is_unusable(&error, "cannot be written"), "{error:?}");
         assert!(error.to_string().contains("writable"), "{error}");
     }
     let look = sqlite::look(&directory.join("runs.db"), &Options::default(), Box::new(|_| {}));
     look.expect("looking takes no rights to write").close();
     let secret = sqlite::secret::secret(&directory.join("new.db")).unwrap_err();
-    assert!(matches!(secret, JournalError::ReadOnly { .. }), "{secret:?}");
+    assert!(is_unusable(&secret, "cannot be written"), "{secret:?}");
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::thread;
 
-use treadle::journal::JournalError;
+use treadle::journal::sqlite::Fault;
 use treadle::journal::sqlite::secret::{path, secret};
 
 #[test]
@@ -44,7 +44,7 @@ fn one_that_others_may_read_is_refused() {
     for mode in [0o640, 0o604, 0o660, 0o601] {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         let error = secret(&database).unwrap_err();
-        assert_eq!(error, JournalError::SecretExposed { path: file.clone(), mode });
+        assert_eq!(error, Fault::SecretExposed { mode }.at(&file));
         assert!(error.to_string().contains("chmod 600"), "{error}");
     }
     fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
@@ -58,7 +58,7 @@ fn one_of_another_length_is_refused() {
     secret(&database).unwrap();
     for length in [0, 31, 33, 1000] {
         fs::write(path(&database), vec![1; length as usize]).unwrap();
-        assert_eq!(secret(&database), Err(JournalError::SecretMalformed { path: path(&database), length }));
+        assert_eq!(secret(&database), Err(Fault::SecretMalformed { length }.at(&path(&database))));
     }
 }
 
@@ -66,5 +66,5 @@ fn one_of_another_length_is_refused() {
 fn a_directory_that_is_not_there_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing");
-    assert_eq!(secret(&missing.join("runs.db")), Err(JournalError::NoDirectory { path: missing }));
+    assert_eq!(secret(&missing.join("runs.db")), Err(Fault::NoDirectory.at(&missing)));
 }
