@@ -30,6 +30,8 @@ pub(super) struct Claims {
     // Those that are being loaded, or go on at the moment.
     loading: HashMap<RunId, Loading>,
     is_claiming: bool,
+    // The claim that was not answered yet. One that failed may have taken runs: it is asked for again under its name.
+    op: OpId,
     is_asking: bool,
     // Something has changed since the last claim was asked for.
     is_wanted: bool,
@@ -131,11 +133,16 @@ impl Engine {
         let (owner, workflows) = (self.options.owner, self.options.workflows.clone());
         let claimant = Claimant { max_recoveries: self.options.max_recoveries };
         let (now, limit) = (self.now.wall, self.room());
-        self.ask(Purpose::Claim, Request::Claim(Claim { op: OpId::NONE, owner, workflows, claimant, now, limit }));
+        if self.claims.op == OpId::NONE {
+            self.claims.op = self.ops.draw();
+        }
+        let op = self.claims.op;
+        self.ask(Purpose::Claim, Request::Claim(Claim { op, owner, workflows, claimant, now, limit }));
     }
 
     pub(super) fn took(&mut self, claimed: Claimed) {
         self.claims.is_claiming = false;
+        self.claims.op = OpId::NONE;
         self.claims.is_wanted |= claimed.more;
         self.claims.is_time_unknown = true;
         self.claims.waiting.extend(claimed.runs.iter().map(|row| (row.id, row.epoch)));

@@ -13,12 +13,15 @@ pub(super) struct Lease {
     tenure: u64,
     state: State,
     next: Due,
+    // A lease was lost, and what may be left of it was not handed back yet.
+    is_stale: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum State {
     #[default]
     None,
+    Releasing,
     Enlisting,
     Held,
     Renewing {
@@ -93,9 +96,10 @@ impl Engine {
             return;
         }
         match self.lease.state {
+            State::None if self.lease.is_stale => self.release(),
             State::None => self.enlist(),
             State::Held => self.renew(),
-            State::Enlisting | State::Renewing { .. } => {}
+            State::Releasing | State::Enlisting | State::Renewing { .. } => {}
         }
     }
 
@@ -111,7 +115,7 @@ impl Engine {
         match self.lease.state {
             State::Held => self.renew(),
             State::Renewing { .. } => self.lease.state = State::Renewing { again: true },
-            State::None | State::Enlisting => {}
+            State::None | State::Releasing | State::Enlisting => {}
         }
     }
 
@@ -144,16 +148,21 @@ impl Engine {
         let mut lost: Vec<_> = self.executed.keys().copied().collect();
         lost.sort_unstable();
         self.effects.extend(lost.into_iter().map(Effect::Lose));
-        let owner = self.options.owner;
         if self.life == Life::Closing {
             // What is left is handed back at the end.
             self.lease.state = State::None;
             self.lease.next = None;
             return;
         }
-        // Of the release itself nothing more is to be known.
+        self.lease.is_stale = true;
+        self.release();
+    }
+
+    fn release(&mut self) {
+        self.lease.state = State::Releasing;
+        self.lease.next = None;
+        let owner = self.options.owner;
         self.ask(Purpose::Release, Request::Release { owner });
-        self.enlist();
     }
 
     /// Ends the lease. Nothing is renewed any more.
@@ -165,8 +174,20 @@ impl Engine {
     }
 
     pub(super) fn released(&mut self, outcome: Outcome) {
-        if let Err(error) = outcome {
-            self.report(Trouble::Unreadable(error));
+        if self.life == Life::Closing {
+            // It is handed back once more at the end.
+            return;
+        }
+        match outcome {
+            Ok(_) => {
+                self.lease.is_stale = false;
+                self.enlist();
+            }
+            Err(error) => {
+                self.lease.state = State::None;
+                self.lease.next = Some(self.now.steady.saturating_add(AFTER_AN_ERROR));
+                self.report(Trouble::NotRenewed(error));
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use crate::journal::{JournalError, Outcome, OwnerId, Reply, Request};
+use crate::journal::{JournalError, OpIds, Outcome, OwnerId, Reply, Request};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
@@ -96,12 +96,15 @@ pub struct Engine {
     closing: closing::Closing,
     effects: Vec<Effect>,
     requests: u64,
+    ops: OpIds,
 }
 
 impl Engine {
     /// An engine that is not open.
     pub fn new(options: Options) -> Self {
+        let [.., a, b, c, d, e, f, g, h] = options.owner.0;
         Self {
+            ops: OpIds::new([a, b, c, d, e, f, g, h]),
             options,
             life: Life::Closed,
             now: Now::default(),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::error::JournalError;
 use super::lease::Clock;
 use super::request::Request;
-use super::worker::{Backend, Worker};
+use super::worker::{Away, Backend, Worker};
 use super::{Journal, KeptSecret, Limits, OnBatch, Opened, Outcome, address};
 use state::State;
 
@@ -74,12 +74,12 @@ struct Memory {
 }
 
 impl Backend for Memory {
-    fn carry_out(&mut self, requests: Vec<Request>) -> Vec<Outcome> {
+    fn carry_out(&mut self, requests: Vec<Request>) -> Result<Vec<Outcome>, Away> {
         let mut state = self.store.state.lock().unwrap_or_else(PoisonError::into_inner);
         let before = state.changes();
         let answers = requests.into_iter().map(|request| state.carry_out(request)).collect();
         self.own += state.changes() - before;
-        answers
+        Ok(answers)
     }
 
     fn limits() -> Limits {

@@ -10,6 +10,7 @@
 //! - [`record`], [`entry`]: what is written of a run, in its log and beside it, as bytes; `frame`: what is around them.
 //! - [`chain`]: what of it is signed, and how records are chained.
 //! - [`lease`]: how long a process is taken to live, and the clock of that.
+//! - [`outbox`]: requests on their way to a journal, their order, and sending them again.
 //! - `rules`: what a commit does to a run's row; the same for every backend.
 //! - `recovery`: runs that are taken over again and again.
 //! - `worker`: the queue and the thread of an embedded backend.
@@ -26,6 +27,7 @@ mod frame;
 pub mod lease;
 pub mod memory;
 pub mod op;
+pub mod outbox;
 pub mod record;
 mod recovery;
 pub mod reply;
@@ -40,6 +42,7 @@ pub use chain::{Chain, Sign, Signer};
 pub use entry::Slot;
 pub use error::JournalError;
 pub use op::{OpId, OpIds};
+pub use outbox::Outbox;
 pub use reply::{Claimed, DeadLetter, Ends, Entry, Loaded, Next, Polled, Reply, RunRow, StreamRead};
 pub use request::{
     Claim, Claimant, Commit, Digest, EndNumber, EntryId, EntryNumber, Filter, Message, NewRun, OwnerId, Phase, Refusal,
@@ -57,6 +60,9 @@ pub type Outcome = Result<Reply, JournalError>;
 pub struct Batch {
     /// Requests that are answered now. What is written is as safe as the backend makes it.
     pub answers: Vec<(Ticket, Outcome)>,
+    /// Requests that are given back, since the journal is away: whether they were carried out is not known. With one of
+    /// a run, all come back that were submitted together with it for the same run and are not answered.
+    pub returned: Vec<(Ticket, Request, JournalError)>,
     /// Whether another process, or another handle, has changed the journal: it is worth while to poll and to
     /// claim. What was submitted here is not news.
     pub changed: bool,
@@ -78,7 +84,7 @@ pub trait Journal: Send + Sync {
     /// Hands requests over. Never waits for I/O. They are carried out in the order of their submission, and a
     /// request sees what those before it have done.
     ///
-    /// Every ticket is answered exactly once, unless the journal is closed: then nothing is taken.
+    /// Every ticket is answered exactly once, or given back once, unless the journal is closed: then nothing is taken.
     fn submit(&self, requests: Vec<(Ticket, Request)>) -> Result<(), JournalError>;
 
     /// The bytes of the requests that are not answered yet. `submit` takes whatever it is given, so whoever

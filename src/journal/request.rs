@@ -352,6 +352,46 @@ impl Request {
     /// How many delivered messages of a run are known again when they are sent once more.
     pub const DEDUPE_WINDOW: u64 = 4096;
 
+    /// The run that it is about, if it is one alone.
+    pub fn run(&self) -> Option<RunId> {
+        match self {
+            Self::Create { run, .. } => Some(run.id),
+            Self::Append { run, .. }
+            | Self::Reopen { run, .. }
+            | Self::Send { run, .. }
+            | Self::Refuse { run, .. }
+            | Self::DeadLetters { run }
+            | Self::Redeliver { run }
+            | Self::Load { run }
+            | Self::Get { run }
+            | Self::Records { run, .. }
+            | Self::ReadStream { run, .. }
+            | Self::Delete { run } => Some(*run),
+            Self::Enlist { .. }
+            | Self::Renew { .. }
+            | Self::Release { .. }
+            | Self::Claim(_)
+            | Self::NextDue { .. }
+            | Self::Poll { .. }
+            | Self::Ends { .. }
+            | Self::List { .. }
+            | Self::Prune { .. } => None,
+        }
+    }
+
+    /// What it commits, if it commits something.
+    pub fn commit(&self) -> Option<&Commit> {
+        match self {
+            Self::Create { commit, .. } | Self::Append { commit, .. } | Self::Reopen { commit, .. } => Some(commit),
+            _ => None,
+        }
+    }
+
+    /// Whether it belongs to the lease of a process.
+    pub fn is_of_lease(&self) -> bool {
+        matches!(self, Self::Enlist { .. } | Self::Renew { .. } | Self::Release { .. } | Self::Claim(_))
+    }
+
     /// Where the name of the operation is, if it is one that has a name.
     pub fn op_mut(&mut self) -> Option<&mut OpId> {
         match self {
@@ -382,6 +422,28 @@ impl Request {
 }
 
 impl Commit {
+    /// Whether the next commit of the run can be written with this one as one.
+    pub fn takes(&self, next: &Self) -> bool {
+        let ends_here = self.release || self.status.phase.is_over();
+        // A checkpoint in the middle would stand for records that come behind it.
+        !ends_here && (self.checkpoint.is_none() || next.checkpoint.is_some())
+    }
+
+    /// Adds the next commit of the run, under the name of that.
+    pub fn merge(&mut self, next: Self) {
+        self.op = next.op;
+        self.at = next.at;
+        self.records.extend(next.records);
+        self.published.extend(next.published);
+        self.consumed.extend(next.consumed);
+        self.checkpoint = next.checkpoint;
+        self.status = next.status;
+        self.outcome = next.outcome;
+        self.release = next.release;
+        self.progress |= next.progress;
+        self.undeliverable.extend(next.undeliverable);
+    }
+
     /// Adds a checkpoint if the commit has room for it within so many bytes. A run goes on without one: its records
     /// say the same.
     pub fn add_checkpoint(&mut self, checkpoint: Vec<u8>, limit: usize) {

@@ -19,8 +19,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(25);
 
 /// What carries requests out.
 pub(super) trait Backend: Send {
-    /// Carries out all of the requests, in order; an answer for each.
-    fn carry_out(&mut self, requests: Vec<Request>) -> Vec<Outcome>;
+    /// Carries out all of the requests, in order; an answer for each. If none can be carried out now, they are given
+    /// back with the reason.
+    fn carry_out(&mut self, requests: Vec<Request>) -> Result<Vec<Outcome>, Away>;
 
     /// How large what it stores may be.
     fn limits() -> Limits;
@@ -31,6 +32,9 @@ pub(super) trait Backend: Send {
     /// Does what can be done after the answers were given.
     fn tidy(&mut self) {}
 }
+
+/// Requests that cannot be carried out now, and why.
+pub(super) struct Away(pub(super) Vec<Request>, pub(super) JournalError);
 
 /// An open journal that has a thread of its own.
 pub(super) struct Worker {
@@ -172,24 +176,25 @@ impl<B: Backend> Loop<B> {
         failpoint!("journal.batch_taken");
         let bytes: usize = requests.iter().map(|(_, request)| request.bytes()).sum();
         let (tickets, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
-        let answers = self.carry_out(requests, tickets.len());
+        let mut batch = Batch::default();
+        match self.guarded(|backend| backend.carry_out(requests)) {
+            Ok(Ok(answers)) => batch.answers = tickets.into_iter().zip(answers).collect(),
+            Ok(Err(Away(requests, error))) => {
+                let returned = tickets.into_iter().zip(requests);
+                batch.returned = returned.map(|(ticket, request)| (ticket, request, error.clone())).collect();
+            }
+            Err(error) => batch.answers = tickets.into_iter().map(|ticket| (ticket, Err(error.clone()))).collect(),
+        }
         self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        let changed = self.looked.elapsed() >= LOOK_EVERY && self.has_changed();
-        self.tell(Batch { answers: tickets.into_iter().zip(answers).collect(), changed });
+        batch.changed = self.looked.elapsed() >= LOOK_EVERY && self.has_changed();
+        self.tell(batch);
         failpoint!("journal.batch_told");
         let _ = self.guarded(B::tidy);
     }
 
     fn look(&mut self) {
         if self.has_changed() {
-            self.tell(Batch { answers: Vec::new(), changed: true });
-        }
-    }
-
-    fn carry_out(&mut self, requests: Vec<Request>, count: usize) -> Vec<Outcome> {
-        match self.guarded(|backend| backend.carry_out(requests)) {
-            Ok(answers) => answers,
-            Err(error) => vec![Err(error); count],
+            self.tell(Batch { changed: true, ..Batch::default() });
         }
     }
 

@@ -25,11 +25,11 @@ use super::run::Run;
 use crate::engine::Ask;
 use crate::history::Trusted;
 use crate::journal::{
-    self, Address, Batch, Filter, JournalError, KeptSecret, Limits, Message, OpId, OpIds, OpenOptions, OwnerId, Phase,
-    Reply, Request, RunRow, Sign, Signer, Ticket,
+    self, Address, Batch, Filter, JournalError, KeptSecret, Limits, Message, OpIds, OpenOptions, Outbox, OwnerId,
+    Phase, Reply, Request, RunRow, Sign, Signer, Ticket,
 };
 use crate::writer::{Durability, Written};
-use crate::{RunId, Secrets};
+use crate::{RunId, Secrets, Time};
 
 /// A journal, on the event loop that opened it.
 #[pyclass(frozen, module = "treadle._treadle")]
@@ -39,11 +39,13 @@ pub struct Journal {
     ears: UnixStream,
     event_loop: Py<PyAny>,
     asked: Mutex<HashMap<Ticket, Asker>>,
+    outbox: Mutex<Outbox>,
+    // When the event loop calls `_tick`.
+    timer: Mutex<Option<Time>>,
     // Those that were not handed on yet, in their order.
     answers: Mutex<VecDeque<(Ticket, journal::Outcome)>>,
     pace: Mutex<Pace>,
     tickets: AtomicU64,
-    ops: Mutex<OpIds>,
     // A task of the engine that nothing but the end of the event loop cancels.
     watched: Mutex<Option<Py<PyAny>>>,
     // Has methods `changed()`, `exists(run, id, is_same_input, events)`, `forward(id, event)` and `ended(run)`.
@@ -129,25 +131,63 @@ impl Journal {
         self.check_process()?;
         let mut tickets = Vec::with_capacity(requests.len());
         let mut asked = self.asked.lock();
-        let mut ops = self.ops.lock();
-        for (mut request, asker) in requests {
-            // A commit without a name would not be known again.
-            if let Some(op) = request.op_mut().filter(|op| **op == OpId::NONE) {
-                *op = ops.draw();
-            }
+        let mut outbox = self.outbox.lock();
+        for (request, asker) in requests {
             let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
             asked.insert(ticket, asker);
-            tickets.push((ticket, request));
+            outbox.put(ticket, request);
+            tickets.push(ticket);
         }
-        drop((asked, ops));
-        let numbers: Vec<_> = tickets.iter().map(|(ticket, _)| *ticket).collect();
-        self.backend.submit(tickets).map_err(|error| {
+        let ready = outbox.take();
+        let next = outbox.next_tick();
+        drop((asked, outbox));
+        if next.is_some() && self.timer.lock().is_none() {
+            // The event loop sets the timer.
+            self.mailbox.put(Batch::default());
+        }
+        self.backend.submit(ready).map_err(|error| {
             let mut asked = self.asked.lock();
-            let forgotten: Vec<_> = numbers.iter().filter_map(|ticket| asked.remove(ticket)).collect();
+            let forgotten: Vec<_> = tickets.iter().filter_map(|ticket| asked.remove(ticket)).collect();
             drop(asked);
             drop(forgotten);
             error.into()
         })
+    }
+
+    // What the journal has said goes through the outbox: it answers those who asked, and sends what may go now.
+    fn exchange(&self, batches: Vec<Batch>) {
+        let now = now();
+        let mut outbox = self.outbox.lock();
+        for batch in batches {
+            batch.answers.into_iter().for_each(|(ticket, outcome)| outbox.answered(ticket, outcome));
+            for (ticket, request, error) in batch.returned {
+                outbox.returned(ticket, request, error, now);
+            }
+        }
+        loop {
+            let ready = outbox.take();
+            let tickets: Vec<_> = ready.iter().map(|(ticket, _)| *ticket).collect();
+            let Err(error) = self.backend.submit(ready) else { break };
+            tickets.into_iter().for_each(|ticket| outbox.answered(ticket, Err(error.clone())));
+        }
+        let answers = outbox.answers();
+        drop(outbox);
+        self.answers.lock().extend(answers);
+    }
+
+    fn arm_timer(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let Some(next) = slf.get().outbox.lock().next_tick() else { return Ok(()) };
+        // One that comes too early finds nothing to do, and the next one is set then.
+        {
+            let mut timer = slf.get().timer.lock();
+            if timer.is_some_and(|at| at <= next) {
+                return Ok(());
+            }
+            *timer = Some(next);
+        }
+        let seconds = next.saturating_sub(now()) as f64 / 1e6;
+        let tick = slf.getattr(intern!(slf.py(), "_tick"))?;
+        slf.get().event_loop(slf.py()).call_method1(intern!(slf.py(), "call_later"), (seconds, tick)).map(drop)
     }
 
     pub fn ask<'py>(slf: &Bound<'py, Self>, request: Request) -> PyResult<Bound<'py, PyAny>> {
@@ -228,9 +268,13 @@ impl Journal {
         if self.only_looks && self.signer.secrets.is_empty() { Trusted::Nothing } else { Trusted::Signed(&self.signer) }
     }
 
+    fn queued(&self) -> usize {
+        self.backend.queued_bytes() + self.outbox.lock().held_bytes()
+    }
+
     /// Whether more may be under way.
     pub fn has_room(&self) -> bool {
-        self.backend.queued_bytes() < MOST_QUEUED
+        self.queued() < MOST_QUEUED
     }
 }
 
@@ -246,21 +290,22 @@ impl Drop for Journal {
 
 #[pymethods]
 impl Journal {
-    /// Opens a journal for an event loop, by its URL. With `only_looks` nothing is made or changed. `signing` says which
-    /// secrets there are, and whether all is signed. It blocks while another process has a file locked, so it is for a
+    /// Opens a journal by its URL, for a host: who listens to it, and the event loop. With `only_looks` nothing is made or changed. `signing` says which
+    /// secrets there are, and whether all is signed. What a journal that is away has not taken for `patience` is given up. It blocks while another process has a file locked, so it is for a
     /// thread of its own.
     #[new]
-    #[pyo3(signature = (url, signing, *, is_pipelined, only_looks, listener, event_loop))]
+    #[pyo3(signature = (url, signing, *, patience, is_pipelined, only_looks, host))]
     fn new(
         py: Python<'_>,
         url: &str,
         signing: (Vec<Vec<u8>>, bool),
+        patience: f64,
         is_pipelined: bool,
         only_looks: bool,
-        listener: Py<PyAny>,
-        event_loop: Py<PyAny>,
+        host: (Py<PyAny>, Py<PyAny>),
     ) -> PyResult<Self> {
         let (mut secrets, signs_all) = signing;
+        let (listener, event_loop) = host;
         let address = address(url)?;
         let (bell, ears) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
@@ -283,10 +328,11 @@ impl Journal {
             ears,
             event_loop,
             asked: Mutex::default(),
+            outbox: Mutex::new(Outbox::new(super::plan::micros(patience), OpIds::new([a, b, c, d, e, f, g, h]))),
+            timer: Mutex::default(),
             answers: Mutex::default(),
             pace: Mutex::new(Pace { at_once: 4 * LEAST_AT_ONCE, handed_on: None }),
             tickets: AtomicU64::new(1),
-            ops: Mutex::new(OpIds::new([a, b, c, d, e, f, g, h])),
             watched: Mutex::default(),
             listener,
             owner: OwnerId(owner),
@@ -308,7 +354,8 @@ impl Journal {
         let py = slf.py();
         let batches = slf.get().mailbox.take(&slf.get().ears);
         let has_changed = batches.iter().any(|batch| batch.changed);
-        slf.get().answers.lock().extend(batches.into_iter().flat_map(|batch| batch.answers));
+        slf.get().exchange(batches);
+        Self::arm_timer(slf)?;
         failpoint!("loop.answers_taken");
         // One that fails must not keep the others from being told.
         let mut told = Ok(());
@@ -331,13 +378,21 @@ impl Journal {
         told
     }
 
-    /// Hands on all the answers that have come.
+    /// Hands on all the answers that have come, once the journal is closed.
     fn _drain_all(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().outbox.lock().close(JournalError::Closed);
         Self::_drain(slf)?;
         while !slf.get().answers.lock().is_empty() {
             Self::_drain(slf)?;
         }
         Ok(())
+    }
+
+    /// Called by the event loop: what the journal could not take is sent again.
+    fn _tick(slf: &Bound<'_, Self>) -> PyResult<()> {
+        *slf.get().timer.lock() = None;
+        slf.get().outbox.lock().tick(now());
+        Self::_drain(slf)
     }
 
     /// A task that nothing but the end of the event loop cancels: then the ends of runs are not written.
@@ -359,7 +414,7 @@ impl Journal {
 
     /// The bytes that wait to be written.
     fn queued_bytes(&self) -> usize {
-        self.backend.queued_bytes()
+        self.queued()
     }
 
     /// Writes what waits and lets go of the files. Blocks.

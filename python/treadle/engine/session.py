@@ -66,10 +66,10 @@ class Session:
             Journal,
             settings.url,
             (settings.secrets, settings.signs_all),
+            patience=settings.lease,
             is_pipelined=settings.is_pipelined,
             only_looks=self._only_looks,
-            listener=self,
-            event_loop=self.loop,
+            host=(self, self.loop),
         )
         self._journal = await Opening(make).journal()
         self.loop.add_reader(self._journal.fileno(), self._journal._drain)

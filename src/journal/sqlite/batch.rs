@@ -6,7 +6,7 @@ use rusqlite::config::DbConfig;
 use super::failure::{Failure, explain, is_busy};
 use super::machine::Machine;
 use super::{LIMITS, Sqlite, commits, ends, inbox, owners, read, runs};
-use crate::journal::worker::Backend;
+use crate::journal::worker::{Away, Backend};
 use crate::journal::{JournalError, Limits, Outcome, Reply, Request};
 
 /// After about how many pages the length of the log is looked at: that takes as long as a small request.
@@ -15,19 +15,18 @@ const LOOK_EVERY: usize = 128;
 pub(super) type Answer = Result<Reply, Failure>;
 
 impl Backend for Sqlite {
-    fn carry_out(&mut self, requests: Vec<Request>) -> Vec<Outcome> {
-        let count = requests.len();
+    fn carry_out(&mut self, requests: Vec<Request>) -> Result<Vec<Outcome>, Away> {
         let error = match &self.failed {
             Some(cause) => JournalError::Failed { cause: cause.clone().into() },
             None => match self.take_locks(&requests).and_then(|()| self.transact(&requests)) {
                 Ok(answers) => {
                     self.let_go_of_locks(&requests);
-                    return answers;
+                    return Ok(answers);
                 }
                 Err(error) => error,
             },
         };
-        vec![Err(error); count]
+        if error.is_transient() { Err(Away(requests, error)) } else { Ok(vec![Err(error); requests.len()]) }
     }
 
     fn limits() -> Limits {

@@ -20,7 +20,7 @@ use super::machine::Machine;
 use super::open::{check_place, check_version};
 use super::schema::{Kind, VERSION, kind};
 use super::{LIMITS, Options};
-use crate::journal::worker::Backend;
+use crate::journal::worker::{Away, Backend};
 use crate::journal::{JournalError, Limits, Outcome, Request};
 
 /// A file that is only looked into.
@@ -118,8 +118,11 @@ impl Look {
 }
 
 impl Backend for Look {
-    fn carry_out(&mut self, requests: Vec<Request>) -> Vec<Outcome> {
-        self.read(&requests).unwrap_or_else(|error| vec![Err(error); requests.len()])
+    fn carry_out(&mut self, requests: Vec<Request>) -> Result<Vec<Outcome>, Away> {
+        match self.read(&requests) {
+            Err(error) if error.is_transient() => Err(Away(requests, error)),
+            read => Ok(read.unwrap_or_else(|error| vec![Err(error); requests.len()])),
+        }
     }
 
     fn limits() -> Limits {

@@ -135,7 +135,9 @@ impl Desk {
         self.journal.submit((0..).zip(requests).collect()).unwrap();
         let mut answers = HashMap::new();
         while answers.len() < count {
-            for (ticket, answer) in self.next(PATIENCE).expect("an answer").answers {
+            let batch = self.next(PATIENCE).expect("an answer");
+            let returned = batch.returned.into_iter().map(|(ticket, _, error)| (ticket, Err(error)));
+            for (ticket, answer) in batch.answers.into_iter().chain(returned) {
                 assert!(answers.insert(ticket, answer).is_none(), "a ticket was answered twice");
             }
         }

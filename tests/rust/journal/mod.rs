@@ -8,6 +8,7 @@ mod desk;
 mod inbox;
 mod lists;
 mod model;
+mod outbox;
 mod owners;
 mod runs;
 #[cfg(feature = "sqlite")]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use treadle::journal::{Claim, Commit, Loaded, NewRun, OwnerId, Reply, Request, RunRow};
+use treadle::journal::{Claim, Commit, Loaded, NewRun, OpId, OwnerId, Reply, Request, RunRow};
 use treadle::{RunId, Time};
 
 use super::script::{Record, State};
@@ -27,11 +27,20 @@ pub struct Ledger {
     leases: BTreeMap<OwnerId, Time>,
     /// Messages that are in an inbox, or were.
     sent: BTreeMap<RunId, BTreeSet<u64>>,
+    /// Commits that were written, and runs that were claimed by an operation.
+    written: BTreeSet<OpId>,
+    claimed: BTreeSet<(OpId, RunId, u64)>,
 }
 
 impl Ledger {
     /// What the journal has carried out for an owner.
     pub fn note(&mut self, owner: OwnerId, request: &Request, reply: &Reply, now: Time) {
+        let is_again = |commit: &Commit| commit.op != OpId::NONE && self.written.contains(&commit.op);
+        if request.commit().is_some_and(is_again) {
+            // The answer was lost, and the same one was sent again.
+            return;
+        }
+        self.written.extend(request.commit().map(|commit| commit.op));
         match (request, reply) {
             (Request::Enlist { owner, lease } | Request::Renew { owner, lease }, Reply::Done) => {
                 self.leases.insert(*owner, now + lease.as_micros() as Time);
@@ -48,8 +57,12 @@ impl Ledger {
                 assert!(!facts.is_over, "nothing comes after the end of run {run}");
                 self.append(*run, commit);
             }
-            (Request::Claim(Claim { owner, .. }), Reply::Claimed(claimed)) => {
-                claimed.runs.iter().for_each(|row| self.claim(*owner, row, now));
+            (Request::Claim(Claim { op, owner, .. }), Reply::Claimed(claimed)) => {
+                for row in &claimed.runs {
+                    if self.claimed.insert((*op, row.id, row.epoch)) || *op == OpId::NONE {
+                        self.claim(*owner, row, now);
+                    }
+                }
             }
             (Request::Send { run, message, .. }, Reply::Sent { new: true }) => {
                 let number = u64::from_be_bytes(message.body[..].try_into().expect("eight bytes"));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use treadle::engine::{Ask, Effect, Engine, Now, Options, Resumed, RunEnd, Trouble};
-use treadle::journal::{Outcome, OwnerId, Request};
+use treadle::journal::{JournalError, OpIds, Outbox, Outcome, OwnerId, Request, Ticket};
 use treadle::{RunId, Time};
 
 use super::bugs::Bug;
@@ -22,19 +22,31 @@ pub enum Asker {
     User,
 }
 
+/// What comes back from the journal.
+#[derive(Debug)]
+pub enum Heard {
+    Answer(Ticket, Outcome),
+    /// It was away: the request is given back.
+    Returned(Ticket, Box<Request>),
+}
+
 pub struct Process {
     pub owner: OwnerId,
     pub engine: Engine,
     pub runs: BTreeMap<RunId, Script>,
-    /// Requests that were submitted, in their order.
-    pub outbox: VecDeque<(Asker, Request)>,
-    /// Answers that have not come yet, in their order.
-    pub answers: VecDeque<(Asker, Outcome)>,
+    outbox: Outbox,
+    asked: BTreeMap<Ticket, Asker>,
+    tickets: Ticket,
+    /// Requests on their way to the journal, in their order.
+    pub wire: VecDeque<(Ticket, Request)>,
+    /// What comes back and has not been heard yet, in its order.
+    pub heard: VecDeque<Heard>,
     /// Runs whose steps are being cancelled, and how they end.
     unwinding: Vec<(RunId, RunEnd)>,
     pub is_pipelined: bool,
     pub is_open: bool,
     pub is_closed: bool,
+    pub has_handed_back: bool,
     pub frozen_until: Time,
     /// By how much its wall clock is wrong, and what its steady clock said when the journal's was 0.
     pub wall_error: i64,
@@ -45,16 +57,21 @@ pub struct Process {
 
 impl Process {
     pub fn new(options: Options, bug: Option<Bug>, random: &mut Random) -> Self {
+        let options_patience = options.lease.as_micros() as Time;
         Self {
             owner: options.owner,
             engine: Engine::new(options),
             runs: BTreeMap::new(),
-            outbox: VecDeque::new(),
-            answers: VecDeque::new(),
+            outbox: Outbox::new(options_patience, OpIds::new(random.next().to_be_bytes())),
+            asked: BTreeMap::new(),
+            tickets: 0,
+            wire: VecDeque::new(),
+            heard: VecDeque::new(),
             unwinding: Vec::new(),
             is_pipelined: random.one_in(2),
             is_open: false,
             is_closed: false,
+            has_handed_back: false,
             frozen_until: 0,
             wall_error: 0,
             steady_from: random.between(0, 1_000_000_000),
@@ -80,7 +97,24 @@ impl Process {
         let engine = self.engine.next_tick().map(|at| at.saturating_sub(self.steady_from));
         let base = super::world::EPOCH.saturating_add_signed(self.wall_error);
         let timers = self.runs.values().filter_map(Script::due).map(|at| at.saturating_sub(base));
-        engine.into_iter().chain(timers).min()
+        let outbox = self.outbox.next_tick().map(|at| at.saturating_sub(self.steady_from));
+        engine.into_iter().chain(timers).chain(outbox).min()
+    }
+
+    /// A request goes to the journal.
+    pub fn ask(&mut self, asker: Asker, request: Request) {
+        self.tickets += 1;
+        self.asked.insert(self.tickets, asker);
+        self.outbox.put(self.tickets, request);
+        self.wire.extend(self.outbox.take());
+    }
+
+    /// Time has passed for what waits for the journal.
+    pub fn tick_outbox(&mut self, time: Time) {
+        self.outbox.tick(self.now(time).steady);
+        self.wire.extend(self.outbox.take());
+        let next = self.outbox.next_tick();
+        assert!(next.is_none_or(|due| due > self.now(time).steady), "an outbox does not spin");
     }
 
     /// Carries out what the engine wants.
@@ -101,8 +135,10 @@ impl Process {
         match effect {
             Effect::Ask { ask, request } => match *request {
                 Request::Renew { .. } if self.has(Bug::NoRenewal) => {}
-                Request::Release { .. } if self.has(Bug::NothingHandedBack) => self.is_closed = true,
-                request => self.outbox.push_back((Asker::Engine(ask), request)),
+                Request::Release { .. } if self.has(Bug::NothingHandedBack) => {
+                    (self.is_closed, self.has_handed_back) = (true, true);
+                }
+                request => self.ask(Asker::Engine(ask), request),
             },
             Effect::Resume(loaded) => {
                 ledger.check_loaded(&loaded);
@@ -123,11 +159,12 @@ impl Process {
             }
             Effect::LetGo(run) => self.runs.get_mut(&run).expect("executed here").is_detached = true,
             Effect::EndHere(run) => self.stop(run, RunEnd::Over),
-            Effect::Opened(outcome) => {
-                outcome.expect("the journal takes every process");
-                self.is_open = true;
+            Effect::Opened(Ok(())) => self.is_open = true,
+            Effect::Opened(Err(error)) => {
+                assert!(error.is_transient(), "the journal takes every process");
+                self.is_closed = true;
             }
-            Effect::Closed(_) => self.is_closed = true,
+            Effect::Closed(outcome) => (self.is_closed, self.has_handed_back) = (true, outcome.is_ok()),
             Effect::Report(Trouble::LeaseLost) => {
                 assert!(ledger.may_be_lost(self.owner, time), "a lease is lost only when it is over");
             }
@@ -163,7 +200,20 @@ impl Process {
 
     /// The process hears an answer of the journal.
     pub fn hear(&mut self, ledger: &mut Ledger, time: Time) {
-        let Some((asker, outcome)) = self.answers.pop_front() else { return };
+        let now = self.now(time);
+        match self.heard.pop_front() {
+            Some(Heard::Answer(ticket, outcome)) => self.outbox.answered(ticket, outcome),
+            Some(Heard::Returned(ticket, request)) => self.outbox.returned(ticket, *request, away(), now.steady),
+            None => return,
+        }
+        self.wire.extend(self.outbox.take());
+        for (ticket, outcome) in self.outbox.answers() {
+            let asker = self.asked.remove(&ticket).expect("a ticket is answered once");
+            self.hear_answer(asker, outcome, ledger, time);
+        }
+    }
+
+    fn hear_answer(&mut self, asker: Asker, outcome: Outcome, ledger: &mut Ledger, time: Time) {
         let now = self.now(time);
         match asker {
             Asker::Engine(ask) => self.engine.answer(ask, outcome, now),
@@ -174,12 +224,12 @@ impl Process {
                     }
                 }
                 Ok(_) => self.stop(run, RunEnd::Over),
-                Err(_) => self.stop(run, RunEnd::Lost),
+                Err(error) => self.stop(run, end_by(&error, 1)),
             },
             Asker::Wrote(run, records, epoch) => self.wrote(run, records, epoch, outcome, ledger),
             Asker::Ended(run) => {
-                let end = if outcome.is_ok() { RunEnd::Over } else { RunEnd::Lost };
-                self.stop(run, end);
+                let epoch = self.runs.get(&run).map_or(0, |script| script.epoch);
+                self.stop(run, outcome.map_or_else(|error| end_by(&error, epoch), |_| RunEnd::Over));
             }
             Asker::User => {}
         }
@@ -193,7 +243,15 @@ impl Process {
                 script.unanswered -= 1;
                 ledger.acknowledge(run, usize::try_from(records).expect("few"));
             }
-            Err(_) => self.stop(run, RunEnd::Lost),
+            Err(error) => self.stop(run, end_by(&error, epoch)),
         }
     }
+}
+
+fn away() -> JournalError {
+    JournalError::Unavailable { place: "far away".into(), why: "no answer".into() }
+}
+
+fn end_by(error: &JournalError, epoch: u64) -> RunEnd {
+    if error.is_transient() { RunEnd::Busy { epoch } } else { RunEnd::Lost }
 }

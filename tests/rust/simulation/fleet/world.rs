@@ -8,12 +8,12 @@ use std::time::Duration;
 use treadle::engine::Options;
 use treadle::journal::lease::{Clock, Moment};
 use treadle::journal::memory::MemoryStore;
-use treadle::journal::{Claim, Commit, Message, NewRun, OpId, OpIds, OwnerId, Reply, Request, Status};
+use treadle::journal::{Claim, Commit, Message, NewRun, OpId, OwnerId, Reply, Request, Status};
 use treadle::{RunId, Time};
 
 use super::bugs::Bug;
 use super::ledger::Ledger;
-use super::process::{Asker, Process};
+use super::process::{Asker, Heard, Process};
 use super::script::Script;
 use crate::simulation::random::{Random, mix};
 
@@ -38,7 +38,6 @@ pub struct World {
     /// The journal answers nothing until then.
     away_until: Time,
     claims: u64,
-    ops: OpIds,
     trace: u64,
 }
 
@@ -59,7 +58,6 @@ impl World {
             bug,
             away_until: 0,
             claims: 0,
-            ops: OpIds::new([1; 8]),
             trace: 0,
         };
         for _ in 0..world.random.between(1, 3) {
@@ -119,7 +117,7 @@ impl World {
                 let hour = 3600 * SECOND as i64;
                 self.processes[at].wall_error = self.random.between(0, 2 * hour as u64) as i64 - hour;
             }
-            94..96 => self.away_until = self.time + self.random.between(0, LEASE / 2),
+            94..96 => self.away_until = self.time + self.random.between(0, 2 * LEASE),
             96..98 => self.close(at),
             _ => self.pass_time(),
         }
@@ -141,7 +139,9 @@ impl World {
         if self.processes[at].frozen_until > time {
             return;
         }
-        if !is_away && self.random.one_in(2) {
+        if is_away || self.random.one_in(40) {
+            self.give_back(at);
+        } else if self.random.one_in(2) {
             self.carry_out(at);
         }
         match self.random.below(6) {
@@ -158,6 +158,7 @@ impl World {
 
     fn tick(&mut self, at: usize) {
         let process = &mut self.processes[at];
+        process.tick_outbox(self.time);
         let now = process.now(self.time);
         if process.engine.next_tick().is_some_and(|due| due <= now.steady) {
             process.engine.tick(now);
@@ -179,27 +180,35 @@ impl World {
 
     // The journal carries out the next request of a process.
     fn carry_out(&mut self, at: usize) {
-        let Some((asker, mut request)) = self.processes[at].outbox.pop_front() else { return };
+        let Some((ticket, request)) = self.processes[at].wire.pop_front() else { return };
+        let outcome = self.answer(self.processes[at].owner, request);
+        self.processes[at].heard.push_back(Heard::Answer(ticket, outcome));
+    }
+
+    // The connection breaks: some of what is under way is carried out, and all of it is given back.
+    fn give_back(&mut self, at: usize) {
         let owner = self.processes[at].owner;
+        let carried_out = self.random.below(3);
+        for (count, (ticket, request)) in std::mem::take(&mut self.processes[at].wire).into_iter().enumerate() {
+            if count < carried_out {
+                let _ = self.answer(owner, request.clone());
+            }
+            self.processes[at].heard.push_back(Heard::Returned(ticket, Box::new(request)));
+        }
+    }
+
+    fn answer(&mut self, owner: OwnerId, mut request: Request) -> treadle::journal::Outcome {
         self.clock.store(self.time, Ordering::Relaxed);
         self.claims += u64::from(matches!(request, Request::Claim(_)));
-        if let Some(op) = request.op_mut() {
-            *op = self.ops.draw();
-        }
         self.spoil_request(&mut request);
-        let mut outcome = self.store.carry_out(request.clone());
+        let outcome = self.store.carry_out(request.clone());
         if let Ok(reply) = &outcome {
             self.ledger.note(owner, &request, reply, self.time);
         }
         if let Request::Prune { finished_before, .. } = request {
             self.ledger.forget(finished_before, |run| self.store.carry_out(Request::Get { run }).is_ok());
         }
-        if self.random.one_in(8) && !matches!(request, Request::Send { .. } | Request::Enlist { .. }) {
-            // The answer was lost, and the request is sent again.
-            outcome = self.store.carry_out(request.clone());
-        }
-        let outcome = self.spoil_answer(owner, &request, outcome);
-        self.processes[at].answers.push_back((asker, outcome));
+        self.spoil_answer(owner, &request, outcome)
     }
 
     fn spoil_request(&mut self, request: &mut Request) {
@@ -289,7 +298,7 @@ impl World {
         let asker = if script.is_over { Asker::Ended(run) } else { Asker::Wrote(run, seq, epoch) };
         let commit = Commit { at: wall, ..written.commit };
         let request = Request::Append { run, epoch, after: written.after, commit };
-        process.outbox.push_back((asker, request));
+        process.ask(asker, request);
         true
     }
 
@@ -315,7 +324,7 @@ impl World {
         let commit = Commit { status: Status::default(), ..Commit::default() };
         let process = &mut self.processes[at];
         if is_submitted {
-            process.outbox.push_back((Asker::User, Request::Create { run, owner: None, commit }));
+            process.ask(Asker::User, Request::Create { run, owner: None, commit });
             return;
         }
         let mut script = Script::new(id);
@@ -323,7 +332,7 @@ impl World {
         process.runs.insert(id, script);
         process.engine.run_started(id);
         let request = Request::Create { run, owner: Some(process.owner), commit };
-        process.outbox.push_back((Asker::Made(id), request));
+        process.ask(Asker::Made(id), request);
     }
 
     fn send(&mut self) {
@@ -364,7 +373,7 @@ impl World {
     fn end_process(&mut self, at: usize) {
         let process = self.processes.swap_remove(at);
         let owned = self.ledger.runs.iter().find(|(_, facts)| facts.owner == Some(process.owner));
-        assert!(owned.is_none(), "an engine that is closed has handed back {owned:?}");
+        assert!(owned.is_none() || !process.has_handed_back, "an engine that is closed has handed back {owned:?}");
     }
 
     fn pass_time(&mut self) {
@@ -410,11 +419,21 @@ impl World {
             let next = self.processes.iter().filter_map(Process::next).min().expect("an open engine renews its lease");
             self.time = next.max(self.time + 1);
             let last = 7200 * SECOND + 20 * LEASE;
-            assert!(self.time < begun + last, "stuck: {:?}", self.ledger.unfinished());
+            assert!(self.time < begun + last, "stuck: {:#?}", self.stuck());
         }
         let times = (self.time - begun) / SECOND + 1;
         assert!(self.claims - claims < 200 * times, "an engine that has nothing to do claims now and then");
         self.check_leases();
+    }
+
+    // The runs that did not end: their rows, and who executes them.
+    fn stuck(&self) -> Vec<impl std::fmt::Debug> {
+        let about = |run| {
+            let executed = self.processes.iter().filter_map(|process| Some((process.owner, process.runs.get(&run)?)));
+            let executed: Vec<_> = executed.map(|(owner, script)| format!("{owner}: {script:?}")).collect();
+            (self.store.carry_out(Request::Get { run }), executed)
+        };
+        self.ledger.unfinished().into_iter().map(about).collect()
     }
 
     // Nobody was frozen or away for a while: every process has its lease.
@@ -435,12 +454,12 @@ impl World {
     fn act_all(&mut self) -> bool {
         let mut has_acted = false;
         for at in (0..self.processes.len()).rev() {
-            while !self.processes[at].outbox.is_empty() {
+            while !self.processes[at].wire.is_empty() {
                 self.carry_out(at);
             }
             let time = self.time;
-            has_acted |= !self.processes[at].answers.is_empty() || self.processes[at].is_unwinding();
-            while !self.processes[at].answers.is_empty() {
+            has_acted |= !self.processes[at].heard.is_empty() || self.processes[at].is_unwinding();
+            while !self.processes[at].heard.is_empty() {
                 self.processes[at].hear(&mut self.ledger, time);
             }
             while self.processes[at].is_unwinding() {
@@ -452,7 +471,7 @@ impl World {
             for run in runs {
                 has_acted |= self.step(at, run);
             }
-            has_acted |= !self.processes[at].outbox.is_empty();
+            has_acted |= !self.processes[at].wire.is_empty();
             self.check();
             if self.processes[at].is_closed {
                 self.end_process(at);
