@@ -6,6 +6,7 @@ use pyo3::types::PyDict;
 use super::convert::{self, PyValue};
 use super::plan::micros;
 use super::state::Python3;
+use super::text;
 use crate::{Limits, Run as CoreRun};
 
 /// What a run is given beside its first event, read and encoded before the run is made.
@@ -23,7 +24,7 @@ impl RunOptions {
         let limits = Limits { timeout: timeout.map(micros), deadline: deadline.map(micros) };
         let mut pairs = Vec::new();
         for (key, value) in state.into_iter().flatten() {
-            let key = convert::key(&key)?;
+            let key = text::key(&key)?;
             pairs.push((key.to_owned(), convert::encode(key, &value)?));
         }
         Ok(Self { limits, state: pairs })

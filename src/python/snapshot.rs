@@ -7,11 +7,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyType};
 
-use super::convert::{self, decode};
+use super::convert::decode;
 use super::gate::{new_future, set_result_unless_done};
 use super::plan::Plan;
 use super::run::Run;
 use super::stored::{ToBytes, ToObjects, lend};
+use super::text;
 use super::{error, wake};
 use crate::{EncodedImage, Phase, Route, Run as CoreRun, Secrets, StepId, snapshot};
 
@@ -74,7 +75,7 @@ impl Run {
         default: Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let key = convert::key(key)?;
+        let key = text::key(key)?;
         let value = slf.get().state.lock().core.store().get(key).map(|value| value.clone_ref(py));
         value.map_or(Ok(default), |value| decode(py, key, &value))
     }
