@@ -13,10 +13,10 @@ pub fn run() -> RunId {
     RunId::new(1_700_000_000_000, [7; 10])
 }
 
-/// The same snapshot, told to be unsigned, with the right length and the right checksum.
+/// The same snapshot, told to be unsigned and of the present version, with the right length and the right checksum.
 pub fn unsigned(data: &[u8]) -> Option<Bytes> {
     let body = data.get(28..)?;
-    let mut bytes = b"treadle\x1a\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00".to_vec();
+    let mut bytes = b"treadle\x1a\x00\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00".to_vec();
     bytes.extend_from_slice(&(body.len() as u64).to_be_bytes());
     bytes.extend_from_slice(body);
     let checksum = xxhash_rust::xxh3::xxh3_128(&bytes);

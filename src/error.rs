@@ -14,6 +14,8 @@ pub enum Error {
     InvalidRunId(String),
     /// The run is over: it takes no events and no changes any more.
     RunEnded,
+    /// The body of the step is over: what it left behind makes no more calls that are kept.
+    StepOver,
     /// The key was written since its version was read.
     Outdated,
     /// An event reached `collect` whose class is not among the expected ones.
@@ -74,6 +76,7 @@ impl fmt::Display for Error {
             }
             Self::InvalidImage(why) => write!(f, "this is not the image of a run: {why}"),
             Self::Format(error) => error.fmt(f),
+            Self::StepOver => f.write_str("the step is over"),
             Self::Outdated => f.write_str("the key was written meanwhile"),
             Self::NotExpected => f.write_str("the event's class is not among the expected ones"),
         }

@@ -40,7 +40,7 @@ impl Routes {
 
 /// One event on its way to one step.
 #[derive(Debug)]
-pub struct Delivery<E, C = ()> {
+pub struct Delivery<E, C = (), V = Value> {
     /// The place of this delivery among all of the run, counted from 1; the same for every attempt.
     pub seq: u64,
     /// The step that is to take the event.
@@ -54,12 +54,12 @@ pub struct Delivery<E, C = ()> {
     /// When its first body began, if anybody looked at the clock.
     pub since: Option<NonZeroU64>,
     /// What it has done so far, if there is anything to remember.
-    pub replay: Option<Box<Replay<E, C>>>,
+    pub replay: Option<Box<Replay<E, C, V>>>,
     /// Whether it waited for an event when the run was put down, and has not come to that point again.
     pub is_settling: bool,
 }
 
-impl<E, C> Delivery<E, C> {
+impl<E, C, V> Delivery<E, C, V> {
     /// A delivery that has done nothing yet.
     #[inline]
     pub fn new(seq: u64, step: StepId, event: E) -> Self {
@@ -67,7 +67,7 @@ impl<E, C> Delivery<E, C> {
     }
 
     /// What it has done so far, to be added to.
-    pub fn replay_mut(&mut self) -> &mut Replay<E, C> {
+    pub fn replay_mut(&mut self) -> &mut Replay<E, C, V> {
         self.replay.get_or_insert_default()
     }
 }

@@ -68,7 +68,7 @@ pub struct Image<E, V, C> {
     /// The keys and values.
     pub state: Store<V>,
     /// The deliveries that are not done, by number: queued, in flight, or to be tried again.
-    pub pending: BTreeMap<u64, Pending<E, C>>,
+    pub pending: BTreeMap<u64, Pending<E, C, V>>,
     /// Who waits for an event, or sleeps, by number.
     pub waits: BTreeMap<u64, Waiting<C>>,
     /// The events that steps collect, by the number of the group.
@@ -81,7 +81,7 @@ pub struct Image<E, V, C> {
 
 /// A delivery that is not done.
 #[derive(Debug, PartialEq)]
-pub struct Pending<E, C> {
+pub struct Pending<E, C, V = Value> {
     /// The step that is to take the event.
     pub step: StepId,
     /// 1 on the first try, then 2, …
@@ -93,7 +93,7 @@ pub struct Pending<E, C> {
     /// The event.
     pub event: E,
     /// What it has done so far.
-    pub replay: Replay<E, C>,
+    pub replay: Replay<E, C, V>,
 }
 
 /// Somebody who waits.
@@ -157,7 +157,8 @@ impl EncodedImage {
         let collected = self.groups.values().flat_map(|it| it.collected.pending());
         let held = self.held.iter().map(|it| &it.event);
         let events = pending.chain(collected).chain(self.kept.values()).chain(held);
-        let state = self.state.iter().map(|(_, value)| value);
+        let memos = self.pending.values().flat_map(|it| it.replay.memos.iter()).map(|(_, memo)| memo.kept.value());
+        let state = self.state.iter().map(|(_, value)| value).chain(memos);
         state.chain(events.flat_map(EncodedEvent::values)).any(|value| value.tag == Tag::Opaque)
     }
 }
@@ -188,11 +189,12 @@ impl<E, V, C> Image<E, V, C> {
         ensure(self.status != Status::Ended || is_done, "the run has ended, but not all of it")
     }
 
-    fn check_pending(&self, seq: u64, pending: &Pending<E, C>) -> Result<(), Error> {
+    fn check_pending(&self, seq: u64, pending: &Pending<E, C, V>) -> Result<(), Error> {
         ensure((1..=self.delivered).contains(&seq), "a delivery has a number that was not given")?;
         ensure(self.has_step(pending.step), "an event goes to a step that the workflow does not have")?;
         ensure(pending.attempt > 0, "there is no attempt before the first")?;
         ensure(pending.replay.failures.len() <= MOST_FAILURES, "a delivery remembers too many failures")?;
+        ensure(pending.replay.memos.next_number() <= LAST_NUMBER, "a number is too large")?;
         let is_whole = |call: &Collection<E, C>| match &call.events {
             Some(events) => events.len() == call.expected.len(),
             None => true,
@@ -264,6 +266,14 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
                 pending.due.take().ok_or(Error::InvalidRecord("a delivery is due that does not wait for that"))?;
             }
             Record::Sent { seq, digest } => self.in_flight(seq)?.replay.sent.push(digest),
+            Record::Memo { seq, number, memo } => {
+                let is_next = self.in_flight(seq)?.replay.memos.put(number, memo);
+                must(is_next && number <= LAST_NUMBER, "a memo has another number than the next one")?;
+            }
+            Record::Forgotten { seq, number } => {
+                let forgotten = self.in_flight(seq)?.replay.memos.forget(number);
+                forgotten.ok_or(Error::InvalidRecord("no such memo is there"))?;
+            }
             Record::Asked { seq, place, wanted, at } => self.ask(seq, place, wanted, at)?,
             Record::Waiting { wait, waiting } => {
                 begin(&mut self.waited, wait)?;
@@ -312,7 +322,7 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
     }
 
     /// A delivery that is queued or in flight: nothing tells the two apart.
-    fn in_flight(&mut self, seq: u64) -> Result<&mut Pending<E, C>, Error> {
+    fn in_flight(&mut self, seq: u64) -> Result<&mut Pending<E, C, V>, Error> {
         let pending = self.pending.get_mut(&seq).ok_or(UNKNOWN_DELIVERY)?;
         must(pending.due.is_none(), "a delivery does something before it is tried again")?;
         Ok(pending)

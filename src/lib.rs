@@ -9,7 +9,7 @@
 //! - [`queue`]: deliveries that wait for a step, and events that a step collects.
 //! - [`stream`]: what a run publishes.
 //! - [`timers`]: the deadlines of a run. [`retry`]: when a failed step is tried again.
-//! - [`replay`]: what a delivery has done so far, for a body that runs again.
+//! - [`replay`]: what a delivery has done so far, for a body that runs again; [`memo`]: the calls that it makes once.
 //! - [`digest`]: a value by type and content, the same in every process: what is the same input, the same event.
 //! - [`record`]: what happens to a run; [`image`]: a run as plain data, the fold of its records;
 //!   [`translate`]: either as objects of a host or as bytes.
@@ -32,6 +32,7 @@ pub mod failpoint;
 pub mod history;
 pub mod image;
 pub mod journal;
+pub mod memo;
 pub mod queue;
 pub mod rare;
 pub mod record;
@@ -55,6 +56,7 @@ mod python;
 pub use error::{Error, FormatError, Refused};
 pub use event::{Body, Delivery, EncodedEvent, EventKind, Routes, StepId};
 pub use image::{EncodedImage, Grouped, Held, Image, Pending, Status, Waiting};
+pub use memo::{ArgumentsDigest, Kept, Memo, MemoCall, Memos, Strand, Turn};
 pub use queue::{Collected, Queue};
 pub use rare::Rare;
 pub use record::{EncodedRecord, Record};
@@ -62,8 +64,8 @@ pub use replay::{Collection, Failure, Replay, Wanted};
 pub use retry::{Backoff, RetryPlan};
 pub use run::{
     Answer, Arrival, Collecting, Deadline, Gathered, Host, HostDelivery, HostImage, HostRecord, Leftover, Limits,
-    Lookup, MOST_IN_A_ROW, Origin, Phase, Plan, Progress, Question, Remains, Route, Routed, Routing, Run, Setbacks,
-    Slot, Started, StepPlan, WaitId, WaitOver,
+    Lookup, MOST_IN_A_ROW, Once, Origin, Phase, Plan, Progress, Question, Remains, Route, Routed, Routing, Run,
+    Setbacks, Slot, Started, StepPlan, Unkept, WaitId, WaitOver,
 };
 pub use run_id::RunId;
 pub use secret::{KeyId, Secrets};

@@ -9,24 +9,25 @@ use hashbrown::HashMap;
 
 use crate::error::{Error, Refused};
 use crate::event::{Delivery, StepId};
+use crate::value::Value;
 
 /// Deliveries that wait for their step, first in, first out, within each step's concurrency.
 #[derive(Debug)]
-pub struct Queue<E, C = ()> {
-    ready: VecDeque<Delivery<E, C>>,
+pub struct Queue<E, C = (), V = Value> {
+    ready: VecDeque<Delivery<E, C, V>>,
     // Only for workflows with a limited step, one entry for each step.
-    loads: Box<[Load<E, C>]>,
+    loads: Box<[Load<E, C, V>]>,
 }
 
 #[derive(Debug)]
-struct Load<E, C> {
+struct Load<E, C, V> {
     limit: u32,
     // How many deliveries of the step are ready or running: never more than `limit`.
     admitted: u32,
-    backlog: VecDeque<Delivery<E, C>>,
+    backlog: VecDeque<Delivery<E, C, V>>,
 }
 
-impl<E, C> Queue<E, C> {
+impl<E, C, V> Queue<E, C, V> {
     /// A queue for steps with these concurrency limits (`None`: no limit).
     pub fn new(limits: impl ExactSizeIterator<Item = Option<NonZeroU32>> + Clone) -> Self {
         let loads =
@@ -36,7 +37,7 @@ impl<E, C> Queue<E, C> {
 
     /// Adds a delivery; it is ready once its step has a place free.
     #[inline]
-    pub fn push(&mut self, delivery: Delivery<E, C>) {
+    pub fn push(&mut self, delivery: Delivery<E, C, V>) {
         match self.load_if_full(delivery.step) {
             Some(load) => load.backlog.push_back(delivery),
             None => {
@@ -49,7 +50,7 @@ impl<E, C> Queue<E, C> {
     }
 
     /// Puts a delivery that was taken and released back, ahead of all that wait.
-    pub fn put_back(&mut self, delivery: Delivery<E, C>) {
+    pub fn put_back(&mut self, delivery: Delivery<E, C, V>) {
         let step = delivery.step;
         if self.load_if_full(step).is_none() {
             return self.ready.push_front(delivery);
@@ -70,7 +71,7 @@ impl<E, C> Queue<E, C> {
 
     /// Takes a place in a step, unless it has none free.
     #[inline]
-    fn load_if_full(&mut self, step: StepId) -> Option<&mut Load<E, C>> {
+    fn load_if_full(&mut self, step: StepId) -> Option<&mut Load<E, C, V>> {
         let load = self.loads.get_mut(step.0 as usize)?;
         if load.admitted == load.limit {
             return Some(load);
@@ -81,13 +82,13 @@ impl<E, C> Queue<E, C> {
 
     /// The next ready delivery.
     #[inline]
-    pub fn peek(&self) -> Option<&Delivery<E, C>> {
+    pub fn peek(&self) -> Option<&Delivery<E, C, V>> {
         self.ready.front()
     }
 
     /// Takes the next ready delivery. Its place in the step is taken until [`Queue::release`].
     #[inline]
-    pub fn pop(&mut self) -> Option<Delivery<E, C>> {
+    pub fn pop(&mut self) -> Option<Delivery<E, C, V>> {
         self.ready.pop_front()
     }
 
@@ -108,12 +109,12 @@ impl<E, C> Queue<E, C> {
     }
 
     /// All deliveries that wait: the ready ones, then those that wait for a place.
-    pub fn waiting(&self) -> impl Iterator<Item = &Delivery<E, C>> {
+    pub fn waiting(&self) -> impl Iterator<Item = &Delivery<E, C, V>> {
         self.ready.iter().chain(self.loads.iter().flat_map(|load| &load.backlog))
     }
 }
 
-impl<E, C> Load<E, C> {
+impl<E, C, V> Load<E, C, V> {
     fn new(limit: Option<NonZeroU32>) -> Self {
         Self { limit: limit.map_or(u32::MAX, NonZeroU32::get), admitted: 0, backlog: VecDeque::new() }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::event::{EncodedEvent, StepId};
 use crate::image::Waiting;
+use crate::memo::Memo;
 use crate::replay::{Failure, Wanted};
 use crate::timers::Time;
 use crate::value::Value;
@@ -71,6 +72,22 @@ pub enum Record<E, V, C> {
         seq: u64,
         /// A digest of the event.
         digest: u64,
+    },
+    /// The body of a delivery has made a call that is made once.
+    Memo {
+        /// The delivery.
+        seq: u64,
+        /// The number of the memo: one more than that of the last one that the delivery has.
+        number: u64,
+        /// The call, and what it gave.
+        memo: Memo<V>,
+    },
+    /// A memo is void: the body has made another call before it came to that one.
+    Forgotten {
+        /// The delivery.
+        seq: u64,
+        /// The number of the memo.
+        number: u64,
     },
     /// The body of a delivery asked for a deadline.
     Asked {
@@ -183,7 +200,11 @@ pub enum Record<E, V, C> {
 impl<E, V, C> Record<E, V, C> {
     /// The value that the record holds, if it holds one.
     pub fn value(&self) -> Option<&V> {
-        if let Self::Set { value, .. } = self { Some(value) } else { None }
+        match self {
+            Self::Set { value, .. } => Some(value),
+            Self::Memo { memo, .. } => Some(memo.kept.value()),
+            _ => None,
+        }
     }
 
     /// The class that the record holds by itself, if it holds one.
@@ -200,13 +221,14 @@ impl<E, V, C> Record<E, V, C> {
         if let Self::Grouped { expected, .. } = self { Some(expected) } else { None }
     }
 
-    /// Whether the run has got further by it. What a body merely does before it is done does not count: it does that
-    /// again each time that it runs, also if it ends its process each time, and so it waits and sleeps again.
+    /// Whether the run has got further by it, as by a call that is not made again. What else a body does before it is
+    /// done does not count: it does that again each time that it runs, also if it ends its process each time, and so it waits and sleeps again.
     pub fn is_progress(&self) -> bool {
         matches!(
             self,
             Self::Finished { .. }
                 | Self::Retried { .. }
+                | Self::Memo { .. }
                 | Self::Received { .. }
                 | Self::ReceivedKept { .. }
                 | Self::Paused

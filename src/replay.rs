@@ -1,13 +1,16 @@
 //! What one delivery has done so far, for a body that runs again: in another attempt, or in another process.
 //!
 //! A body that is run again starts at its first line. What it had received, collected and sent stays as it is:
-//! it gets the same events once more, and what it sends once more is not delivered twice.
+//! it gets the same events once more, what it sends once more is not delivered twice, and the calls that it makes once are
+//! not made again.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::memo::Memos;
 use crate::timers::Time;
+use crate::value::Value;
 
 /// How many earlier attempts a delivery remembers; of those before, only the number.
 pub const MOST_FAILURES: usize = 100;
@@ -59,7 +62,7 @@ pub struct Collection<E, C> {
 
 /// What a delivery remembers of the bodies that ran for it.
 #[derive(Debug)]
-pub struct Replay<E, C> {
+pub struct Replay<E, C, V = Value> {
     /// The attempts that failed, the last ones of them.
     pub failures: Vec<Failure>,
     /// The events that it waited for and got, in that order.
@@ -70,10 +73,12 @@ pub struct Replay<E, C> {
     pub sent: Vec<u64>,
     /// The deadlines that this attempt asked for, in that order.
     pub deadlines: Vec<(Wanted, Time)>,
+    /// The calls that it made once, and what they gave.
+    pub memos: Memos<V>,
     seen: Seen,
 }
 
-impl<E, C> Replay<E, C> {
+impl<E, C, V> Replay<E, C, V> {
     /// The events that it remembers.
     pub fn events(&self) -> impl Iterator<Item = &E> {
         self.received.iter().chain(self.collected.iter().flat_map(|call| call.events.iter().flatten()))
@@ -131,7 +136,7 @@ impl Claims {
     }
 }
 
-impl<E: PartialEq, C: PartialEq> PartialEq for Replay<E, C> {
+impl<E: PartialEq, C: PartialEq, V: PartialEq> PartialEq for Replay<E, C, V> {
     /// Whether the same is remembered; how much of it the running body has come to does not count.
     fn eq(&self, other: &Self) -> bool {
         self.failures == other.failures
@@ -139,10 +144,11 @@ impl<E: PartialEq, C: PartialEq> PartialEq for Replay<E, C> {
             && self.collected == other.collected
             && self.sent == other.sent
             && self.deadlines == other.deadlines
+            && self.memos == other.memos
     }
 }
 
-impl<E, C> Default for Replay<E, C> {
+impl<E, C, V> Default for Replay<E, C, V> {
     fn default() -> Self {
         Self {
             failures: Vec::new(),
@@ -150,12 +156,13 @@ impl<E, C> Default for Replay<E, C> {
             collected: Vec::new(),
             sent: Vec::new(),
             deadlines: Vec::new(),
+            memos: Memos::default(),
             seen: Seen::default(),
         }
     }
 }
 
-impl<E, C> Replay<E, C> {
+impl<E, C, V> Replay<E, C, V> {
     /// Whether there is nothing to remember.
     pub fn is_empty(&self) -> bool {
         self.failures.is_empty()
@@ -163,11 +170,13 @@ impl<E, C> Replay<E, C> {
             && self.collected.is_empty()
             && self.sent.is_empty()
             && self.deadlines.is_empty()
+            && self.memos.is_empty()
     }
 
     /// A body begins: it has come to nothing yet.
     pub fn rewind(&mut self) {
         self.seen = Seen::default();
+        self.memos.rewind();
     }
 
     /// An attempt failed; the next one asks for deadlines of its own.

@@ -6,7 +6,7 @@
 //!
 //! - this file: deliveries, from the queue through a step to its end, and the keys and values;
 //! - `poll`: what the host does next; `router`: where an event goes; `lookup`: a step asks for an event;
-//! - `collect`, `wait`: what a step can do in its middle; `pause`: holding a run; `end`: its end;
+//! - `collect`, `wait`, `memo`: what a step can do in its middle; `pause`: holding a run; `end`: its end;
 //! - `setbacks`: failures in a row that other steps deal with;
 //! - `restore`: a run from an [`Image`](crate::Image) and back; `settle`: bodies that run again, and have yet to come
 //!   to where they waited.
@@ -14,6 +14,7 @@
 mod collect;
 mod end;
 mod lookup;
+mod memo;
 mod pause;
 mod poll;
 mod references;
@@ -45,6 +46,7 @@ use crate::{Error, EventKind, Refused};
 pub use collect::{Collecting, Gathered, Leftover};
 pub use end::Remains;
 pub use lookup::Lookup;
+pub use memo::{Once, Unkept};
 pub use poll::Progress;
 pub use restore::HostImage;
 pub use router::{Answer, Arrival, Origin, Question, Route, Routed, Routing};
@@ -73,7 +75,7 @@ pub trait Host {
 }
 
 /// A delivery as a host's run holds it.
-pub type HostDelivery<H> = Delivery<<H as Host>::Event, <H as Host>::Class>;
+pub type HostDelivery<H> = Delivery<<H as Host>::Event, <H as Host>::Class, <H as Host>::Value>;
 
 /// A record of a host's run.
 pub type HostRecord<H> = Record<<H as Host>::Event, <H as Host>::Value, <H as Host>::Class>;
@@ -179,8 +181,8 @@ pub enum Deadline {
     Settling,
 }
 
-struct Flight<E, C> {
-    delivery: Delivery<E, C>,
+struct Flight<E, C, V> {
+    delivery: Delivery<E, C, V>,
     start: u32,
     timer: Option<u64>,
     // How many waits it has begun that are not over.
@@ -189,16 +191,18 @@ struct Flight<E, C> {
     is_stopping: bool,
 }
 
-impl<E, C> Flight<E, C> {
+impl<E, C, V> Flight<E, C, V> {
     #[inline]
     fn is_at(&self, slot: Slot) -> bool {
         self.start == slot.start && self.delivery.seq == slot.seq
     }
 }
 
-enum Place<E, C> {
+type HostFlight<H> = Flight<<H as Host>::Event, <H as Host>::Class, <H as Host>::Value>;
+
+enum Place<E, C, V> {
     Free(Option<u32>),
-    Taken(Flight<E, C>),
+    Taken(Flight<E, C, V>),
 }
 
 /// One run.
@@ -209,9 +213,9 @@ pub struct Run<H: Host> {
     is_paused: bool,
     is_draining: bool,
     store: Store<H::Value>,
-    queue: Queue<H::Event, H::Class>,
+    queue: Queue<H::Event, H::Class, H::Value>,
     stream: Stream<H::Event>,
-    flights: Vec<Place<H::Event, H::Class>>,
+    flights: Vec<Place<H::Event, H::Class, H::Value>>,
     free: Option<u32>,
     in_flight: u32,
     // How many bodies were started, as far as they can be counted.
@@ -617,7 +621,7 @@ impl<H: Host> Run<H> {
     }
 
     #[inline]
-    fn flight(&self, slot: Slot) -> Option<&Flight<H::Event, H::Class>> {
+    fn flight(&self, slot: Slot) -> Option<&HostFlight<H>> {
         match self.flights.get(slot.place as usize) {
             Some(Place::Taken(flight)) if flight.is_at(slot) => Some(flight),
             _ => None,
@@ -719,6 +723,16 @@ impl<H: Host> Run<H> {
         self.in_flight
     }
 
+    /// The step in flight, if there is one and no other.
+    pub fn only_in_flight(&self) -> Option<Started> {
+        let taken = |(place, taken): (usize, &Place<_, _, _>)| match taken {
+            Place::Taken(flight) => Some(started::<H>(place, flight)),
+            Place::Free(_) => None,
+        };
+        let mut flights = self.flights.iter().enumerate().filter_map(taken);
+        flights.next().filter(|_| self.in_flight == 1)
+    }
+
     /// The steps in flight, one for each body.
     pub fn steps_in_flight(&self) -> impl Iterator<Item = StepId> {
         self.flights.iter().filter_map(|place| match place {
@@ -775,7 +789,7 @@ impl<H: Host> Run<H> {
     }
 
     #[inline]
-    fn occupy(&mut self, flight: Flight<H::Event, H::Class>) -> Slot {
+    fn occupy(&mut self, flight: HostFlight<H>) -> Slot {
         let (seq, start) = (flight.delivery.seq, flight.start);
         self.in_flight += 1;
         let Some(place) = self.free else {
@@ -793,7 +807,7 @@ impl<H: Host> Run<H> {
         Slot { place, start, seq }
     }
 
-    fn flight_mut(&mut self, slot: Slot) -> Option<&mut Flight<H::Event, H::Class>> {
+    fn flight_mut(&mut self, slot: Slot) -> Option<&mut HostFlight<H>> {
         match self.flights.get_mut(slot.place as usize) {
             Some(Place::Taken(flight)) if flight.is_at(slot) => Some(flight),
             _ => None,
@@ -801,6 +815,11 @@ impl<H: Host> Run<H> {
     }
 }
 
-fn events_of<E, C>(delivery: &Delivery<E, C>) -> impl Iterator<Item = &E> {
+fn started<H: Host>(place: usize, flight: &HostFlight<H>) -> Started {
+    let HostDelivery::<H> { seq, step, attempt, .. } = flight.delivery;
+    Started { slot: Slot { place: place as u32, start: flight.start, seq }, step, seq, attempt }
+}
+
+fn events_of<E, C, V>(delivery: &Delivery<E, C, V>) -> impl Iterator<Item = &E> {
     std::iter::once(&delivery.event).chain(delivery.replay.iter().flat_map(|replay| replay.events()))
 }

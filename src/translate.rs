@@ -4,6 +4,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use crate::image::{Grouped, Held, Image, Pending, Waiting};
+use crate::memo::Memo;
 use crate::queue::Collected;
 use crate::record::Record;
 use crate::replay::{Collection, Replay};
@@ -22,7 +23,7 @@ pub trait Translate<E, V, C> {
 
     /// Translates an event.
     fn event(&mut self, event: E) -> Result<Self::Event, Self::Error>;
-    /// Translates the value of a key.
+    /// Translates the value of a key, or of a memo of this name.
     fn value(&mut self, key: &str, value: V) -> Result<Self::Value, Self::Error>;
     /// Translates a class.
     fn class(&mut self, class: &C) -> Result<Self::Class, Self::Error>;
@@ -32,6 +33,12 @@ pub trait Translate<E, V, C> {
         classes.iter().map(|class| self.class(class)).collect()
     }
 }
+
+type PendingTo<T, E, V, C> =
+    Pending<<T as Translate<E, V, C>>::Event, <T as Translate<E, V, C>>::Class, <T as Translate<E, V, C>>::Value>;
+
+type ReplayTo<T, E, V, C> =
+    Replay<<T as Translate<E, V, C>>::Event, <T as Translate<E, V, C>>::Class, <T as Translate<E, V, C>>::Value>;
 
 type To<T, E, V, C> =
     Image<<T as Translate<E, V, C>>::Event, <T as Translate<E, V, C>>::Value, <T as Translate<E, V, C>>::Class>;
@@ -81,9 +88,9 @@ fn state<E, V, C, T: Translate<E, V, C>>(state: Store<V>, to: &mut T) -> Result<
 }
 
 fn pending<E, V, C, T: Translate<E, V, C>>(
-    pending: Pending<E, C>,
+    pending: Pending<E, C, V>,
     to: &mut T,
-) -> Result<Pending<T::Event, T::Class>, T::Error> {
+) -> Result<PendingTo<T, E, V, C>, T::Error> {
     Ok(Pending {
         step: pending.step,
         attempt: pending.attempt,
@@ -95,9 +102,9 @@ fn pending<E, V, C, T: Translate<E, V, C>>(
 }
 
 fn replay<E, V, C, T: Translate<E, V, C>>(
-    replay: Replay<E, C>,
+    replay: Replay<E, C, V>,
     to: &mut T,
-) -> Result<Replay<T::Event, T::Class>, T::Error> {
+) -> Result<ReplayTo<T, E, V, C>, T::Error> {
     let mut translated = Replay::default();
     translated.failures = replay.failures;
     translated.sent = replay.sent;
@@ -110,7 +117,14 @@ fn replay<E, V, C, T: Translate<E, V, C>>(
         let expected = to.classes(&call.expected)?;
         translated.collected.push(Collection { key: call.key, expected, events: events.transpose()? });
     }
+    let memos = replay.memos.into_iter().map(|(number, it)| Ok((number, memo(it, to)?)));
+    translated.memos = memos.collect::<Result<_, _>>()?;
     Ok(translated)
+}
+
+fn memo<E, V, C, T: Translate<E, V, C>>(memo: Memo<V>, to: &mut T) -> Result<Memo<T::Value>, T::Error> {
+    let kept = memo.kept.try_map(|value| to.value(&memo.call.name, value))?;
+    Ok(Memo { call: memo.call, kept })
 }
 
 fn waiting<E, V, C, T: Translate<E, V, C>>(waiting: Waiting<C>, to: &mut T) -> Result<Waiting<T::Class>, T::Error> {
@@ -156,6 +170,8 @@ impl<E, V, C> Record<E, V, C> {
             Self::Retried { seq, failure, at, due } => Record::Retried { seq, failure, at, due },
             Self::Due { seq } => Record::Due { seq },
             Self::Sent { seq, digest } => Record::Sent { seq, digest },
+            Self::Memo { seq, number, memo: it } => Record::Memo { seq, number, memo: memo(it, to)? },
+            Self::Forgotten { seq, number } => Record::Forgotten { seq, number },
             Self::Asked { seq, place, wanted, at } => Record::Asked { seq, place, wanted, at },
             Self::Waiting { wait, waiting: it } => Record::Waiting { wait, waiting: waiting(it, to)? },
             Self::WaitOver { wait } => Record::WaitOver { wait },

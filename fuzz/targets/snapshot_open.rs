@@ -1,4 +1,4 @@
-//! Opening a snapshot: whatever is taken is sealed to the same bytes again.
+//! Opening a snapshot: whatever is taken is sealed to the same bytes again, or to the same run in the present version.
 
 #![no_main]
 
@@ -11,6 +11,11 @@ fuzz_target!(|data: &[u8]| {
     let _ = snapshot::open(data.to_vec().into(), &Secrets::none());
     let Some(bytes) = unsigned(data) else { return };
     if let Ok(image) = snapshot::open(bytes.clone(), &Secrets::none()) {
-        assert_eq!(snapshot::seal(&image, &Secrets::none()), Ok(bytes.to_vec()));
+        let again = snapshot::seal(&image, &Secrets::none()).expect("what was read can be written");
+        if bytes[..10] == again[..10] {
+            assert_eq!(again, bytes);
+        } else {
+            assert_eq!(snapshot::open(again.into(), &Secrets::none()), Ok(image));
+        }
     }
 });

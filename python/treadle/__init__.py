@@ -1,6 +1,6 @@
 """treadle: a workflow engine for async Python with its core in Rust."""
 
-from ._treadle import Context, Run, StreamReader, __version__
+from ._treadle import Context, Run, StreamReader, __version__, current_context
 from .events import Event, Lagged, StartEvent, StepFailed, StopEvent
 from .exceptions import (
     DamagedRun,
@@ -12,7 +12,9 @@ from .exceptions import (
     JournalConflict,
     JournalError,
     KeyConflict,
+    MemoTimeout,
     NonRetryable,
+    OutsideStep,
     RetryFailed,
     RunCancelled,
     RunEnded,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from .failure_info import FailureInfo, failure_of
     from .inspection import Inspection
     from .inspection import inspect as inspect
+    from .memos import once
     from .runs import RunHandle, RunInfo
 
 __all__ = [
@@ -64,7 +67,9 @@ __all__ = [
     "JournalError",
     "KeyConflict",
     "Lagged",
+    "MemoTimeout",
     "NonRetryable",
+    "OutsideStep",
     "Resource",
     "Retry",
     "RetryFailed",
@@ -97,7 +102,9 @@ __all__ = [
     "WorkflowWarning",
     "__version__",
     "close_resources",
+    "current_context",
     "failure_of",
+    "once",
     "step",
 ]
 # `inspect` is not among them: `import *` would hide the module of the standard library.
@@ -113,6 +120,7 @@ _LATER = {
     "RunInfo": "runs",
     "failure_of": "failure_info",
     "inspect": "inspection",
+    "once": "memos",
 }
 
 

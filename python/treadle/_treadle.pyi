@@ -12,13 +12,16 @@ from collections.abc import (
     MutableMapping,
     Sequence,
 )
+from concurrent.futures import Future as _Future
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar, final, overload
+from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, final, overload
 
+from .retry import Retry
 from .starting import Options
 
 _E = TypeVar("_E")
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 __version__: Final[str]
@@ -127,6 +130,73 @@ class Context:
     def run_id(self) -> str:
         """Return the run's UUID (version 7)."""
 
+    @overload
+    def once(
+        self,
+        name: str,
+        function: Callable[..., Coroutine[Any, Any, _T]],
+        /,
+        *args: Any,
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+        keep_failures: bool = False,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, _T]:
+        """Call `function(*args, **kwargs)` once for this step and this event; return its result.
+
+        The result is on disk before this returns, if the run has a journal. A body that runs again
+        (after a crash, a retry, a pause, in a run that was resumed or forked) is given it, and the
+        function is not called. The arguments of a call are compared by their contents.
+
+        Args:
+            name: names the memo, together with the arguments.
+            function: an `async def`, or a function that is called in a thread.
+            retry: when the function is called again after it has raised.
+            timeout: seconds, or a `timedelta`, that one call may take; then it is cancelled. A
+                thread cannot be: its end is awaited, and its result dropped.
+            keep_failures: keep also what the function raises after its last attempt: a body that
+                runs again is given the exception.
+
+        Raises:
+            MemoTimeout: the call took longer than its `timeout`.
+            UnstorableValue: the result cannot be pickled. Nothing is kept.
+            OutsideStep: the body of the step is over.
+            RunEnded: the run is over.
+        """
+
+    @overload
+    def once(
+        self,
+        name: str,
+        function: Callable[..., _T],
+        /,
+        *args: Any,
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+        keep_failures: bool = False,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, _T]: ...
+    def once_sync(
+        self,
+        name: str,
+        function: Callable[..., _T],
+        /,
+        *args: Any,
+        retry: Retry | None = None,
+        keep_failures: bool = False,
+        **kwargs: Any,
+    ) -> _T:
+        """As `once`, in a thread: in a step that is a plain `def`, or below `asyncio.to_thread`.
+
+        The function is called in the thread of the caller, which waits until the result is on disk.
+
+        Raises:
+            EventLoopError: the caller is the thread of an event loop, which must not wait.
+            TypeError: the function is an `async def`.
+            UnstorableValue, OutsideStep, RunEnded: as of `once`.
+            StepCancelled: the step was cancelled while its thread went on.
+        """
+
     @property
     def attempt(self) -> int:
         """1 on the first try of this step for this event, then 2, and so on."""
@@ -231,6 +301,17 @@ class Context:
             EventLoopError: no event loop is running here: the step is not an `async def`.
             RunEnded: the run is over.
         """
+
+    def _begin_memo(
+        self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> MemoBegun | tuple[bool, Any]:
+        """Begin a call that is made once; if it was made, say whether it gave a result, and what.
+
+        What it raised is given as the fields of an exception.
+        """
+
+    def _enter_thread(self) -> None:
+        """Say that the caller is a thread that runs the whole of the step's body."""
 
     def _revoke(self) -> None:
         """Ignore all that the step does from now on: only its thread continues."""
@@ -465,6 +546,26 @@ class Pause(Awaitable[None]):
     def close(self) -> None: ...
 
 @final
+class MemoBegun:
+    """A call of `Context.once` that is to be made."""
+
+    def keep(
+        self, value: object, is_failure: bool = False, thread_future: _Future[None] | None = None
+    ) -> Awaitable[None] | None:
+        """Keep what the call gave.
+
+        Return a future that is done when it is on disk, or nothing if it need not be. Of a thread
+        it is `thread_future`.
+        """
+
+    def check_running(self) -> None:
+        """Raise `RunEnded` if the run is over."""
+
+    @staticmethod
+    def delay(retry: Retry, attempt: int, elapsed: float, raised: Exception) -> float | None:
+        """Return in how many seconds another attempt follows one that failed, if one does."""
+
+@final
 class ManualClock:
     """A manual clock for tests. Runs that are created while it is the current one use it."""
 
@@ -654,6 +755,19 @@ class Journal:
     def peek_message(self, run: str, id: bytes, kind: int, bytes: bytes) -> dict[str, Any]: ...
     def peek_published(self, run: str, number: int, bytes: bytes) -> dict[str, Any]: ...
     def failure(self, run: str, seq: int, bytes: bytes) -> dict[str, Any]: ...
+
+def current_context() -> Context:
+    """Return the context of the step below which the caller runs.
+
+    The caller is the step itself, a function that it calls, or a task or a thread that has the
+    step's context variables (those of `asyncio.create_task` and `asyncio.to_thread` have).
+
+    Raises:
+        OutsideStep: no step runs there.
+    """
+
+def _want_current_step() -> None:
+    """Have every step that begins from now on be found by `current_context`."""
 
 def _inspect(bytes: bytes) -> dict[str, Any]: ...
 

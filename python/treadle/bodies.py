@@ -47,6 +47,7 @@ def in_thread(call: Call) -> Body:
 
 
 def _call(call: Call, context: Context, event: Any) -> Any:
+    context._enter_thread()
     try:
         return call(context, event)
     except (StopIteration, GeneratorExit) as error:

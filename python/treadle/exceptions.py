@@ -94,6 +94,14 @@ class WaitTimeout(TreadleError, TimeoutError):
     """No event that matches came within the `timeout` of `Context.wait_for_event`."""
 
 
+class MemoTimeout(TreadleError, TimeoutError):
+    """A call of `Context.once` took longer than its `timeout`."""
+
+
+class OutsideStep(TreadleError, RuntimeError):
+    """Something was called that only code below a step may call, and while its body runs."""
+
+
 class StepCancelled(TreadleError, RuntimeError):
     """A step used its `Context` after it was cancelled; its thread had continued.
 

@@ -82,17 +82,19 @@ fn spot(run: RunId, seq: u64, whole: Whole) -> Spot<'static> {
 fn has_opaque(record: &EncodedRecord) -> bool {
     let is_opaque = |value: &Value| value.tag == Tag::Opaque;
     match record {
-        Record::Set { value, .. } => is_opaque(value),
+        Record::Set { .. } | Record::Memo { .. } => record.value().is_some_and(is_opaque),
         _ => record.event().is_some_and(|event| event.values().any(is_opaque)),
     }
 }
 
 fn room(record: &EncodedRecord) -> usize {
     const NUMBERS: usize = 32;
+    const MEMO: usize = 2 * NUMBERS;
     NUMBERS
         + match record {
             Record::Set { key, value } => key.len() + room_for_value(value),
             Record::Delete { key } => key.len(),
+            Record::Memo { memo, .. } => MEMO + memo.call.name.len() + room_for_value(memo.kept.value()),
             Record::Retried { failure, .. } => failure.text.len(),
             _ => record.event().map_or(0, |event| room_for_event(event) + room_for_names(event)),
         }
@@ -130,6 +132,8 @@ pub(super) mod kind {
     pub const RESUMED: u64 = 23;
     pub const ENDED: u64 = 24;
     pub const HELD_AGAIN: u64 = 25;
+    pub const MEMO: u64 = 26;
+    pub const FORGOTTEN: u64 = 27;
 }
 
 fn key_place(seq: u64, key: &str) -> Place<'_> {
@@ -164,6 +168,11 @@ fn write<'a>(to: &mut Writer<'a>, number: u64, record: &'a EncodedRecord) -> Res
         }
         Record::Due { seq } => to.record(kind::DUE, &[*seq], 0),
         Record::Sent { seq, digest } => to.record(kind::SENT, &[*seq, *digest], 0),
+        Record::Memo { seq, number: memo_number, memo } => {
+            to.record(kind::MEMO, &[*seq, *memo_number], 1)?;
+            to.memo(memo, at("memo"))
+        }
+        Record::Forgotten { seq, number } => to.record(kind::FORGOTTEN, &[*seq, *number], 0),
         Record::Asked { seq, place, wanted, at } => {
             to.record(kind::ASKED, &[*seq, *place, *at], 2)?;
             to.wanted(*wanted);
@@ -248,6 +257,11 @@ fn read(from: &mut Reader<'_>, number: u64) -> Result<EncodedRecord, FormatError
         }
         kind::DUE => Record::Due { seq: from.uint()? },
         kind::SENT => Record::Sent { seq: from.uint()?, digest: from.uint()? },
+        kind::MEMO => {
+            let (seq, memo_number) = (from.uint()?, from.uint()?);
+            Record::Memo { seq, number: memo_number, memo: from.memo(at("memo"))? }
+        }
+        kind::FORGOTTEN => Record::Forgotten { seq: from.uint()?, number: from.uint()? },
         kind::ASKED => {
             let (seq, place, at) = (from.uint()?, from.uint()?, from.uint()?);
             Record::Asked { seq, place, wanted: from.wanted()?, at }
@@ -293,8 +307,8 @@ fn parts(kind: u64) -> Option<usize> {
         kind::DELETE | kind::DUE | kind::WAIT_OVER | kind::KEPT_TAKEN | kind::PUBLISHED => 1,
         kind::HELD_AGAIN | kind::RELEASED => 1,
         kind::SET | kind::STARTED | kind::FINISHED | kind::SENT | kind::RECEIVED | kind::RECEIVED_KEPT => 2,
-        kind::RETURNED | kind::KEPT | kind::HELD => 2,
-        kind::QUEUED => 3,
+        kind::RETURNED | kind::KEPT | kind::HELD | kind::FORGOTTEN => 2,
+        kind::QUEUED | kind::MEMO => 3,
         kind::RETRIED | kind::WAITING | kind::GROUPED | kind::COLLECTED => 4,
         kind::ASKED => 5,
         _ => return None,

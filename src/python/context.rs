@@ -6,8 +6,8 @@ use parking_lot::MutexGuard;
 use pyo3::exceptions::{PyBaseException, PyKeyError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyFloat, PyInt, PyIterator, PyList, PyString, PyWeakrefMethods, PyWeakrefReference};
-use pyo3::{PyTraverseError, PyVisit, ffi};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyIterator, PyList, PyString};
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::convert::{self, PyValue, decode, encode};
 use super::digest::{digest, sent_digest};
@@ -457,58 +457,4 @@ fn check_number(key: &str, call: &str, value: &Bound<'_, PyAny>) -> PyResult<()>
     }
     let name = text::type_name(&value.get_type());
     Err(PyTypeError::new_err(format!("{}: {call}: an int or a float expected, not {name}", error::shown_key(key))))
-}
-
-/// The run in whose step the code runs, found through the context variables.
-pub struct CurrentRun;
-
-static CURRENT_RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-
-impl CurrentRun {
-    fn variable(py: Python<'_>) -> PyResult<&Py<PyAny>> {
-        CURRENT_RUN.get_or_try_init(py, || {
-            // SAFETY: the name is a C string and no default is given; a failure is fetched.
-            unsafe {
-                let variable = ffi::PyContextVar_New(c"treadle_run".as_ptr(), std::ptr::null_mut());
-                Bound::from_owned_ptr_or_err(py, variable).map(Bound::unbind)
-            }
-        })
-    }
-
-    /// The run, if the caller is inside of a step of one.
-    #[inline]
-    pub fn get(py: Python<'_>) -> PyResult<Option<Bound<'_, Run>>> {
-        let variable = Self::variable(py)?;
-        let mut value = std::ptr::null_mut();
-        // SAFETY: `variable` is a context variable; the value is an owned reference or null.
-        let value = unsafe {
-            if ffi::PyContextVar_Get(variable.as_ptr(), std::ptr::null_mut(), &raw mut value) != 0 {
-                return Err(PyErr::fetch(py));
-            }
-            Bound::from_owned_ptr_or_opt(py, value)
-        };
-        let reference = value.and_then(|value| value.cast_into::<PyWeakrefReference>().ok());
-        Ok(reference.and_then(|reference| reference.upgrade()).and_then(|run| run.cast_into::<Run>().ok()))
-    }
-
-    /// A copy of the caller's context in which this run is the current one.
-    #[inline]
-    pub fn new_context(run: &Bound<'_, Run>) -> PyResult<Py<PyAny>> {
-        let py = run.py();
-        let variable = Self::variable(py)?;
-        // Timers and tasks that steps leave behind hold copies of the context, which must not hold the run.
-        let reference = PyWeakrefReference::new(run)?;
-        // SAFETY: a fresh copy is entered and left here; every result is checked and owned.
-        unsafe {
-            let context = Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())?;
-            if ffi::PyContext_Enter(context.as_ptr()) != 0 {
-                return Err(PyErr::fetch(py));
-            }
-            let token = Bound::from_owned_ptr_or_err(py, ffi::PyContextVar_Set(variable.as_ptr(), reference.as_ptr()));
-            if ffi::PyContext_Exit(context.as_ptr()) != 0 {
-                return Err(PyErr::fetch(py));
-            }
-            token.map(|_| context.unbind())
-        }
-    }
 }

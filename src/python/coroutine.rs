@@ -9,6 +9,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTraceback;
 use pyo3::{ffi, intern};
 
+use super::context::Context;
 use super::error;
 use super::hook;
 use crate::Started;
@@ -18,6 +19,8 @@ pub struct Active {
     pub started: Started,
     pub coroutine: Py<PyAny>,
     pub context: Py<PyAny>,
+    /// What the step is given of its run, if code below it may ask for that.
+    pub given: Option<Py<Context>>,
     /// Whether a cancellation was thrown into it.
     pub interrupted: bool,
     /// Whether anybody but the engine has asked for one, and the step went on for a while.

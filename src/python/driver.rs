@@ -16,8 +16,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
-use super::context::{Context, CurrentRun};
+use super::context::Context;
 use super::coroutine::{Active, Entered, Resumed, Sent, awaited, check_sent, current_task, guarded, thrown};
+use super::current::{self, CurrentRun};
 use super::error;
 use super::failure;
 use super::gate::{Entry, Gate, yielded};
@@ -338,7 +339,7 @@ impl Lane {
         mut thrown: Option<PyErr>,
     ) -> PyResult<PyResult<Resumed>> {
         loop {
-            run.get().state.lock().driving = true;
+            run.get().state.lock().driving = Some(active.started);
             let error = thrown.take();
             let was_thrown = error.is_some();
             let sent = guarded(|| match error {
@@ -346,7 +347,7 @@ impl Lane {
                 Some(error) => active.throw(lane.py(), error),
             });
             let sent = sent.unwrap_or_else(Sent::Raised);
-            run.get().state.lock().driving = false;
+            run.get().state.lock().driving = None;
             let finished = match sent {
                 Sent::Yielded(object) => {
                     if was_thrown {
@@ -539,19 +540,27 @@ impl Lane {
         Run::occurred(run, Occurrence::Started)?;
         // SAFETY: `base` is a context object; a null result is an error that is fetched.
         let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(base.as_ptr())) }?;
+        let is_wanted = current::is_step_wanted();
+        let given = match body.arguments {
+            Arguments::Event if !is_wanted => None,
+            _ => Some(Context::new(run, &started)?.into_bound(py)),
+        };
         let called = {
             let entered = Entered::new(&context)?;
+            if is_wanted && let Some(given) = &given {
+                current::set_step(given)?;
+            }
             if !body.awaitable {
-                run.get().state.lock().driving = true;
+                run.get().state.lock().driving = Some(started);
             }
             let called = guarded(|| match body.arguments {
                 Arguments::Event => function.call1((event,)),
-                Arguments::ContextEvent => function.call1((Context::new(run, &started)?, event)),
-                Arguments::EventContext => function.call1((event, Context::new(run, &started)?)),
+                Arguments::ContextEvent => function.call1((&given, event)),
+                Arguments::EventContext => function.call1((event, &given)),
             });
             let called = called.unwrap_or_else(Err);
             if !body.awaitable {
-                run.get().state.lock().driving = false;
+                run.get().state.lock().driving = None;
             }
             drop(entered);
             called
@@ -560,6 +569,8 @@ impl Lane {
             started,
             coroutine,
             context: context.clone().unbind(),
+            // The context variables refer to it weakly.
+            given: given.as_ref().filter(|_| is_wanted).map(|given| given.clone().unbind()),
             interrupted: false,
             is_cancel_requested: false,
         };
@@ -957,6 +968,7 @@ impl Lane {
         match &state.at {
             At::InStep(active) => {
                 visit.call(&active.coroutine)?;
+                visit.call(&active.given)?;
                 visit.call(&active.context)
             }
             At::WaitingForEnd(future, error) => {

@@ -58,13 +58,14 @@ impl Run {
                 failpoint!("run.end_told");
             }
         }
-        let answered = {
+        let (answered, on_disk) = {
             let mut state = run.get().state.lock();
             let State { core, durable, .. } = &mut *state;
             let Some(durable) = durable else { return Ok(()) };
             let Durable { writer, journal, .. } = &mut **durable;
-            writer.answer(core, written, answer, || journal.get().has_room())
+            (writer.answer(core, written, answer, || journal.get().has_room()), writer.written())
         };
+        Self::memos_written(run, on_disk)?;
         match answered {
             Answered::Nothing => Ok(()),
             Answered::MayStart => Self::let_start(run),

@@ -44,6 +44,7 @@ pub mod classes {
         InvalidSignature,
         JournalConflict,
         JournalError,
+        OutsideStep,
         RetryFailed,
         RunCancelled,
         RunEnded,
@@ -65,6 +66,7 @@ impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         match error {
+            Error::StepOver => classes::OutsideStep::new_err(text),
             Error::InvalidRunId(_) | Error::NotExpected | Error::Outdated | Error::Folded { .. } => {
                 PyValueError::new_err(text)
             }
@@ -320,6 +322,47 @@ pub fn step_timeout(run: &Run, started: &Started) -> PyErr {
         started.attempt,
         run.id_text(),
         plan.name
+    ))
+}
+
+#[cold]
+pub fn outside_step() -> PyErr {
+    classes::OutsideStep::new_err(
+        "no step runs here: this is called from a step, or from a task or a thread that has the step's context variables \
+         (asyncio.to_thread gives them on, loop.run_in_executor does not)",
+    )
+}
+
+#[cold]
+pub fn step_over(run: &Run, step: StepId) -> PyErr {
+    classes::OutsideStep::new_err(format!(
+        "once: the body of step {:?} of run {} is over; a task that it has left behind keeps nothing",
+        run.plan.get().step_name(step),
+        run.id_text()
+    ))
+}
+
+/// A memo whose value cannot be encoded. `memo` names it, its step and its run.
+#[cold]
+pub fn unstorable_memo(py: Python<'_>, memo: &str, class: &Bound<'_, PyType>, cause: PyErr) -> PyErr {
+    if !cause.is_instance_of::<classes::UnstorableValue>(py) {
+        return cause;
+    }
+    let why = cause.cause(py).map_or_else(|| text_of(cause.value(py)), |why| text_of(why.value(py)));
+    let name = type_name(class);
+    let error = classes::UnstorableValue::new_err(format!(
+        "{memo}: a result of type {name} cannot be stored, because it cannot be pickled ({why}); return what is needed \
+         of it"
+    ));
+    error.set_cause(py, cause.cause(py));
+    error
+}
+
+#[cold]
+pub fn unsigned_memo(memo: &str) -> PyErr {
+    classes::UnsignedValue::new_err(format!(
+        "{memo}: its result is an opaque value, which is pickled and has to be signed, and the journal has no secret: \
+         give Engine(secret=...)"
     ))
 }
 

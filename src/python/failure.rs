@@ -94,19 +94,15 @@ fn retry(run: &Bound<'_, Run>, started: Started, error: &PyErr) -> PyResult<bool
 }
 
 /// Whether the exception says that no attempt will do, or one in its group does.
-fn is_final(error: &PyErr, py: Python<'_>) -> PyResult<bool> {
+pub fn is_final(error: &PyErr, py: Python<'_>) -> PyResult<bool> {
     static IS_FINAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     IS_FINAL.import(py, "treadle.failures", "is_final")?.call1((error.value(py),))?.is_truthy()
 }
 
 /// The delay that the user's function gives, in microseconds; nothing if it leaves that to the policy.
 fn delay_of(run: &Bound<'_, Run>, started: Started, hook: &Py<PyAny>, error: &PyErr) -> PyResult<Option<Time>> {
-    static SECONDS_OF: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = run.py();
-    let answer = || -> PyResult<Option<f64>> {
-        let answer = hook.bind(py).call1((error.value(py), started.attempt))?;
-        SECONDS_OF.import(py, "treadle.retry", "delay_of")?.call1((answer,))?.extract()
-    };
+    let answer = || seconds_of(&hook.bind(py).call1((error.value(py), started.attempt))?);
     match answer() {
         Ok(seconds) => Ok(seconds.map(micros)),
         Err(raised) if hook::ends_program(py, &raised) => Err(raised),
@@ -114,7 +110,13 @@ fn delay_of(run: &Bound<'_, Run>, started: Started, hook: &Py<PyAny>, error: &Py
     }
 }
 
-fn is_retried(filter: Option<&RetryFilter>, error: &PyErr, py: Python<'_>) -> PyResult<bool> {
+/// The seconds that a user's function has given for a delay; nothing if it leaves that to the policy.
+pub fn seconds_of(answer: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+    static SECONDS_OF: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    SECONDS_OF.import(answer.py(), "treadle.retry", "delay_of")?.call1((answer,))?.extract()
+}
+
+pub fn is_retried(filter: Option<&RetryFilter>, error: &PyErr, py: Python<'_>) -> PyResult<bool> {
     let Some(filter) = filter else { return Ok(true) };
     let value = error.value(py);
     hook::call(py, "retry_if", || {

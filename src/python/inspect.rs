@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use super::stored::lend;
-use crate::{Body, EncodedEvent, EncodedImage, Pending, Status, Tag, Value, snapshot};
+use crate::{Body, EncodedEvent, EncodedImage, Kept, Pending, Status, Tag, Value, snapshot};
 
 /// What is in a snapshot, as plain objects.
 #[pyfunction]
@@ -84,6 +84,13 @@ fn pending<'py>(
     line.set_item("failures", failures)?;
     line.set_item("received", list(py, &pending.replay.received, |received| event(py, received))?)?;
     line.set_item("sent", pending.replay.sent.len())?;
+    let memos = list(py, pending.replay.memos.iter(), |(_, memo)| {
+        let line = value(py, memo.kept.value())?;
+        line.set_item("name", &*memo.call.name)?;
+        line.set_item("is_failure", matches!(memo.kept, Kept::Failure(_)))?;
+        Ok(line)
+    })?;
+    line.set_item("memos", memos)?;
     Ok(line)
 }
 

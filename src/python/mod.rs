@@ -6,7 +6,7 @@
 //! - `driver`: the lanes that run its steps; `coroutine`: one step's coroutine; `gate`: fairness between runs.
 //! - `starter`: runs that nothing awaits; `unreferenced`: those that nothing refers to.
 //! - `hook`: what the user's hooks may raise.
-//! - `context`, `wait`, `reader`: what steps and callers use; `number`: the numbers that they give.
+//! - `context`, `wait`, `memo`, `reader`: what steps and callers use; `current`: how code below a step finds it; `number`: the numbers that they give.
 //! - `failpoints` (feature `failpoints`): what tests need to know of them.
 //! - `convert`: values; `to_json`, `parse`: objects to JSON text and back; `pickle`: all others, with the `c_stack`
 //!   that takes; `text`: keys and names. `digest`: what is equal to what; `apart`: what an object consists of. `stored`: events as bytes; `wake`: waking waiters from any thread; `error`: every exception.
@@ -18,6 +18,7 @@ mod commits;
 mod context;
 mod convert;
 mod coroutine;
+mod current;
 mod digest;
 mod driver;
 mod durable;
@@ -33,6 +34,7 @@ mod hook;
 mod inbox;
 mod inspect;
 mod journal;
+mod memo;
 mod number;
 mod occurrence;
 mod outcome;
@@ -71,12 +73,15 @@ fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::EngineCore>()?;
     module.add_class::<gate::Gate>()?;
     module.add_class::<journal::Journal>()?;
+    module.add_class::<memo::MemoBegun>()?;
     module.add_class::<recover::LoadedRun>()?;
     module.add_class::<pause::Pause>()?;
     module.add_class::<plan::Plan>()?;
     module.add_class::<reader::StreamReader>()?;
     module.add_class::<run::Run>()?;
     module.add_class::<wait::EventWait>()?;
+    module.add_function(wrap_pyfunction!(current::current_context, module)?)?;
+    module.add_function(wrap_pyfunction!(current::want_current_step, module)?)?;
     module.add_function(wrap_pyfunction!(error::panic, module)?)?;
     module.add_function(wrap_pyfunction!(journal::journal_path, module)?)?;
     module.add_function(wrap_pyfunction!(inspect::inspect, module)?)?;

@@ -16,6 +16,7 @@ fn name(what: Occurrence) -> &'static str {
         Occurrence::Due => "due",
         Occurrence::Stored => "stored",
         Occurrence::Sent => "sent",
+        Occurrence::Memo => "memo",
         Occurrence::Waiting => "waiting",
         Occurrence::Received => "received",
         Occurrence::Collected => "collected",

@@ -79,7 +79,7 @@ struct StepDescription {
 
 /// A `treadle.Retry`, with times in seconds.
 #[derive(FromPyObject)]
-struct RetryDescription {
+pub struct RetryDescription {
     attempts: u32,
     backoff: String,
     initial: f64,
@@ -94,7 +94,7 @@ struct RetryDescription {
 }
 
 impl RetryDescription {
-    fn split(self) -> PyResult<(RetryPlan, RetryFilter)> {
+    pub fn split(self) -> PyResult<(RetryPlan, RetryFilter)> {
         let backoff = match self.backoff.as_str() {
             "constant" => Backoff::Constant,
             "linear" => Backoff::Linear,

@@ -13,8 +13,8 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::clock::{self, ManualClock, new_run_id};
-use super::context::CurrentRun;
 use super::coroutine::{Resumed, check_sent, current_task, thrown};
+use super::current::CurrentRun;
 use super::driver::{Lane, Stop};
 use super::durable::Durable;
 use super::error;
@@ -185,7 +185,7 @@ impl Run {
     pub fn check_stalled(run: &Bound<'_, Self>) -> PyResult<()> {
         let is_stalled = {
             let state = run.get().state.lock();
-            state.started && !state.driving && state.scheduled == 0 && state.core.is_stalled()
+            state.started && state.driving.is_none() && state.scheduled == 0 && state.core.is_stalled()
         };
         if is_stalled { Self::fail(run, error::run_stalled(run.get())) } else { Ok(()) }
     }
@@ -205,7 +205,7 @@ impl Run {
     /// that wait gets its lanes in a few passes of the loop, and one of workers that do not gets none.
     pub fn lanes_wanted(&self) -> usize {
         let state = self.state.lock();
-        if state.driving || !state.started || state.core.phase() != Phase::Running {
+        if state.driving.is_some() || !state.started || state.core.phase() != Phase::Running {
             return 0;
         }
         let most = (state.core.in_flight() as usize).max(1);
@@ -311,7 +311,7 @@ impl Run {
     /// As [`Run::end`], by an entry of the inbox.
     fn end_by(run: &Bound<'_, Self>, outcome: Outcome, entry: Option<u64>) -> PyResult<()> {
         let py = run.py();
-        let (remains, lanes, children) = {
+        let (remains, lanes, children, waiting) = {
             let mut state = run.get().state.lock();
             if let Some(entry) = entry {
                 state.core.consume(entry);
@@ -324,7 +324,7 @@ impl Run {
             state.outcome = Some(outcome);
             let lanes: Vec<_> = state.lanes.values().map(|lane| lane.clone_ref(py)).collect();
             let children: Vec<_> = state.children(py);
-            (remains, lanes, children)
+            (remains, lanes, children, state.memo_waiters.take())
         };
         // One that fails must not keep the others from being told.
         let has_journal = run.get().state.lock().durable.is_some();
@@ -339,6 +339,7 @@ impl Run {
         for child in children {
             told = told.and(Self::cancel(child.bind(py)).map(|_| ()));
         }
+        told = told.and(Self::memos_lost(run, waiting));
         told.and(Self::try_finish(run))
     }
 
@@ -627,7 +628,7 @@ impl Run {
 
     /// Whether a lane of the run is on the stack of this thread.
     pub fn is_on_stack(&self) -> bool {
-        self.is_on_its_thread() && self.state.lock().driving
+        self.is_on_its_thread() && self.state.lock().driving.is_some()
     }
 
     /// Whether steps of a run await another, or await one that does, and so on.

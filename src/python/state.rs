@@ -12,9 +12,10 @@ use super::convert::PyValue;
 use super::driver::Lane;
 use super::durable::Durable;
 use super::hook;
+use super::memo::MemoWaiters;
 use super::run::Run;
 use super::wake::Waker;
-use crate::{Host, Phase, Rare, Run as CoreRun, Time};
+use crate::{Host, Phase, Rare, Run as CoreRun, Started, Time};
 
 /// The types that Python brings to the core.
 pub struct Python3;
@@ -144,8 +145,8 @@ pub struct State {
     pub guard: Option<Py<PyAny>>,
     /// The last wait for an event whose body was closed in the middle.
     pub closed_wait: Option<Box<str>>,
-    /// Whether one of the run's lanes is on the stack of its event loop's thread.
-    pub driving: bool,
+    /// The step of the lane that is on the stack of the event loop's thread, if one is.
+    pub driving: Option<Started>,
     /// How many lanes were made that have not begun.
     pub scheduled: usize,
     /// The lanes of tasks that were made of the run itself, as of a coroutine, by the task's address.
@@ -171,6 +172,8 @@ pub struct State {
     /// Called with the run and what has just happened to it.
     pub observer: Option<Py<PyAny>>,
     pub readers: Vec<Waker>,
+    /// Those who wait until a memo is on disk, in the order of their records.
+    pub memo_waiters: Rare<MemoWaiters>,
     pub children: Rare<HashMap<usize, Py<Run>>>,
     pub parent: Option<Py<Run>>,
     pub session: Option<Py<PyDict>>,
@@ -191,7 +194,7 @@ impl State {
             driven_by_awaiter: false,
             guard: None,
             closed_wait: None,
-            driving: false,
+            driving: None,
             scheduled: 0,
             task_lanes: Rare::default(),
             awaits: Rare::default(),
@@ -206,6 +209,7 @@ impl State {
             is_over: false,
             observer: None,
             readers: Vec::new(),
+            memo_waiters: Rare::default(),
             children: Rare::default(),
             parent: None,
             session: None,
@@ -231,7 +235,7 @@ impl State {
     /// Whether nothing of the run moves while it is paused.
     pub fn is_still(&self) -> bool {
         let rests = if self.stops_steps { self.core.in_flight() == 0 } else { self.core.is_quiet() };
-        rests && !self.driving || self.core.phase() == Phase::Ended
+        rests && self.driving.is_none() || self.core.phase() == Phase::Ended
     }
 
     pub fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -265,6 +269,7 @@ impl State {
         visit.call(&self.observer)?;
         self.durable.as_ref().map_or(Ok(()), |durable| durable.traverse(&visit))?;
         self.waiters.iter().chain(&self.pausers).chain(&self.readers).try_for_each(|waker| waker.traverse(visit))?;
+        self.memo_waiters.get().into_iter().flatten().try_for_each(|(_, waiter)| waiter.traverse(visit))?;
         self.children.get().into_iter().flat_map(HashMap::values).try_for_each(|child| visit.call(child))?;
         visit.call(&self.parent)?;
         visit.call(&self.session)?;
@@ -301,7 +306,7 @@ impl State {
             std::mem::take(&mut self.waiters),
             std::mem::take(&mut self.pausers),
             std::mem::take(&mut self.readers),
-            self.children.take(),
+            (self.memo_waiters.take(), self.children.take()),
             self.parent.take(),
             self.session.take(),
             self.keeper.take(),

@@ -6,7 +6,7 @@ use pyo3::types::{PyDict, PyList};
 use super::journal::Journal;
 use super::recover::LoadedRun;
 use crate::history::History;
-use crate::{EncodedRecord, Record};
+use crate::{EncodedRecord, Kept, Record};
 
 #[pymethods]
 impl LoadedRun {
@@ -67,6 +67,12 @@ fn line<'py>(
             line.set_item("failure", &*failure.text)?;
             line.set_item("due", *due as f64 / 1e6)?;
             "retried"
+        }
+        Record::Memo { seq, memo, .. } => {
+            line.set_item("delivery", seq)?;
+            line.set_item("memo", &*memo.call.name)?;
+            line.set_item("is_failure", matches!(memo.kept, Kept::Failure(_)))?;
+            "memo"
         }
         Record::Received { seq, event } => {
             line.set_item("delivery", seq)?;

@@ -11,7 +11,7 @@ use crate::stream::Stream;
 /// What a run held when it ended, for the host to drop where foreign code may run.
 pub struct Remains<H: Host> {
     /// Deliveries that never started.
-    pub queue: Queue<H::Event, H::Class>,
+    pub queue: Queue<H::Event, H::Class, H::Value>,
     /// Deliveries that were to be tried again.
     pub retries: Vec<HostDelivery<H>>,
     /// Events that were kept for somebody who would ask for them, or held until the run is resumed.

@@ -11,10 +11,12 @@ use crate::record::Record;
 type Expected<H> = Arc<[<H as Host>::Class]>;
 
 impl<H: Host> Run<H> {
-    /// The values in the state and in records that were not taken yet.
+    /// The values in the state, in memos and in records that were not taken yet.
     pub fn values(&self) -> impl Iterator<Item = &H::Value> {
         let recorded = self.log.iter().flatten().filter_map(Record::value);
-        self.store().iter().map(|(_, value)| value).chain(recorded)
+        let replays = self.deliveries().filter_map(|delivery| delivery.replay.as_deref());
+        let memos = replays.flat_map(|replay| replay.memos.iter()).map(|(_, memo)| memo.kept.value());
+        self.store().iter().map(|(_, value)| value).chain(memos).chain(recorded)
     }
 
     /// The classes that the run refers to by itself.

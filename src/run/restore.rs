@@ -13,11 +13,15 @@ use super::wait::KEPT_FROM;
 use super::{Deadline, Host, HostDelivery, Phase, Plan, Run};
 use crate::event::Delivery;
 use crate::image::{Grouped, Image, Pending, Status, Waiting};
+use crate::memo::{Kept, Memo};
 use crate::queue::Collected;
 use crate::replay::{Collection, Replay};
 
 /// An image of a host's run.
 pub type HostImage<H> = Image<<H as Host>::Event, <H as Host>::Value, <H as Host>::Class>;
+
+type HostPending<H> = Pending<<H as Host>::Event, <H as Host>::Class, <H as Host>::Value>;
+type HostReplay<H> = Replay<<H as Host>::Event, <H as Host>::Class, <H as Host>::Value>;
 
 impl<H: Host> Run<H> {
     /// The run as it is at this moment, as plain data: more references to what it holds, in one consistent cut.
@@ -119,7 +123,7 @@ impl<H: Host> Run<H> {
         run
     }
 
-    fn requeue(&mut self, pending: BTreeMap<u64, Pending<H::Event, H::Class>>) {
+    fn requeue(&mut self, pending: BTreeMap<u64, HostPending<H>>) {
         let waited: HashSet<u64> =
             self.settling.get().into_iter().flat_map(Settling::iter).map(|(_, it)| it.seq).collect();
         let mut others = Vec::new();
@@ -147,7 +151,7 @@ impl<H: Host> Run<H> {
     }
 }
 
-fn pending<H: Host>(delivery: &HostDelivery<H>) -> Pending<H::Event, H::Class> {
+fn pending<H: Host>(delivery: &HostDelivery<H>) -> HostPending<H> {
     Pending {
         step: delivery.step,
         attempt: delivery.attempt,
@@ -158,7 +162,7 @@ fn pending<H: Host>(delivery: &HostDelivery<H>) -> Pending<H::Event, H::Class> {
     }
 }
 
-fn delivery<H: Host>(seq: u64, pending: Pending<H::Event, H::Class>) -> HostDelivery<H> {
+fn delivery<H: Host>(seq: u64, pending: HostPending<H>) -> HostDelivery<H> {
     Delivery {
         attempt: pending.attempt,
         since: pending.since.and_then(NonZeroU64::new),
@@ -167,7 +171,7 @@ fn delivery<H: Host>(seq: u64, pending: Pending<H::Event, H::Class>) -> HostDeli
     }
 }
 
-fn replay<H: Host>(replay: &Replay<H::Event, H::Class>) -> Replay<H::Event, H::Class> {
+fn replay<H: Host>(replay: &HostReplay<H>) -> HostReplay<H> {
     let copy_all = |events: &Vec<H::Event>| events.iter().map(H::copy_event).collect();
     let collected = replay.collected.iter().map(|call| Collection {
         key: call.key.clone(),
@@ -180,7 +184,16 @@ fn replay<H: Host>(replay: &Replay<H::Event, H::Class>) -> Replay<H::Event, H::C
     copy.collected = collected.collect();
     copy.sent = replay.sent.clone();
     copy.deadlines = replay.deadlines.clone();
+    copy.memos = replay.memos.iter().map(|(number, memo)| (number, copied_memo::<H>(memo))).collect();
     copy
+}
+
+fn copied_memo<H: Host>(memo: &Memo<H::Value>) -> Memo<H::Value> {
+    let kept = match &memo.kept {
+        Kept::Result(value) => Kept::Result(H::copy_value(value)),
+        Kept::Failure(value) => Kept::Failure(H::copy_value(value)),
+    };
+    Memo { call: memo.call.clone(), kept }
 }
 
 fn copied<H: Host>(collected: &Collected<H::Class, H::Event>) -> Collected<H::Class, H::Event> {

@@ -9,8 +9,10 @@ use bytes::Bytes;
 use crate::error::FormatError;
 use crate::event::{EncodedEvent, StepId};
 use crate::image::{EncodedImage, Grouped, Held, Image, Pending, Status, Waiting};
+use crate::memo::Memos;
 use crate::replay::{Collection, Failure, Replay};
 use crate::run_id::RunId;
+use crate::value::Value;
 use crate::wire::place::{At, Place, Within};
 use crate::wire::read::{Known, Reader, Trust};
 
@@ -107,7 +109,11 @@ fn pending(from: &mut Reader<'_>, seq: u64) -> Result<Pending<EncodedEvent, Arc<
 
 fn replay(from: &mut Reader<'_>, seq: u64) -> Result<Replay<EncodedEvent, Arc<str>>> {
     let mut replay = Replay::default();
-    from.array_of(5)?;
+    // Those before version 3 have no memos.
+    let length = from.array()?;
+    if !matches!(length, 5 | 6) {
+        return Err(from.malformed("a history has 5 or 6 parts"));
+    }
     replay.failures = from.list(3, |from, _| {
         from.array_of(2)?;
         Ok(Failure { attempt: from.small_uint()?, text: from.text()?.into() })
@@ -119,7 +125,15 @@ fn replay(from: &mut Reader<'_>, seq: u64) -> Result<Replay<EncodedEvent, Arc<st
         from.array_of(3)?;
         Ok((from.wanted()?, from.uint()?))
     })?;
+    if length == 6 {
+        replay.memos = memos(from, seq)?;
+    }
     if replay.is_empty() { Err(from.malformed("nothing to remember takes no place")) } else { Ok(replay) }
+}
+
+fn memos(from: &mut Reader<'_>, seq: u64) -> Result<Memos<Value>> {
+    let memos = numbered(from, 2, |from, number| from.memo(At::Memo { seq, number }))?;
+    if memos.is_empty() { Err(from.malformed("no memos take no place")) } else { Ok(memos.into_iter().collect()) }
 }
 
 fn collection(from: &mut Reader<'_>, seq: u64, call: usize) -> Result<Collection<EncodedEvent, Arc<str>>> {

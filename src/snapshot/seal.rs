@@ -28,11 +28,14 @@ pub(super) fn room(image: &EncodedImage) -> usize {
 }
 
 fn room_for_replay(replay: &Replay<EncodedEvent, Arc<str>>) -> usize {
+    const MEMO: usize = 64;
     let received = replay.received.iter().map(room_for_event);
     let collected = replay.collected.iter().flat_map(|call| call.events.iter().flatten()).map(room_for_event);
     let failures = replay.failures.iter().map(|failure| failure.text.len() + 10);
     let numbers = 9 * (replay.sent.len() + 3 * replay.deadlines.len() + 3 * replay.collected.len());
-    numbers + received.chain(collected).chain(failures).sum::<usize>()
+    let memos = replay.memos.iter();
+    let memos = memos.map(|(_, memo)| MEMO + memo.call.name.len() + room_for_value(memo.kept.value()));
+    numbers + received.chain(collected).chain(failures).chain(memos).sum::<usize>()
 }
 
 /// Writes the body behind what is there.
@@ -105,7 +108,7 @@ fn pending<'a>(to: &mut Writer<'a>, image: &'a EncodedImage) -> Done {
 }
 
 fn replay<'a>(to: &mut Writer<'a>, replay: &'a Replay<EncodedEvent, Arc<str>>, seq: u64) -> Done {
-    to.array(5)?;
+    to.array(if replay.memos.is_empty() { 5 } else { 6 })?;
     to.array(replay.failures.len())?;
     for failure in &replay.failures {
         to.array(2)?;
@@ -124,6 +127,15 @@ fn replay<'a>(to: &mut Writer<'a>, replay: &'a Replay<EncodedEvent, Arc<str>>, s
         to.array(3)?;
         to.wanted(wanted);
         to.uint(at);
+    }
+    if replay.memos.is_empty() {
+        return Ok(());
+    }
+    to.array(replay.memos.len())?;
+    for (number, memo) in replay.memos.iter() {
+        to.array(2)?;
+        to.uint(number);
+        to.memo(memo, At::Memo { seq, number })?;
     }
     Ok(())
 }

@@ -8,10 +8,11 @@ use hashbrown::HashSet;
 use rmp::Marker;
 
 use super::place::{At, Place, Within};
-use super::write::Expected;
+use super::write::{Expected, memo_owner};
 use super::{Unfolded, doubled, json};
 use crate::error::FormatError;
 use crate::event::{Body, EncodedEvent};
+use crate::memo::{Kept, Memo, MemoCall, Turn};
 use crate::queue::Collected;
 use crate::replay::Wanted;
 use crate::run_id::RunId;
@@ -233,6 +234,19 @@ impl<'a> Reader<'a> {
     pub fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
         let span = self.binary()?;
         self.whole[span].try_into().map_err(|_| self.malformed("a binary value has the wrong length"))
+    }
+
+    /// A call that is made once, and what it gave.
+    pub fn memo(&mut self, at: At<'_>) -> Result<Memo<Value>> {
+        self.array_of(6)?;
+        let (name, arguments) = (self.text()?.into(), self.bytes()?);
+        let is_ordered = self.bool()?;
+        let turn = if is_ordered { Turn::Ordered(self.uint()?) } else { Turn::Occurrence(self.uint()?) };
+        let call = MemoCall { name, arguments, turn };
+        let is_failure = self.bool()?;
+        let owner = memo_owner(&call, is_failure);
+        let value = self.value(&Place { at, owner: &owner, name: Some(&call.name) })?;
+        Ok(Memo { kept: if is_failure { Kept::Failure(value) } else { Kept::Result(value) }, call })
     }
 
     /// What a deadline is for.

@@ -10,6 +10,7 @@ use super::place::{At, Place, Within};
 use super::{Unfolded, doubled};
 use crate::error::FormatError;
 use crate::event::{Body, EncodedEvent};
+use crate::memo::{Kept, Memo, MemoCall, Turn};
 use crate::queue::Collected;
 use crate::replay::Wanted;
 use crate::run_id::RunId;
@@ -224,6 +225,20 @@ impl<'a> Writer<'a> {
         events.iter().enumerate().try_for_each(|(index, event)| self.event(event, at(index)))
     }
 
+    /// A call that is made once, and what it gave.
+    pub fn memo(&mut self, memo: &'a Memo<Value>, at: At<'_>) -> Result<(), FormatError> {
+        let (is_ordered, turn) = turn_parts(memo.call.turn);
+        self.array(6)?;
+        self.text(&memo.call.name)?;
+        self.bytes(&memo.call.arguments)?;
+        self.bool(is_ordered);
+        self.uint(turn);
+        let is_failure = matches!(memo.kept, Kept::Failure(_));
+        self.bool(is_failure);
+        let owner = memo_owner(&memo.call, is_failure);
+        self.value(memo.kept.value(), &Place { at, owner: &owner, name: Some(&memo.call.name) })
+    }
+
     #[inline]
     pub fn value(&mut self, value: &'a Value, place: &Place<'_>) -> Result<(), FormatError> {
         match value.tag {
@@ -256,6 +271,22 @@ impl<'a> Writer<'a> {
         self.maybe_name(class)?;
         self.bytes(&signature)?;
         self.bytes(&value.bytes)
+    }
+}
+
+/// What is signed of a call beside its name, so that no value can be given to another call.
+pub(crate) fn memo_owner(call: &MemoCall, is_failure: bool) -> String {
+    let arguments = call.arguments.iter().map(|byte| format!("{byte:02x}"));
+    let kind = if is_failure { "failure" } else { "result" };
+    let (is_ordered, turn) = turn_parts(call.turn);
+    let order = if is_ordered { "call" } else { "occurrence" };
+    format!("{kind}/{order}/{turn}/{}", arguments.collect::<String>())
+}
+
+fn turn_parts(turn: Turn) -> (bool, u64) {
+    match turn {
+        Turn::Ordered(begun) => (true, begun),
+        Turn::Occurrence(occurrence) => (false, occurrence),
     }
 }
 

@@ -44,6 +44,7 @@ impl Writer {
                 Answered::Replaced { id, input, given: self.input }
             }
             (Written::Creation { recorded } | Written::Commit { recorded }, Ok(_)) => {
+                self.written = self.written.max(recorded);
                 let may_start = run.acknowledge(self.ahead_of(recorded, has_room));
                 if may_start { Answered::MayStart } else { Answered::Nothing }
             }
@@ -68,6 +69,11 @@ impl Writer {
     /// Up to which record deliveries may start, if the first so many are written: any, if steps do not wait.
     pub(super) fn ahead_of(&self, recorded: u64, has_room: impl FnOnce() -> bool) -> u64 {
         if self.durability == Durability::Pipelined && has_room() { u64::MAX } else { recorded }
+    }
+
+    /// How many records are on disk. Where steps do not wait for them, memos still do.
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// Nothing of the run is written from now on. Says whether something was until now.

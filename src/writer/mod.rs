@@ -127,6 +127,8 @@ pub struct Writer {
     link: Link,
     // The journal was busy and nothing is broken: the run can go on from what is written.
     may_go_on: bool,
+    // How many records are on disk.
+    written: u64,
 }
 
 // What makes a run in the journal, and how many records the run had by then.
@@ -175,6 +177,7 @@ impl Writer {
             has_gap: false,
             link: Link::Attached,
             may_go_on: false,
+            written: 0,
         }
     }
 

@@ -15,6 +15,8 @@ pub enum Occurrence {
     Stored,
     /// A step sent an event.
     Sent,
+    /// A step made a call that is made once.
+    Memo,
     /// A step waits.
     Waiting,
     /// A waiter, or the run, received something.
@@ -35,13 +37,14 @@ pub enum Occurrence {
 
 impl Occurrence {
     /// Every one.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Started,
         Self::Finished,
         Self::Retried,
         Self::Due,
         Self::Stored,
         Self::Sent,
+        Self::Memo,
         Self::Waiting,
         Self::Received,
         Self::Collected,
@@ -59,6 +62,7 @@ impl Occurrence {
             Self::Finished
             | Self::Retried
             | Self::Sent
+            | Self::Memo
             | Self::Waiting
             | Self::Received
             | Self::Kept

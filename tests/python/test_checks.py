@@ -25,6 +25,7 @@ from treadle import (
     StopEvent,
     Workflow,
     checks,
+    once,
     step,
 )
 from treadle.testing import ManualClock
@@ -101,8 +102,22 @@ async def _read(events: Any) -> None:
 
 
 # The name by which a signature is found below, the argument, and a call with it.
+def once_in_step(timeout: Any) -> None:
+    async def at_once() -> None:
+        pass
+
+    @step
+    async def body(ctx: Context, ev: StartEvent) -> StopEvent:
+        await ctx.once("at once", at_once, timeout=timeout)
+        return StopEvent()
+
+    asyncio.run(_awaited(lambda: Workflow("w", [body]).run()))
+
+
 DURATIONS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("step", "timeout"): lambda value: step(timeout=value),
+    ("once", "timeout"): lambda value: once(timeout=value),
+    ("Context.once", "timeout"): once_in_step,
     ("Workflow", "timeout"): lambda value: Workflow("w", [nothing], timeout=value),
     ("Workflow", "deadline"): lambda value: Workflow("w", [nothing], deadline=value),
     ("Retry", "max"): lambda value: Retry(max=value),

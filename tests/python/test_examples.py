@@ -77,6 +77,14 @@ def test_progress_draws_a_bar_that_gets_full() -> None:
     assert finished.stdout.endswith(b"\r[" + b"#" * 30 + b"] 40/40\ncopied 40 parts\n")
 
 
+def test_a_process_that_is_killed_pays_once() -> None:
+    assert output_of(EXAMPLES / "pays_once.py").splitlines() == [
+        "the first process was killed (9) after 3 calls",
+        "5 answers",
+        "5 calls paid",
+    ]
+
+
 @asynccontextmanager
 async def serving(app: object) -> AsyncIterator[httpx.AsyncClient]:
     """A real server on a free port of the loopback, and a client of it."""

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use treadle::{
-    Collecting, Deadline, Error, EventKind, Failure, HostImage, HostRecord, Image, Phase, Plan, Record, Routes, Run,
-    RunId, Slot, Status, StepId, StepPlan, Tag, Value, Waiting, Wanted,
+    Collecting, Deadline, Error, EventKind, Failure, HostImage, HostRecord, Image, Kept, Memo, MemoCall, Phase, Plan,
+    Record, Routes, Run, RunId, Slot, Status, StepId, StepPlan, Tag, Turn, Value, Waiting, Wanted,
 };
 
 use super::guest::Guest;
@@ -223,6 +223,11 @@ fn the_first_body_of_a_delivery_has_a_time_even_if_the_clock_says_zero() {
     assert!(fold.pending[&1].since.is_some());
 }
 
+fn memo(begun: u64) -> Memo<Value> {
+    let call = MemoCall { name: "ask".into(), arguments: [1; 32], turn: Turn::Ordered(begun) };
+    Memo { call, kept: Kept::Result(json(b"1")) }
+}
+
 fn queued(seq: u64) -> TestRecord {
     Record::Queued { seq, step: StepId(0), event: seq }
 }
@@ -251,6 +256,8 @@ fn collected(seq: u64, class: u8) -> TestRecord {
 fn a_record_that_cannot_come_behind_those_before_it_is_refused() {
     let asked = |place| Record::Asked { seq: 1, place, wanted: Wanted::Sleep(1), at: 1 };
     let kept = || Record::Kept { number: KEPT, event: 1 };
+    let memo = |number| Record::Memo { seq: 1, number, memo: memo(1) };
+    let forgotten = || Record::Forgotten { seq: 1, number: 1 };
     let cases: Vec<(&str, Vec<TestRecord>, TestRecord)> = vec![
         ("a missing key", vec![], Record::Delete { key: "a".into() }),
         ("no such step", vec![], Record::Queued { seq: 1, step: StepId(2), event: 1 }),
@@ -270,6 +277,12 @@ fn a_record_that_cannot_come_behind_those_before_it_is_refused() {
         ("not to be tried again", vec![queued(1)], Record::Due { seq: 1 }),
         ("not queued", vec![], Record::Due { seq: 1 }),
         ("not queued", vec![], Record::Sent { seq: 1, digest: 1 }),
+        ("not queued", vec![], memo(1)),
+        ("a number left out", vec![queued(1)], memo(2)),
+        ("a number again", vec![queued(1), memo(1)], memo(1)),
+        ("no such memo", vec![queued(1)], forgotten()),
+        ("forgotten twice", vec![queued(1), memo(1), forgotten()], forgotten()),
+        ("kept while it waits", vec![queued(1), retried(1)], memo(1)),
         ("not queued", vec![], asked(0)),
         ("a gap", vec![queued(1), asked(0)], asked(2)),
         ("no place", vec![queued(1)], asked(u64::MAX)),
@@ -336,6 +349,8 @@ fn any_record() -> impl Strategy<Value = TestRecord> {
         }),
         1 => number().prop_map(|seq| Record::Due { seq }),
         1 => (number(), number()).prop_map(|(seq, digest)| Record::Sent { seq, digest }),
+        2 => (number(), number()).prop_map(|(seq, number)| Record::Memo { seq, number, memo: memo(number) }),
+        1 => (number(), number()).prop_map(|(seq, number)| Record::Forgotten { seq, number }),
         1 => (number(), number(), wanted, number())
             .prop_map(|(seq, place, wanted, at)| Record::Asked { seq, place, wanted, at }),
         1 => (number(), number(), prop::option::of(class()), prop::option::of(number()))

@@ -9,6 +9,7 @@ mod guest;
 mod history;
 mod image;
 mod journal;
+mod memo;
 mod pause;
 mod poll;
 mod queue;

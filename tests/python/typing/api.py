@@ -26,6 +26,8 @@ from treadle import (
     Workflow,
     WorkflowDefinitionError,
     close_resources,
+    current_context,
+    once,
     step,
 )
 from treadle.testing import override
@@ -123,6 +125,40 @@ async def steps(ctx: Context) -> None:
     read(Foreign(1))  # type: ignore[arg-type]
     step(retries=3)  # type: ignore[call-overload]
     step(timeout="1")  # type: ignore[call-overload]
+
+
+async def ask(question: str, *, loud: bool = False) -> int:
+    return len(question)
+
+
+def count(text: str) -> int:
+    return len(text)
+
+
+@once
+async def ask_once(question: str, *, loud: bool = False) -> int:
+    return len(question)
+
+
+@once(name="count", retry=Retry(3), timeout=None, keep_failures=True)
+def count_once(text: str) -> int:
+    return len(text)
+
+
+async def memos(ctx: Context) -> None:
+    # A call has the type that the function returns.
+    assert_type(await ctx.once("ask", ask, "why", loud=True), int)
+    assert_type(await ctx.once("ask", ask, "why", retry=Retry(3), timeout=5), int)
+    assert_type(await ctx.once("count", count, "why", keep_failures=True), int)
+    assert_type(ctx.once_sync("count", count, "why"), int)
+    assert_type(await asyncio.create_task(ctx.once("ask", ask, "why")), int)
+    ctx.once(ask, "why")  # type: ignore[call-overload]
+    # A decorated function keeps its type.
+    assert_type(await ask_once("why", loud=True), int)
+    assert_type(count_once("why"), int)
+    count_once(5)  # type: ignore[arg-type]
+    once(retries=3)  # type: ignore[call-overload]
+    assert_type(current_context(), Context)
 
 
 def context(ctx: Context) -> None:

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use treadle::{
-    Body, Collected, Collection, EncodedEvent, EncodedImage, EncodedRecord, Failure, Grouped, Held, Pending, Record,
-    Replay, RunId, Status, StepId, Store, Tag, Value, Waiting, Wanted,
+    Body, Collected, Collection, EncodedEvent, EncodedImage, EncodedRecord, Failure, Grouped, Held, Kept, Memo,
+    MemoCall, Pending, Record, Replay, RunId, Status, StepId, Store, Tag, Turn, Value, Waiting, Wanted,
 };
 
 type Class = Arc<str>;
@@ -101,6 +101,19 @@ fn collection(with_opaque: bool) -> impl Strategy<Value = Collection<EncodedEven
     })
 }
 
+fn turn() -> impl Strategy<Value = Turn> {
+    prop_oneof![any::<u64>().prop_map(Turn::Ordered), any::<u64>().prop_map(Turn::Occurrence)]
+}
+
+fn memo(with_opaque: bool) -> impl Strategy<Value = Memo<Value>> + Clone {
+    let parts = (name(), any::<[u8; 32]>(), turn(), any::<bool>(), value(with_opaque));
+    let memo = parts.prop_map(|(name, arguments, turn, is_failure, value)| Memo {
+        call: MemoCall { name: (*name).into(), arguments, turn },
+        kept: if is_failure { Kept::Failure(value) } else { Kept::Result(value) },
+    });
+    memo.boxed()
+}
+
 fn replay(with_opaque: bool) -> impl Strategy<Value = Replay<EncodedEvent, Class>> {
     let full = (
         prop::collection::vec(failure(), 0..3),
@@ -108,14 +121,16 @@ fn replay(with_opaque: bool) -> impl Strategy<Value = Replay<EncodedEvent, Class
         prop::collection::vec(collection(with_opaque), 0..3),
         prop::collection::vec(any::<u64>(), 0..3),
         prop::collection::vec((wanted(), any::<u64>()), 0..3),
+        prop::collection::btree_map(1..1000_u64, memo(with_opaque), 0..3),
     );
-    let full = full.prop_map(|(failures, received, collected, sent, deadlines)| {
+    let full = full.prop_map(|(failures, received, collected, sent, deadlines, memos)| {
         let mut replay = Replay::default();
         replay.failures = failures;
         replay.received = received;
         replay.collected = collected;
         replay.sent = sent;
         replay.deadlines = deadlines;
+        replay.memos = memos.into_iter().collect();
         replay
     });
     prop_oneof![Just(()).prop_map(|()| Replay::default()), full]
@@ -200,6 +215,8 @@ pub fn record(with_opaque: bool) -> impl Strategy<Value = EncodedRecord> {
         (n(), failure(), n(), n()).prop_map(|(seq, failure, at, due)| Record::Retried { seq, failure, at, due }),
         n().prop_map(|seq| Record::Due { seq }),
         (n(), n()).prop_map(|(seq, digest)| Record::Sent { seq, digest }),
+        (n(), n(), memo(with_opaque)).prop_map(|(seq, number, memo)| Record::Memo { seq, number, memo }),
+        (n(), n()).prop_map(|(seq, number)| Record::Forgotten { seq, number }),
         (n(), n(), wanted(), n()).prop_map(|(seq, place, wanted, at)| Record::Asked { seq, place, wanted, at }),
     ];
     let wait = prop_oneof![

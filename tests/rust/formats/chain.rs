@@ -11,7 +11,7 @@ fn run(number: u8) -> RunId {
     RunId::new(1, [number; 10])
 }
 
-fn row(run: RunId, seq: u64) -> RunRow {
+pub fn row(run: RunId, seq: u64) -> RunRow {
     RunRow {
         id: run,
         workflow: "crawl".into(),

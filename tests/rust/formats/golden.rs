@@ -8,8 +8,8 @@ use bytes::Bytes;
 use treadle::journal::{Chain, Phase, Sign, Slot, entry, record};
 use treadle::{
     Body, Collected, Collection, EncodedEvent, EncodedImage, EncodedRecord, Error, Failure, FormatError, Grouped, Held,
-    Pending, Record, Replay, RunId, Status, StepId, Tag, Value, Waiting, Wanted, snapshot as format,
-    snapshot::Standing,
+    Kept, Memo, MemoCall, Pending, Record, Replay, RunId, Status, StepId, Tag, Turn, Value, Waiting, Wanted,
+    snapshot as format, snapshot::Standing,
 };
 
 use super::{no_secrets, secrets, signing};
@@ -74,7 +74,34 @@ fn image(with_opaque: bool) -> EncodedImage {
     image
 }
 
-/// A record of each kind.
+fn memos(with_opaque: bool) -> [Memo<Value>; 2] {
+    let call = |turn| MemoCall { name: "ask".into(), arguments: [9; 32], turn };
+    [
+        Memo { call: call(Turn::Ordered(1)), kept: Kept::Result(value(with_opaque)) },
+        Memo { call: call(Turn::Occurrence(2)), kept: Kept::Failure(value(with_opaque)) },
+    ]
+}
+
+/// The image of version 3, which has memos.
+fn image_with_memos(with_opaque: bool) -> EncodedImage {
+    let mut image = image(with_opaque);
+    let pending = image.pending.get_mut(&300).expect("it is pending");
+    pending.replay.memos = [1, 3].into_iter().zip(memos(with_opaque)).collect();
+    image
+}
+
+/// The records of version 3.
+fn records_with_memos(with_opaque: bool) -> Vec<EncodedRecord> {
+    let [first, second] = memos(with_opaque);
+    let memos = [
+        Record::Memo { seq: 1, number: 1, memo: first },
+        Record::Memo { seq: 1, number: 2, memo: second },
+        Record::Forgotten { seq: 1, number: 1 },
+    ];
+    records(with_opaque).into_iter().chain(memos).collect()
+}
+
+/// A record of each kind that the versions before 3 have.
 fn records(with_opaque: bool) -> Vec<EncodedRecord> {
     let (page, whole) = (page(with_opaque), whole(with_opaque));
     vec![
@@ -135,10 +162,11 @@ fn kept(name: &str) -> Vec<Bytes> {
 #[test]
 fn snapshots_are_what_they_were() {
     for (name, with_opaque, secrets) in [("snapshot", false, no_secrets()), ("signed_snapshot", true, secrets())] {
-        let made: Bytes = format::seal(&image(with_opaque), &secrets).unwrap().into();
-        let newest = golden(&format!("{name}_v2"), std::slice::from_ref(&made));
+        let made: Bytes = format::seal(&image_with_memos(with_opaque), &secrets).unwrap().into();
+        let newest = golden(&format!("{name}_v3"), std::slice::from_ref(&made));
         assert_eq!(newest, [made]);
-        for golden in [newest, kept(&format!("{name}_v1"))] {
+        assert_eq!(format::open(newest[0].clone(), &secrets), Ok(image_with_memos(with_opaque)));
+        for golden in [kept(&format!("{name}_v2")), kept(&format!("{name}_v1"))] {
             assert_eq!(format::open(golden[0].clone(), &secrets), Ok(image(with_opaque)));
         }
     }
@@ -149,29 +177,34 @@ const STANDING: Standing = Standing { seq: 12, epoch: 3 };
 #[test]
 fn checkpoints_are_what_they_were() {
     for (name, with_opaque) in [("snapshot", false), ("signed_snapshot", true)] {
-        let made: Bytes = format::seal_checkpoint(&image(with_opaque), STANDING, &secrets()).unwrap().into();
-        let newest = golden(&format!("{}_v2", name.replace("snapshot", "checkpoint")), std::slice::from_ref(&made));
+        let made: Bytes = format::seal_checkpoint(&image_with_memos(with_opaque), STANDING, &secrets()).unwrap().into();
+        let checkpoint = name.replace("snapshot", "checkpoint");
+        let newest = golden(&format!("{checkpoint}_v3"), std::slice::from_ref(&made));
         assert_eq!(newest, [made]);
-        for golden in [newest, kept(&format!("{name}_v1"))] {
+        let opened = format::open_checkpoint(newest[0].clone(), STANDING, &secrets());
+        assert_eq!(opened, Ok(image_with_memos(with_opaque)));
+        for golden in [kept(&format!("{checkpoint}_v2")), kept(&format!("{name}_v1"))] {
             assert_eq!(format::open_checkpoint(golden[0].clone(), STANDING, &secrets()), Ok(image(with_opaque)));
         }
     }
-    let made: Bytes = format::seal_chained_checkpoint(&image(true), STANDING, &secrets()).unwrap().into();
-    let kept = golden("chained_checkpoint_v2", std::slice::from_ref(&made));
-    assert_eq!(kept[0], made);
-    assert_eq!(format::open_checkpoint(made, STANDING, &secrets()), Ok(image(true)));
+    let made: Bytes = format::seal_chained_checkpoint(&image_with_memos(true), STANDING, &secrets()).unwrap().into();
+    let newest = golden("chained_checkpoint_v3", std::slice::from_ref(&made));
+    assert_eq!(newest[0], made);
+    assert_eq!(format::open_checkpoint(made, STANDING, &secrets()), Ok(image_with_memos(true)));
+    let older = kept("chained_checkpoint_v2").swap_remove(0);
+    assert_eq!(format::open_checkpoint(older, STANDING, &secrets()), Ok(image(true)));
 }
 
 #[test]
 fn records_are_what_they_were() {
     for (name, with_opaque) in [("records", false), ("signed_records", true)] {
-        let records = records(with_opaque);
+        let records = records_with_memos(with_opaque);
         let numbered = || (1..).zip(&records);
         let made: Vec<_> =
             numbered().map(|(seq, record)| record::encode(run(), seq, record, &secrets()).unwrap()).collect();
-        let newest = golden(&format!("{name}_v2"), &made);
+        let newest = golden(&format!("{name}_v3"), &made);
         assert_eq!(newest, made);
-        for golden in [newest, kept(&format!("{name}_v1"))] {
+        for golden in [newest, kept(&format!("{name}_v2")), kept(&format!("{name}_v1"))] {
             for ((seq, record), bytes) in numbered().zip(&golden) {
                 assert_eq!(record::decode(run(), seq, bytes.clone(), &secrets()).as_ref(), Ok(record));
             }
@@ -190,21 +223,25 @@ fn slots() -> [Slot; 4] {
 
 #[test]
 fn what_is_beside_the_log_is_what_it_was() {
-    for (name, is_whole) in [("entries_v2", false), ("whole_entries_v2", true)] {
+    for (name, is_whole) in [("entries_v3", false), ("whole_entries_v3", true)] {
         let numbered = || slots().into_iter().flat_map(|slot| [(slot, page(true)), (slot, whole(false))]);
         let encoded = |(slot, event)| entry::encode(run(), &slot, &event, &secrets(), is_whole).unwrap();
         let made: Vec<_> = numbered().map(encoded).collect();
-        let golden = golden(name, &made);
-        for ((slot, event), bytes) in numbered().zip(&golden) {
-            assert_eq!(entry::decode(run(), &slot, bytes.clone(), &secrets(), is_whole), Ok(event));
+        let newest = golden(name, &made);
+        assert_eq!(newest, made);
+        for golden in [newest, kept(&name.replace("v3", "v2"))] {
+            for ((slot, event), bytes) in numbered().zip(&golden) {
+                assert_eq!(entry::decode(run(), &slot, bytes.clone(), &secrets(), is_whole), Ok(event));
+            }
         }
-        assert_eq!(golden, made);
     }
     let wish = Slot::Inbox { id: [9; 16], kind: 1 };
     let made = entry::encode_wish(run(), &wish, &secrets()).unwrap();
-    let kept = golden("wish_v2", std::slice::from_ref(&made));
-    assert_eq!(kept[0], made);
-    assert_eq!(entry::check_wish(run(), &wish, made, &secrets(), true), Ok(()));
+    let newest = golden("wish_v3", std::slice::from_ref(&made));
+    assert_eq!(newest[0], made);
+    for bytes in [made, kept("wish_v2").swap_remove(0)] {
+        assert_eq!(entry::check_wish(run(), &wish, bytes, &secrets(), true), Ok(()));
+    }
 }
 
 #[test]
@@ -222,13 +259,37 @@ fn chained_records_are_what_they_were() {
     let mut chain = Chain::begin(Sign::All);
     chain.seal(&image(true), Standing { seq: 0, epoch: 1 }, &secrets()).unwrap();
     let start = chain.clone();
-    let records = records(true);
+    let records = records_with_memos(true);
     let numbered = || (1..).zip(&records);
     let made: Vec<_> = numbered().map(|(seq, it)| chain.encode(run(), seq, it, &secrets()).unwrap()).collect();
-    let golden = golden("chained_records_v2", &made);
-    assert_eq!(golden, made);
+    let newest = golden("chained_records_v3", &made);
+    assert_eq!(newest, made);
     let mut chain = start;
-    for ((seq, record), bytes) in numbered().zip(golden) {
+    for ((seq, record), bytes) in numbered().zip(newest) {
         assert_eq!(chain.decode(run(), seq, bytes, &secrets()).as_ref(), Ok(record));
+    }
+}
+
+#[test]
+fn chained_records_of_the_second_version_are_still_read_behind_their_checkpoint() {
+    // What their first record covers is the trailer of the checkpoint that was written then.
+    let records = records(true);
+    let golden = kept("chained_records_v2");
+    assert_eq!(golden.len(), records.len());
+    let mut before = None;
+    for (seq, (record, bytes)) in (1..).zip(records.iter().zip(&golden)) {
+        if let Some(before) = before.take() {
+            let row = super::chain::row(run(), seq);
+            let sealed = format::seal_chained_checkpoint(&image(true), Standing { seq: seq - 1, epoch: 1 }, &secrets());
+            let behind = treadle::journal::Loaded {
+                run: row,
+                checkpoint: Some((seq - 2, sealed.unwrap())),
+                records: vec![before],
+                inbox: vec![],
+            };
+            let read = Chain::end_of(&behind).decode(run(), seq, bytes.clone(), &secrets());
+            assert_eq!(read.as_ref(), Ok(record));
+        }
+        before = Some(bytes.to_vec());
     }
 }

@@ -47,7 +47,7 @@ fn with_checksum(mut bytes: Vec<u8>) -> Bytes {
 
 /// An unsigned snapshot with a body of one's own.
 fn unsigned(body: &[u8]) -> Bytes {
-    let mut bytes = b"treadle\x1a\x00\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00".to_vec();
+    let mut bytes = b"treadle\x1a\x00\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00".to_vec();
     bytes.extend_from_slice(&(body.len() as u64).to_be_bytes());
     bytes.extend_from_slice(body);
     bytes.extend_from_slice(&[0; 16]);

@@ -252,8 +252,8 @@ fn what_is_no_snapshot_is_told_apart() {
     assert_eq!(refusal(&b""[..], &no_secrets()), FormatError::NotASnapshot);
     assert_eq!(refusal(&b"treadle says hello"[..], &no_secrets()), FormatError::NotASnapshot);
     assert_eq!(refusal(&b"treadle\x1a\0"[..], &no_secrets()), FormatError::Truncated);
-    assert_eq!(changed(9, 3), FormatError::UnknownVersion { found: 3, newest: 2 });
-    assert_eq!(changed(9, 0), FormatError::UnknownVersion { found: 0, newest: 2 });
+    assert_eq!(changed(9, 4), FormatError::UnknownVersion { found: 4, newest: 3 });
+    assert_eq!(changed(9, 0), FormatError::UnknownVersion { found: 0, newest: 3 });
     assert_eq!(changed(11, 8), FormatError::UnknownFlags(8));
     let unchained = FormatError::Malformed { at: 10, why: "records are chained to nothing that is signed" };
     assert_eq!(changed(11, 4), unchained);

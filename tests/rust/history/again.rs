@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use treadle::history::{self, Fork, History, HistoryError, Trusted, begin_again};
 use treadle::journal::{Loaded, Phase, Request, Sign, Slot, Status, entry};
-use treadle::{Body, EncodedEvent, EncodedImage, Failure, Pending, Record, Replay, RunId, StepId, Wanted};
+use treadle::{
+    Body, EncodedEvent, EncodedImage, Failure, Kept, Memo, MemoCall, Pending, Record, Replay, RunId, StepId, Turn,
+    Value, Wanted,
+};
 
 use super::{RUN, carried_out, new_image, set, signer, written};
 
@@ -13,6 +16,11 @@ fn event(number: u64) -> EncodedEvent {
     EncodedEvent { class: "Page".into(), body: Body::Fields(vec![("number".into(), super::json(&number.to_string()))]) }
 }
 
+fn memo() -> Memo<Value> {
+    let call = MemoCall { name: "ask".into(), arguments: [1; 32], turn: Turn::Ordered(1) };
+    Memo { call, kept: Kept::Result(super::json("5")) }
+}
+
 /// An image of a run in its middle: a delivery waits for its third attempt.
 fn image_in_the_middle() -> EncodedImage {
     let mut image = new_image();
@@ -20,6 +28,7 @@ fn image_in_the_middle() -> EncodedImage {
     replay.failures.push(Failure { attempt: 2, text: "no".into() });
     replay.received.push(event(2));
     replay.sent.push(77);
+    replay.memos.put(1, memo());
     replay.deadlines.push((Wanted::Sleep(5), 250));
     image.delivered = 1;
     image.begun = Some(120);
@@ -44,6 +53,7 @@ fn what_begins_again_has_its_time_and_its_attempts_anew_and_finds_what_its_bodie
     let pending = &image.pending[&1];
     assert_eq!((pending.attempt, pending.due, pending.since), (1, None, None));
     assert_eq!((&pending.replay.failures[..], &pending.replay.deadlines[..]), (&[][..], &[][..]));
+    assert_eq!(pending.replay.memos.get(1), Some(&memo()));
     assert_eq!((&pending.replay.received[..], &pending.replay.sent[..]), (&[event(2)][..], &[77][..]));
 }
 

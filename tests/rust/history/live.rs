@@ -6,8 +6,8 @@ use std::sync::Arc;
 use treadle::journal::{Chain, Loaded, Sign, Status};
 use treadle::snapshot::Standing;
 use treadle::{
-    Body, Collecting, Deadline, EncodedEvent, EncodedImage, EncodedRecord, EventKind, Host, Phase, Plan, Record,
-    Routes, Run, Slot, StepId, StepPlan, Tag, Value, WaitId, Wanted,
+    Body, Collecting, Deadline, EncodedEvent, EncodedImage, EncodedRecord, EventKind, Host, Kept, Memo, Once, Phase,
+    Plan, Record, Routes, Run, Slot, StepId, StepPlan, Strand, Tag, Value, WaitId, Wanted,
 };
 
 use super::{RUN, json, row, signer};
@@ -105,7 +105,7 @@ impl Live {
     pub fn operate(&mut self, operation: u8, which: usize) {
         self.now += 1;
         self.waits.retain(|wait| self.run.is_waiting(*wait));
-        match operation % 18 {
+        match operation % 20 {
             0 => self.deliver(which),
             1 => self.start(),
             2 => self.finish(which),
@@ -123,6 +123,7 @@ impl Live {
             14 => self.hold(),
             15 => self.expire(which),
             16 => self.collect(which),
+            17 | 18 => self.once(which),
             _ if which.is_multiple_of(5) => self.write_checkpoint(),
             _ => self.send(which),
         }
@@ -236,6 +237,16 @@ impl Live {
         let page: Arc<str> = "Page".into();
         let is_pair = |classes: &[Arc<str>]| classes.len() == 2;
         drop(self.run.collect(call, is_pair, |_| Some(page.clone()), || [page.clone(), page.clone()].into()));
+    }
+
+    fn once(&mut self, which: usize) {
+        let Some(slot) = self.slot(which) else { return };
+        let strand = if which.is_multiple_of(3) { self.run.new_strand(slot, None).unwrap() } else { Strand::BODY };
+        let name = ["ask", "tell"][which % 2];
+        let Ok(Once::New(call)) = self.run.once(slot, strand, name, &[(which % 4) as u8; 32]) else { return };
+        let value = Value { tag: Tag::Opaque, class: Some("Answer".into()), bytes: vec![which as u8].into() };
+        let kept = if which.is_multiple_of(5) { Kept::Failure(value) } else { Kept::Result(value) };
+        drop(self.run.keep_memo(slot, strand, Memo { call, kept }).unwrap());
     }
 
     fn send(&mut self, which: usize) {

@@ -229,6 +229,21 @@ fn a_pipelined_journal_without_room_holds_successors_back_until_it_has_room() {
     assert_eq!(host.run.ready(), 1);
 }
 
+#[test]
+fn a_memo_waits_for_the_disk_also_where_steps_do_not() {
+    for options in [Options::default(), pipelined()] {
+        let mut host = begun(options);
+        host.hear_all();
+        let before = host.writer.written();
+        host.run.deliver(KIND, 2).expect("it runs");
+        mark(&mut host, Occurrence::Memo);
+        assert!(host.flush());
+        assert_eq!(host.writer.written(), before, "it is handed over, and not on disk");
+        host.hear_all();
+        assert_eq!(host.writer.written(), host.run.recorded());
+    }
+}
+
 // --- what
 
 #[test]
