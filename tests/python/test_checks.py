@@ -79,6 +79,25 @@ def on_run(call: Callable[[Engine, str], Any]) -> None:
     asyncio.run(main())
 
 
+def starting(how: str, **options: Any) -> None:
+    async def main() -> None:
+        workflow = Workflow("w", [nothing])
+        async with Engine("memory:", workflows=[workflow]) as engine:
+            started: Any
+            if how == "Workflow.run":
+                started = workflow.run(**options)
+            elif how == "Engine.run":
+                started = engine.run(workflow, **options)
+            elif how == "Engine.submit":
+                started = engine.get(await engine.submit(workflow, **options))
+            else:
+                started = asyncio.wrap_future(engine.run_threadsafe(workflow, **options))
+            # A good number may be a short time.
+            await asyncio.gather(started, return_exceptions=True)
+
+    asyncio.run(main())
+
+
 def on_clock(**by: Any) -> None:
     async def main() -> None:
         with ManualClock() as clock:
@@ -120,6 +139,11 @@ DURATIONS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("Context.once", "timeout"): once_in_step,
     ("Workflow", "timeout"): lambda value: Workflow("w", [nothing], timeout=value),
     ("Workflow", "deadline"): lambda value: Workflow("w", [nothing], deadline=value),
+    **{
+        (how, limit): lambda value, how=how, limit=limit: starting(how, **{limit: value})
+        for how in ("Workflow.run", "Engine.run", "Engine.submit", "Engine.run_threadsafe")
+        for limit in ("timeout", "deadline")
+    },
     ("Retry", "max"): lambda value: Retry(max=value),
     ("Retry", "total_timeout"): lambda value: Retry(total_timeout=value),
     ("Engine", "lease"): lambda value: Engine("memory:", lease=value),
