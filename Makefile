@@ -37,16 +37,24 @@ demo: setup  ## measure Python's standard library, in one run
 	@$(BIN)/python -m treadle demo
 
 .PHONY: test
-test: setup test-rust test-python  ## run every test, of the core and of the package
+test: setup test-rust test-python test-postgres  ## run every test, of the core and of the package
 
 .PHONY: test-rust
 test-rust: cargo
 	$(LIMIT) cargo test
 	$(LIMIT) cargo test --features sqlite
 
+# The server of TREADLE_TEST_POSTGRES, or one that is started from installed programs and stopped at the end.
+BESIDE_POSTGRES := python3 tests/python/postgres_server.py
+
+.PHONY: test-postgres
+test-postgres: setup failpoints  ## run the tests of the PostgreSQL journal, on a server that is started for them
+	$(LIMIT) $(BESIDE_POSTGRES) cargo test --features sqlite,postgres postgres
+	$(LIMIT) $(BESIDE_POSTGRES) $(BIN)/pytest -q -m postgres
+
 .PHONY: test-python
 test-python: setup failpoints
-	$(LIMIT) $(BIN)/pytest
+	$(LIMIT) $(BIN)/pytest -m 'not postgres'
 
 # Where the event loop matters; `.venv/bin/pytest --uvloop` runs everything on it.
 ON_UVLOOP := asyncio cancellation run_cancelled runs races streams waiting pause steps engine engine_binding \
@@ -96,6 +104,7 @@ lint-rust: cargo $(VENV)/installed
 	cargo fmt --check
 	$(LIMIT) cargo clippy --all-targets -- -D warnings
 	$(LIMIT) cargo clippy --all-targets --features sqlite -- -D warnings
+	$(LIMIT) cargo clippy --all-targets --features postgres -- -D warnings
 	$(LIMIT) cargo clippy --all-targets --features python -- -D warnings
 	$(LIMIT) cargo clippy --features python,failpoints -- -D warnings
 

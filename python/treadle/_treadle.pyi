@@ -678,6 +678,16 @@ def journal_path(url: str) -> str | None:
         ValueError: no journal has such a URL.
     """
 
+def journal_shown(url: str) -> str:
+    """Return the URL of a journal as it is shown: without user and password.
+
+    Raises:
+        ValueError: no journal has such a URL.
+    """
+
+def postgres_statements(schema: str, since: int) -> str:
+    """Return the statements that lead from a version of the tables, 0 for none, to the newest."""
+
 @final
 class Journal:
     """A journal, for an event loop. Opening blocks. Times are in seconds."""

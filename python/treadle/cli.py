@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_demo(commands)
     _add_snapshots(commands)
     _add_journals(commands)
+    _add_sql(commands)
     options = vars(parser.parse_args(arguments))
     run = options.pop("command", None)
     if run is None:
@@ -104,7 +105,7 @@ def _seconds(text: str) -> float:
 
 def _add_journals(commands: Any) -> None:
     command = _add(commands, "runs", "runs", "list the runs of a journal")
-    command.add_argument("url", metavar="URL", help="sqlite:///PATH")
+    command.add_argument("url", metavar="URL", help="sqlite:///PATH or postgresql://...")
     command.add_argument("--workflow", help="only runs of this workflow")
     command.add_argument(
         "--status",
@@ -139,9 +140,24 @@ def _add_journals(commands: Any) -> None:
     )
 
 
+def _add_sql(commands: Any) -> None:
+    command = _add(
+        commands, "sql", "sql", "print the statements that make the tables in PostgreSQL"
+    )
+    command.add_argument("--schema", default="treadle", help="the name of the schema (treadle)")
+    command.add_argument(
+        "--from",
+        type=_number(0),
+        default=0,
+        dest="since",
+        metavar="VERSION",
+        help="the version that is there; 0 is none (0)",
+    )
+
+
 def _add_run(commands: Any, name: str, function: str, text: str) -> Any:
     command = _add(commands, name, function, text)
-    command.add_argument("url", metavar="URL", help="sqlite:///PATH")
+    command.add_argument("url", metavar="URL", help="sqlite:///PATH or postgresql://...")
     command.add_argument("run_id", metavar="RUN")
     return command
 

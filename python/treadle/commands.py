@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from importlib import import_module
 from typing import Any
 
+from ._treadle import postgres_statements
 from .course import HEAD, attempts, others
 from .engine import Engine, looking
 from .exceptions import TreadleError
@@ -221,6 +222,13 @@ def redeliver(url: str, run_id: str) -> int:
         return DONE
 
     return _with(url, work)
+
+
+def sql(schema: str, since: int) -> int:
+    """Print the statements that lead from a version of the tables in PostgreSQL to the newest."""
+    statements = postgres_statements(schema, since)
+    print(statements, end="")
+    return DONE
 
 
 def fork(url: str, run_id: str, at: int | None) -> int:

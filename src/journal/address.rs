@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "sqlite")]
 use std::time::Duration;
 
 use super::error::JournalError;
@@ -38,6 +39,9 @@ pub enum KeptSecret {
     Secret([u8; 32]),
 }
 
+/// Reads a URL: how it is shown, or what is wrong with it.
+pub(super) type Reading = fn(&str) -> Result<String, String>;
+
 /// One kind of journal.
 pub(super) struct Backend {
     /// What its URLs begin with.
@@ -47,6 +51,8 @@ pub(super) struct Backend {
     pub(super) parameters: &'static [Parameter],
     /// Whether its place is the path of a file.
     pub(super) is_file: bool,
+    /// Reads a URL of another form as a whole: how it is shown, or what is wrong with it.
+    pub(super) read: Option<Reading>,
     pub(super) open: fn(&Address, OpenOptions, OnBatch) -> Result<Opened, JournalError>,
 }
 
@@ -63,13 +69,19 @@ const BACKENDS: &[&Backend] = &[
     &super::memory::BACKEND,
     #[cfg(feature = "sqlite")]
     &super::sqlite::BACKEND,
+    #[cfg(feature = "postgres")]
+    &super::postgres::BACKEND,
+    #[cfg(feature = "postgres")]
+    &super::postgres::SHORT,
 ];
 
 /// Where a journal is, checked.
 #[derive(Clone)]
 pub struct Address {
     backend: &'static Backend,
+    // What is behind the scheme; all of a URL that the backend reads as a whole.
     place: String,
+    shown: String,
     parameters: Vec<(&'static str, String)>,
 }
 
@@ -91,6 +103,11 @@ pub enum AddressError {
         name: String,
         /// Those that the backend has.
         known: Vec<&'static str>,
+    },
+    /// What the backend says that is wrong.
+    Place {
+        /// What.
+        what: String,
     },
     /// A parameter is given twice.
     Twice {
@@ -117,12 +134,16 @@ impl Address {
         let unknown =
             || AddressError::Unknown { url: shown(url), known: BACKENDS.iter().map(|backend| backend.form).collect() };
         let backend = BACKENDS.iter().find(|backend| url.starts_with(backend.scheme)).ok_or_else(unknown)?;
+        if let Some(read) = backend.read {
+            let shown = read(url).map_err(|what| AddressError::Place { what })?;
+            return Ok(Self { backend, place: url.into(), shown, parameters: Vec::new() });
+        }
         let rest = &url[backend.scheme.len()..];
         let (place, query) = rest.rsplit_once('?').unwrap_or((rest, ""));
         if place.is_empty() == backend.is_file {
             return Err(unknown());
         }
-        let mut address = Self { backend, place: place.into(), parameters: Vec::new() };
+        let mut address = Self { backend, place: place.into(), shown: url.into(), parameters: Vec::new() };
         query.split('&').filter(|one| !one.is_empty()).try_for_each(|one| address.add(one))?;
         Ok(address)
     }
@@ -149,6 +170,17 @@ impl Address {
         self.backend.is_file.then(|| Path::new(&self.place).to_owned())
     }
 
+    /// How the URL is shown: without user and password.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// What is behind the scheme; all of a URL that the backend reads as a whole.
+    #[cfg(feature = "postgres")]
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
     /// The value of a parameter.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(given, _)| *given == name).map(|(_, value)| value.as_str())
@@ -172,6 +204,7 @@ fn shown(url: &str) -> String {
 }
 
 /// A number of seconds as the value of a parameter.
+#[cfg(feature = "sqlite")]
 pub(super) fn seconds(value: &str) -> Option<Duration> {
     value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }
@@ -195,6 +228,7 @@ impl fmt::Display for AddressError {
                 }
                 f.write_str("; a question mark that belongs to the place needs another one behind the place")
             }
+            Self::Place { what } => f.write_str(what),
             Self::Twice { name } => write!(f, "the parameter {name} is given twice"),
             Self::Value { name, value, expected } => write!(f, "the parameter {name} is {expected}, not {value:?}"),
         }

@@ -20,6 +20,7 @@ pub(super) const BACKEND: address::Backend = address::Backend {
     form: "\"memory:\"",
     parameters: &[],
     is_file: false,
+    read: None,
     open: |_, _, on_batch| {
         let journal = open(&MemoryStore::default(), on_batch)?;
         Ok(Opened { journal, secret: KeptSecret::Anything })

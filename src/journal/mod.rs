@@ -16,6 +16,8 @@
 //! - `worker`: the queue and the thread of an embedded backend.
 //! - [`memory`]: a journal that lives as long as its process.
 //! - `sqlite` (feature `sqlite`): a journal in a file, shared by any number of processes of one machine.
+//! - `postgres` (feature `postgres`): a journal in PostgreSQL, shared by any number of machines.
+//! - `packed`: the records of a commit as one piece of bytes.
 
 #![forbid(unsafe_code)]
 
@@ -28,6 +30,10 @@ pub mod lease;
 pub mod memory;
 pub mod op;
 pub mod outbox;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod packed;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod record;
 mod recovery;
 pub mod reply;

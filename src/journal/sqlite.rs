@@ -58,6 +58,7 @@ pub(super) const BACKEND: address::Backend = address::Backend {
         check: |value| address::seconds(value).is_some(),
     }],
     is_file: true,
+    read: None,
     open: open_address,
 };
 

@@ -660,3 +660,12 @@ pub fn shown(object: &Bound<'_, PyAny>) -> String {
         Some((at, _)) => format!("{}…", &text[..at]),
     }
 }
+
+#[cold]
+pub fn secret_needed(place: &str) -> PyErr {
+    classes::UnsignedValue::new_err(format!(
+        "{place}: messages and opaque values are signed, and there is no secret: give Engine(secret=...), or set \
+         TREADLE_SECRET, the same for all processes; `python -c 'import secrets; print(secrets.token_hex())'` makes a \
+         good one"
+    ))
+}

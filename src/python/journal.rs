@@ -318,6 +318,10 @@ impl Journal {
         match opened.secret {
             KeptSecret::Secret(secret) => secrets.push(secret.into()),
             KeptSecret::Anything if secrets.is_empty() => secrets.push(random::<32>()?.into()),
+            KeptSecret::Nothing if secrets.is_empty() && !only_looks => {
+                py.detach(|| opened.journal.close());
+                return Err(error::secret_needed(address.shown()));
+            }
             KeptSecret::Anything | KeptSecret::Nothing => {}
         }
         let owner = random::<16>()?;
@@ -512,6 +516,18 @@ fn address(url: &str) -> PyResult<Address> {
 #[pyfunction]
 pub fn journal_path(url: &str) -> PyResult<Option<PathBuf>> {
     Ok(address(url)?.path())
+}
+
+/// Checks the URL of a journal: how it is shown, without user and password.
+#[pyfunction]
+pub fn journal_shown(url: &str) -> PyResult<String> {
+    Ok(address(url)?.shown().to_owned())
+}
+
+/// The statements that lead from a version of the tables in PostgreSQL, 0 for none, to the newest one.
+#[pyfunction]
+pub fn postgres_statements(schema: &str, since: i64) -> String {
+    journal::postgres::statements(schema, since)
 }
 
 fn random<const N: usize>() -> PyResult<[u8; N]> {

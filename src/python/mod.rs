@@ -85,6 +85,8 @@ fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(error::panic, module)?)?;
     module.add_function(wrap_pyfunction!(journal::journal_path, module)?)?;
     module.add_function(wrap_pyfunction!(inspect::inspect, module)?)?;
+    module.add_function(wrap_pyfunction!(journal::journal_shown, module)?)?;
+    module.add_function(wrap_pyfunction!(journal::postgres_statements, module)?)?;
     module.add_function(wrap_pyfunction!(gate::set_result_unless_done, module)?)?;
     module.add_function(wrap_pyfunction!(wake::set_exception_unless_done, module)?)?;
     let after_fork = wrap_pyfunction!(clock::after_fork_in_child, module)?;

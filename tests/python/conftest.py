@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from postgres_server import NoServer, query
+from postgres_server import url as postgres_server_url
 
 from treadle import Context, StartEvent, StopEvent, Workflow, step
 
@@ -30,6 +33,25 @@ def pytest_sessionfinish() -> None:
     # What the last tests left behind is reported here: a traceback that is shown while `ast`
     # parses something else, of a plugin that is imported at the end, confuses that.
     gc.collect()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server: that of TREADLE_TEST_POSTGRES, or one of our own."""
+    try:
+        with postgres_server_url() as url:
+            yield url
+    except NoServer as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture
+def postgres(postgres_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a journal in a schema of its own; there is a secret for it."""
+    monkeypatch.setenv("TREADLE_SECRET", "a-secret-of-the-tests-on-PostgreSQL")
+    schema = f"treadle_test_{uuid.uuid4().hex}"
+    yield f"{postgres_server}{'&' if '?' in postgres_server else '?'}schema={schema}"
+    query(postgres_server, f"DROP SCHEMA IF EXISTS {schema} CASCADE")
 
 
 @pytest_asyncio.fixture

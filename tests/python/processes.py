@@ -16,15 +16,16 @@ from treadle import *
 from durable_work import *
 path = sys.argv[1]
 def say(*words): print(*words, flush=True)
+def url_of(path): return path if "://" in path else f"sqlite:///{path}"
 def here(**options):
-    return Engine(f"sqlite:///{path}", workflows=ALL, **{"lease": 1, **options})
+    return Engine(url_of(path), workflows=ALL, **{"lease": 1, **options})
 """
 
 
 class Process:
     """A Python process. It says lines, and is killed in the end."""
 
-    def __init__(self, path: Path, source: str, hash_seed: int | str = "random") -> None:
+    def __init__(self, path: Path | str, source: str, hash_seed: int | str = "random") -> None:
         command = [sys.executable, "-X", "faulthandler", "-c", HEAD + textwrap.dedent(source), path]
         environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed)}
         self._popen = subprocess.Popen(command, cwd=HERE, env=environment, stdout=subprocess.PIPE)

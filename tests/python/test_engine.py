@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from journals import POSTGRES, journal_url
 
 from treadle import (
     Context,
@@ -88,9 +89,9 @@ failing = Workflow("failing", [first, fail])
 ALL = [chain, asking, failing]
 
 
-@pytest.fixture(params=["memory", "sqlite", "pipelined"])
+@pytest.fixture(params=["memory", "sqlite", "pipelined", POSTGRES])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return "memory:" if request.param == "memory" else f"sqlite:///{tmp_path / 'runs.db'}"
+    return journal_url(request.param, request, tmp_path)
 
 
 @pytest.fixture
@@ -489,7 +490,7 @@ async def test_a_file_that_is_no_journal_is_refused(tmp_path: Path, kind: str):
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"url": "postgresql://x"}, ValueError, "memory:"),
+        ({"url": "mysql://x"}, ValueError, "memory:"),
         ({"url": "sqlite:///"}, ValueError, "PATH"),
         ({"url": 3}, TypeError, "url"),
         ({"durability": "none"}, ValueError, "durability"),

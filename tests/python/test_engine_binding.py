@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 from durable_work import ALL, Go, asking
+from journals import POSTGRES, journal_url
 
 from treadle import Engine, RunCancelled, StartEvent, StopEvent, Workflow, step
 
 
-@pytest.fixture(params=["memory:", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", POSTGRES])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    kind: str = request.param
-    return kind if kind == "memory:" else f"sqlite:///{tmp_path}/runs.db"
+    return journal_url(request.param, request, tmp_path)
 
 
 async def result_of(run: Any) -> Any:

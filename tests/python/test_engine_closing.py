@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from journals import POSTGRES, journal_url
 
 from treadle import Engine, EngineClosed, Event, JournalError, StartEvent, StopEvent, Workflow, step
 from treadle.context import Context
@@ -43,9 +44,9 @@ sleeping = Workflow("sleeping", [sleep_long])
 ALL = [asking, napping, sleeping]
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'runs.db'}"
+@pytest.fixture(params=["sqlite", POSTGRES])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return journal_url(request.param, request, tmp_path)
 
 
 async def cancelled_after(passes: int, call: Callable[[], Awaitable[None]]) -> bool:

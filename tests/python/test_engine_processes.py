@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from durable_work import ALL, Go, asking, limited, long, napping, pages, stumbling, twice
+from journals import POSTGRES, journal_url, url_of
 from processes import Process
 
 from treadle import Engine, RunHandle, WorkflowTimeout
@@ -23,13 +24,16 @@ asyncio.run(main())
 """
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "runs.db"
+@pytest.fixture(params=["sqlite", POSTGRES])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """The journal: a file, or a URL."""
+    if request.param == "sqlite":
+        return tmp_path / "runs.db"
+    return journal_url(request.param, request, tmp_path)
 
 
-def engine_on(path: Path, **options: object) -> Engine:
-    return Engine(f"sqlite:///{path}", **{"workflows": ALL, "lease": 1, **options})  # type: ignore[arg-type]
+def engine_on(path: Path | str, **options: object) -> Engine:
+    return Engine(url_of(path), **{"workflows": ALL, "lease": 1, **options})  # type: ignore[arg-type]
 
 
 async def is_(handle: RunHandle, *statuses: str, seconds: float = 10) -> None:
@@ -38,7 +42,9 @@ async def is_(handle: RunHandle, *statuses: str, seconds: float = 10) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_run_that_is_submitted_is_executed_by_a_process_that_knows_its_workflow(path: Path):
+async def test_a_run_that_is_submitted_is_executed_by_a_process_that_knows_its_workflow(
+    path: Path | str,
+):
     async with engine_on(path, workflows=[]) as engine:
         with Process(path, WORKER) as worker:
             assert worker.line() == "open"
@@ -46,7 +52,7 @@ async def test_a_run_that_is_submitted_is_executed_by_a_process_that_knows_its_w
             assert await engine.get(run_id) == (3, worker.pid)
 
 
-async def test_an_event_reaches_a_run_that_another_process_executes(path: Path):
+async def test_an_event_reaches_a_run_that_another_process_executes(path: Path | str):
     async with engine_on(path, workflows=[]) as engine:
         with Process(path, WORKER) as worker:
             assert worker.line() == "open"
@@ -58,7 +64,7 @@ async def test_an_event_reaches_a_run_that_another_process_executes(path: Path):
             assert time.monotonic() - begin < 2
 
 
-async def test_an_event_for_a_run_that_nobody_executes_is_kept(path: Path):
+async def test_an_event_for_a_run_that_nobody_executes_is_kept(path: Path | str):
     async with engine_on(path, workflows=[]) as engine:
         run_id = await engine.submit(twice)
         assert await engine.send_event(run_id, Go(number=1), id="one")
@@ -70,7 +76,7 @@ async def test_an_event_for_a_run_that_nobody_executes_is_kept(path: Path):
 
 
 async def test_an_event_reaches_a_run_that_is_being_taken_over(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path | str, monkeypatch: pytest.MonkeyPatch
 ):
     resumes: list[str] = []
     resume = Host.resume
@@ -90,7 +96,7 @@ async def test_an_event_reaches_a_run_that_is_being_taken_over(
                 assert await engine.get(run_id) == (6, 1, os.getpid())
 
 
-async def test_runs_of_a_process_that_lives_are_left_alone(path: Path):
+async def test_runs_of_a_process_that_lives_are_left_alone(path: Path | str):
     with Process(path, WORKER) as worker:
         assert worker.line() == "open"
         async with engine_on(path, workflows=[]) as sender:
@@ -105,7 +111,7 @@ async def test_runs_of_a_process_that_lives_are_left_alone(path: Path):
             assert await handle == (1, worker.pid)
 
 
-async def test_runs_of_a_process_that_was_killed_are_taken_over_within_the_lease(path: Path):
+async def test_runs_of_a_process_that_was_killed_are_taken_over_within_the_lease(path: Path | str):
     with Process(path, WORKER) as worker:
         assert worker.line() == "open"
         async with engine_on(path, workflows=[]) as sender:
@@ -119,7 +125,7 @@ async def test_runs_of_a_process_that_was_killed_are_taken_over_within_the_lease
                 assert time.monotonic() - killed < 1 + 1
 
 
-async def test_an_engine_that_is_closed_hands_over_within_a_second(path: Path):
+async def test_an_engine_that_is_closed_hands_over_within_a_second(path: Path | str):
     source = """
     import signal
     async def main():
@@ -154,7 +160,9 @@ async def test_an_engine_that_is_closed_hands_over_within_a_second(path: Path):
             assert worker.wait() == 0
 
 
-async def test_a_process_that_was_frozen_for_longer_than_its_lease_appends_nothing(path: Path):
+async def test_a_process_that_was_frozen_for_longer_than_its_lease_appends_nothing(
+    path: Path | str,
+):
     source = """
     class Count(Event):
         done: int
@@ -168,7 +176,7 @@ async def test_a_process_that_was_frozen_for_longer_than_its_lease_appends_nothi
         return StopEvent(result="by the zombie")
     frozen = Workflow("frozen", [work])
     async def main():
-        async with Engine(f"sqlite:///{path}", workflows=[frozen, pages], lease=0.5) as engine:
+        async with Engine(url_of(path), workflows=[frozen, pages], lease=0.5) as engine:
             run = engine.run(frozen)
             say(run.id)
             try:
@@ -196,7 +204,7 @@ async def test_a_process_that_was_frozen_for_longer_than_its_lease_appends_nothi
         zombie.signal(signal.SIGSTOP)
         stopped = time.monotonic()
         try:
-            async with Engine(f"sqlite:///{path}", workflows=[frozen], lease=0.5) as engine:
+            async with Engine(url_of(path), workflows=[frozen], lease=0.5) as engine:
                 handle = engine.get(run_id)
                 assert await handle == ("here", ["bodies"])
                 assert time.monotonic() - stopped < 0.5 + 1
@@ -211,7 +219,7 @@ async def test_a_process_that_was_frozen_for_longer_than_its_lease_appends_nothi
             raise
 
 
-async def test_what_was_due_while_nobody_ran_is_done_at_once(path: Path):
+async def test_what_was_due_while_nobody_ran_is_done_at_once(path: Path | str):
     async with engine_on(path) as engine:
         ids = [
             await engine.submit(napping, seconds=0.3),
@@ -230,7 +238,7 @@ async def test_what_was_due_while_nobody_ran_is_done_at_once(path: Path):
         assert time.monotonic() - begin < 1
 
 
-async def test_what_is_due_after_a_restart_is_done_in_time(path: Path):
+async def test_what_is_due_after_a_restart_is_done_in_time(path: Path | str):
     async with engine_on(path) as engine:
         begin = time.monotonic()
         run_id = await engine.submit(napping, seconds=1)
@@ -242,7 +250,7 @@ async def test_what_is_due_after_a_restart_is_done_in_time(path: Path):
         assert 1 <= time.monotonic() - begin < 1.8
 
 
-async def test_a_forked_process_is_told_to_open_an_engine_of_its_own(path: Path):
+async def test_a_forked_process_is_told_to_open_an_engine_of_its_own(path: Path | str):
     source = """
     import signal
     async def main():
@@ -269,7 +277,9 @@ async def test_a_forked_process_is_told_to_open_an_engine_of_its_own(path: Path)
         assert parent.wait() == 0
 
 
-async def test_a_run_in_flight_when_its_loop_ends_without_closing_the_engine_goes_on(path: Path):
+async def test_a_run_in_flight_when_its_loop_ends_without_closing_the_engine_goes_on(
+    path: Path | str,
+):
     source = """
     async def main():
         engine = here()
@@ -294,7 +304,7 @@ async def test_a_run_in_flight_when_its_loop_ends_without_closing_the_engine_goe
             assert (await engine.get(run_id))[0] == 6
 
 
-async def test_a_loop_that_ends_without_closing_the_engine_loses_nothing(path: Path):
+async def test_a_loop_that_ends_without_closing_the_engine_loses_nothing(path: Path | str):
     source = """
     async def main():
         engine = here(lease=0.5)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from journals import POSTGRES, journal_url
 
 from treadle import (
     Context,
@@ -234,9 +235,9 @@ delayed = Workflow("delayed", [split, later, soon])
 OTHERS = [losing, never, limited, stumbling, asking, napping, delayed, counting, telling, trimmed]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", POSTGRES])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return "memory:" if request.param == "memory" else f"sqlite:///{tmp_path / 'runs.db'}"
+    return journal_url(request.param, request, tmp_path)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from journals import POSTGRES, journal_url
 
 from treadle import Context, Engine, Event, StartEvent, StopEvent, Workflow, step
 from treadle.engine import host, looking
@@ -67,9 +68,9 @@ ORDERS = {
 }
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'runs.db'}"
+@pytest.fixture(params=["sqlite", POSTGRES])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return journal_url(request.param, request, tmp_path)
 
 
 def flow(*steps) -> Workflow:

@@ -33,7 +33,7 @@ class Closing:
                     self.hurry()
                     continue
                 except Exception as error:
-                    log_exception(f"the engine on {session.settings.url} is being closed", error)
+                    log_exception(f"the engine on {session.settings.shown} is being closed", error)
                 break
 
     async def _hand_back(self) -> None:

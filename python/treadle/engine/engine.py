@@ -38,13 +38,15 @@ class Engine:
     Hello, Ada!
 
     Args:
-        url: where the journal is: "memory:", or "sqlite:///runs.db" for a file (four slashes for an
-            absolute path). Any number of processes of one machine may share a file.
+        url: where the journal is: "memory:", "sqlite:///runs.db" for a file (four slashes for an
+            absolute path), which any number of processes of one machine may share, or
+            "postgresql://user@host/database?schema=treadle", for any number of machines.
         workflows: the workflows whose runs this process executes.
         durability: "step": the successors of a step start when the step is on disk; "pipelined":
             they start at once, and only the result waits for the disk.
         secret: signs opaque values; one, or several of which the first one signs. The default is
-            `TREADLE_SECRET`, else a file beside the database, which is created.
+            `TREADLE_SECRET`, else a file beside the database, which is created; beside PostgreSQL
+            there is none, so that one of the two is needed.
         sign: "opaque": opaque values and messages are signed; "all": every part of a run, so that
             nothing of it can be changed, left out or moved in the file. A run that was not written
             with "all" is then refused with `InvalidSignature`.
@@ -59,6 +61,7 @@ class Engine:
 
     Raises:
         JournalError: on entering: the journal cannot be opened.
+        UnsignedValue: on entering: PostgreSQL, and no secret.
         TypeError, ValueError: an option is of a wrong type or out of range.
     """
 
@@ -86,7 +89,7 @@ class Engine:
             keep=keep,
             max_recoveries=max_recoveries,
         )
-        self.url = url
+        self.url = self._settings.shown
         self._opened: Session | None = None
 
     async def __aenter__(self) -> Self:

@@ -102,7 +102,7 @@ class Session:
     def journal(self) -> Journal:
         """The journal, while it is open."""
         if self._journal is None:
-            raise EngineClosed(f"the engine on {self.settings.url} {self._state()}")
+            raise EngineClosed(f"the engine on {self.settings.shown} {self._state()}")
         return self._journal
 
     @property
@@ -129,14 +129,14 @@ class Session:
             self.journal.check_process()
             raise EventLoopError(
                 f"{call} was called outside of the event loop that the engine on "
-                f"{self.settings.url} was opened on; start a run from another thread with "
+                f"{self.settings.shown} was opened on; start a run from another thread with "
                 f"`engine.run_threadsafe(...)`, and call the other methods by "
                 f"`asyncio.run_coroutine_threadsafe(engine.send_event(...), loop)`"
             )
 
     def closes(self) -> EngineClosed:
         """Return the error of what an engine does no more that is being closed."""
-        return EngineClosed(f"the engine on {self.settings.url} {self._state()}")
+        return EngineClosed(f"the engine on {self.settings.shown} {self._state()}")
 
     def _state(self) -> str:
         if self._closing is None:
@@ -315,7 +315,7 @@ class Session:
             run._settle("failed", error)
 
     def _closed_before(self, run_id: str) -> EngineClosed:
-        url = self.settings.url
+        url = self.settings.shown
         return EngineClosed(
             f"run {run_id}: the engine on {url} was closed before the run ended; the run goes on "
             f"when an engine is opened on this journal, and the same key gives it again"

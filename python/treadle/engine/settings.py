@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Literal
 
 from .. import checks
-from .._treadle import journal_path
+from .._treadle import journal_path, journal_shown
 from ..signing import secrets_of
 from ..workflow import Workflow
 
@@ -33,6 +33,8 @@ class Settings:
             raise TypeError(f"url: a str expected, not {url!r}")
         self.path = journal_path(url)
         self.url = url
+        # The URL as it is shown: without a password.
+        self.shown = journal_shown(url)
         if durability not in ("step", "pipelined"):
             raise ValueError(f'durability: "step" or "pipelined" expected, not {durability!r}')
         if sign not in ("opaque", "all"):

@@ -6,7 +6,7 @@ use super::batch::Answer;
 use super::failure::Failure;
 use super::runs::{self, Stored, sql};
 use super::{LIMITS, ends, inbox, owners};
-use crate::journal::{Commit, Digest, JournalError, NewRun, OpId, OwnerId, Reply, rules};
+use crate::journal::{Commit, Digest, NewRun, OpId, OwnerId, Reply, packed, rules};
 use crate::run_id::RunId;
 
 pub(super) fn create(db: &Connection, new: &NewRun, owner: Option<OwnerId>, commit: &Commit) -> Answer {
@@ -145,7 +145,7 @@ fn write_log(db: &Connection, n: i64, seq: u64, commit: &Commit) -> rusqlite::Re
         db.prepare_cached("INSERT INTO commits (run, seq, records) VALUES (?1, ?2, ?3)")?.execute((
             n,
             sql(seq),
-            pack(&commit.records),
+            packed::pack(&commit.records),
         ))?;
     }
     Ok(())
@@ -165,35 +165,4 @@ fn write_stream(db: &Connection, n: i64, forgotten: u64, commit: &Commit) -> rus
         db.prepare_cached("DELETE FROM stream WHERE run = ?1 AND number <= ?2")?.execute((n, sql(forgotten)))?;
     }
     Ok(())
-}
-
-/// The records of one commit as one blob: of each its length (32 bits, little endian) and its bytes. A row a
-/// commit is several times faster than a row a record.
-fn pack(records: &[Vec<u8>]) -> Vec<u8> {
-    let mut packed = Vec::with_capacity(records.iter().map(|record| record.len() + 4).sum());
-    for record in records {
-        packed.extend_from_slice(&(record.len() as u32).to_le_bytes());
-        packed.extend_from_slice(record);
-    }
-    packed
-}
-
-/// The records of a packed blob.
-pub(super) fn unpack(run: RunId, mut packed: &[u8]) -> Result<Vec<Vec<u8>>, JournalError> {
-    let mut records = Vec::new();
-    while !packed.is_empty() {
-        let (record, rest) = first(packed).ok_or_else(|| malformed(run))?;
-        records.push(record.to_vec());
-        packed = rest;
-    }
-    Ok(records)
-}
-
-fn first(packed: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = packed.split_first_chunk::<4>()?;
-    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
-}
-
-fn malformed(run: RunId) -> JournalError {
-    JournalError::Damaged { run, what: "the records of a commit are cut short".into() }
 }

@@ -3,11 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, ToSql};
 
 use super::batch::Answer;
-use super::commits::unpack;
 use super::inbox;
 use super::runs::{self, Stored, select, sql, sql_limit, stored};
 use crate::journal::request::Filter;
-use crate::journal::{JournalError, Loaded, Phase, Reply, StreamRead, rules};
+use crate::journal::{JournalError, Loaded, Phase, Reply, StreamRead, packed, rules};
 use crate::run_id::RunId;
 
 pub(super) fn load(db: &Connection, id: RunId) -> Answer {
@@ -21,7 +20,7 @@ pub(super) fn load(db: &Connection, id: RunId) -> Answer {
     let mut statement = db.prepare_cached("SELECT seq, records FROM commits WHERE run = ?1 ORDER BY seq")?;
     let mut commits = statement.query([run.n])?;
     while let Some(commit) = commits.next()? {
-        let unpacked = unpack(id, commit.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+        let unpacked = packed::unpack(id, commit.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
         counts.push((commit.get(0)?, unpacked.len() as u64));
         records.extend(unpacked);
     }
@@ -106,7 +105,7 @@ pub(super) fn records(db: &Connection, id: RunId, after: u64, limit: usize) -> A
         && let Some(commit) = commits.next()?
     {
         let last: u64 = commit.get(0)?;
-        let unpacked = unpack(id, commit.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+        let unpacked = packed::unpack(id, commit.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
         let Some(first) = (last + 1).checked_sub(unpacked.len() as u64) else {
             let what = format!("a commit that ends with record {last} has {} records", unpacked.len());
             return Err(JournalError::Damaged { run: id, what }.into());

@@ -10,6 +10,8 @@ mod lists;
 mod model;
 mod outbox;
 mod owners;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod runs;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -17,6 +19,18 @@ mod stream;
 
 /// Makes of each function a test for every backend. It gets a store that it can open as often as it likes.
 macro_rules! every_backend {
+    ($($name:ident),+ $(,)?) => {
+        $crate::journal::every_embedded_backend!($($name),+);
+        #[cfg(feature = "postgres")]
+        mod postgres {
+            $(#[test] fn $name() { super::$name(&crate::journal::postgres::Schema::new()); })+
+        }
+    };
+}
+use every_backend;
+
+/// The same for the backends of one machine alone.
+macro_rules! every_embedded_backend {
     ($($name:ident),+ $(,)?) => {
         mod memory {
             $(#[test] fn $name() { super::$name(&crate::journal::desk::Memory::default()); })+
@@ -27,4 +41,4 @@ macro_rules! every_backend {
         }
     };
 }
-use every_backend;
+use every_embedded_backend;

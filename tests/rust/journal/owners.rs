@@ -20,9 +20,15 @@ every_backend!(
     the_next_due_time_is_known,
     the_time_of_a_caller_decides_over_no_lease,
     a_lease_that_is_too_long_to_count_does_not_end,
-    no_lease_outlives_the_boot_that_it_was_given_in,
     a_process_is_told_that_others_changed_the_journal,
 );
+
+mod of_one_machine {
+    use super::super::every_embedded_backend;
+    use super::no_lease_outlives_the_boot_that_it_was_given_in;
+
+    every_embedded_backend!(no_lease_outlives_the_boot_that_it_was_given_in);
+}
 
 fn a_claim_takes_what_has_something_to_do(store: &dyn Store) {
     let desk = store.open_as(A);
