@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from durable_work import ALL, Go, asking, long, napping, pages
+from durable_work import ALL, Go, asking, napping, pages
 from postgres_server import NoServer, Server, query
 from processes import Process
 
@@ -158,16 +158,15 @@ async def test_a_server_that_is_not_there_is_said_so():
 
 
 @pytest.mark.timeout(120)
-async def test_long_steps_of_a_stopped_process_go_on_elsewhere(postgres: str):
+async def test_a_run_of_a_stopped_process_goes_on_elsewhere(postgres: str):
     async with engine_on(postgres, workflows=[]) as engine:
         with Process(postgres, WORKER) as frozen:
             assert frozen.line() == "open"
-            handle = engine.get(await engine.submit(long, seconds=60))
-            async with asyncio.timeout(50):
-                while (await handle.info()).owner is None:
-                    await asyncio.sleep(0.01)
+            handle = engine.get(await engine.submit(asking))
+            await is_(handle, "waiting")
             frozen.signal(signal.SIGSTOP)
+            await handle.send_event(Go(number=4))
             with Process(postgres, WORKER) as worker:
                 async with asyncio.timeout(50):
-                    assert await handle == (2, worker.pid)
+                    assert await handle == (4, 2, worker.pid)
             frozen.signal(signal.SIGCONT)
