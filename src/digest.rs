@@ -231,6 +231,14 @@ impl Encoder {
         digest
     }
 
+    /// As [`Encoder::finish`]. The encoder is as good as a new one then.
+    pub fn finish_again(&mut self) -> ContentDigest {
+        debug_assert!(self.open.is_empty() && matches!(self.hashing, Hashing::Sha256));
+        let digest = content_digest(&self.bytes);
+        self.clear();
+        digest
+    }
+
     /// Forgets what was encoded.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -241,8 +249,7 @@ impl Encoder {
     /// The digest of the value as an input.
     pub fn finish(self) -> ContentDigest {
         debug_assert!(self.open.is_empty() && matches!(self.hashing, Hashing::Sha256));
-        let hash = Sha256::new().chain_update(DOMAIN).chain_update([VERSION]).chain_update(&self.bytes);
-        ContentDigest(hash.finalize().into())
+        content_digest(&self.bytes)
     }
 
     fn length(&mut self, mut length: usize) {
@@ -267,6 +274,11 @@ impl Encoder {
         self.bytes.truncate(open.start + 1);
         self.bytes.append(&mut self.sorted);
     }
+}
+
+fn content_digest(encoding: &[u8]) -> ContentDigest {
+    let hash = Sha256::new().chain_update(DOMAIN).chain_update([VERSION]).chain_update(encoding);
+    ContentDigest(hash.finalize().into())
 }
 
 /// Without the bytes at the end that only repeat the sign.

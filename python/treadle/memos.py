@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_COROUTINE = inspect.CO_COROUTINE
+
 # How often a thread that waits for the journal looks whether its run is over.
 _LOOK = 1.0
 
@@ -83,10 +85,22 @@ async def once_in(
         OutsideStep: the body of the step is over.
         RunEnded: the run is over.
     """
-    if retry is None and timeout is None and not keep_failures:
-        return await _once(context, name, function, args, kwargs, _PLAIN)
-    options = _Options(retry, timeout, keep_failures)
-    return await _once(context, name, function, args, kwargs, options)
+    if retry is not None or timeout is not None or keep_failures:
+        options = _Options(retry, timeout, keep_failures)
+        return await _once(context, name, function, args, kwargs, options)
+    # The usual call: each coroutine around it would cost as much as the rest.
+    begun: Any = context._begin_memo(name, args, kwargs)
+    if type(begun) is tuple:
+        return _given(begun)
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_flags & _COROUTINE:
+        result = await function(*args, **kwargs)
+    else:
+        result = await _call(function, args, kwargs)
+    written = begun.keep(result)
+    if written is not None:
+        await written
+    return result
 
 
 async def _once(
@@ -130,9 +144,6 @@ def _fields(error: Exception) -> dict[str, Any]:
 
 
 async def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    code = getattr(function, "__code__", None)
-    if code is not None and code.co_flags & inspect.CO_COROUTINE:
-        return await function(*args, **kwargs)
     if _is_async(function):
         return await function(*args, **kwargs)
     result = await _in_thread(functools.partial(function, *args, **kwargs))

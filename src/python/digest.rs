@@ -9,10 +9,11 @@ use hashbrown::HashMap;
 use pyo3::exceptions::{PyException, PyMemoryError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
 
 use super::apart::{Node, Nodes, Stop, Taken, plain_fields, spend, take_apart};
 use super::event::{class_name, digest_without_version};
+use crate::ArgumentsDigest;
 use crate::digest::{ContentDigest, Encoder, Kind, PartDigest, version_of_input};
 use crate::journal::Digest;
 
@@ -88,6 +89,50 @@ fn plain_digest(event: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
         encoder.end();
         Some(encoder.finish_sent())
     }))
+}
+
+/// The digest of the arguments of a call: that of the tuple of both.
+///
+/// # Errors
+/// As of [`digest`].
+pub fn arguments_digest(args: &Bound<'_, PyTuple>, keywords: &Bound<'_, PyDict>) -> PyResult<ArgumentsDigest> {
+    thread_local! {
+        static ENCODER: RefCell<Option<Encoder>> = const { RefCell::new(None) };
+    }
+    let plain = ENCODER.with(|encoder| {
+        let mut encoder = encoder.try_borrow_mut().ok()?;
+        let encoder = encoder.get_or_insert_with(Encoder::new);
+        if plain_arguments(encoder, args, keywords) {
+            return Some(encoder.finish_again());
+        }
+        encoder.clear();
+        None
+    });
+    let found = match plain {
+        Some(found) => found,
+        None => digest(PyTuple::new(args.py(), [args.as_any(), keywords.as_any()])?.as_any())?,
+    };
+    Ok(found.of_input())
+}
+
+/// Encodes arguments that have no parts, as the walk would. Says whether they are such.
+fn plain_arguments(encoder: &mut Encoder, args: &Bound<'_, PyTuple>, keywords: &Bound<'_, PyDict>) -> bool {
+    encoder.begin(Kind::Tuple);
+    encoder.begin(Kind::Tuple);
+    if !args.iter_borrowed().all(|argument| scalar(encoder, &argument)) {
+        return false;
+    }
+    encoder.end();
+    encoder.begin(Kind::Map);
+    for (name, value) in keywords.iter() {
+        encoder.item();
+        if !(scalar(encoder, &name) && scalar(encoder, &value)) {
+            return false;
+        }
+    }
+    encoder.end();
+    encoder.end();
+    true
 }
 
 /// A container that the walk is in.

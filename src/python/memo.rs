@@ -12,7 +12,7 @@ use super::clock::random;
 use super::context::Context;
 use super::convert::{PyValue, decode, encode};
 use super::current;
-use super::digest::digest;
+use super::digest::arguments_digest;
 use super::error;
 use super::failure::{is_final, is_retried, seconds_of};
 use super::gate::set_result_unless_done;
@@ -22,7 +22,7 @@ use super::text::type_name;
 use super::wake::{self, Waker};
 use crate::value::{Stored, Tag};
 use crate::writer::Occurrence;
-use crate::{ArgumentsDigest, Error, Kept, Memo, MemoCall, Once, Phase, Strand};
+use crate::{Error, Kept, Memo, MemoCall, Once, Phase, Strand};
 
 /// A call that is to be made: what it gives is kept by `keep`.
 #[pyclass(frozen, module = "treadle._treadle")]
@@ -93,12 +93,6 @@ pub fn refused(context: &Bound<'_, Context>, refused: &Error) -> PyErr {
         Error::StepOver => error::step_over(run, context.get().step),
         _ => error::run_ended(&run.id_text(), "once"),
     }
-}
-
-/// The digest of the arguments of a call.
-fn arguments_digest(args: &Bound<'_, PyTuple>, keywords: &Bound<'_, PyDict>) -> PyResult<ArgumentsDigest> {
-    let both = PyTuple::new(args.py(), [args.as_any(), keywords.as_any()])?;
-    Ok(digest(&both)?.of_input())
 }
 
 #[pymethods]

@@ -258,6 +258,19 @@ async def test_arguments_are_compared_by_their_contents() -> None:
     assert await twice(body).run() == 1
 
 
+@pytest.mark.parametrize("value", [None, True, 5, -1.5, "text" * 50, b"bytes"])
+async def test_arguments_of_every_kind_are_known_again(value: Any) -> None:
+    calls = Calls()
+
+    async def body(ctx: Context) -> Any:
+        await ctx.once("x", calls.echo, value)
+        await ctx.once("y", calls.echo, value=[value])
+        return await ctx.once("z", calls.echo, value=value)
+
+    assert await twice(body, 3).run() == value
+    assert len(calls) == 3
+
+
 # What is new
 
 
