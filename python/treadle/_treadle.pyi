@@ -731,6 +731,9 @@ class Journal:
         since: float | None,
         after: str | None,
         limit: int,
+        key: str | None = None,
+        key_prefix: str | None = None,
+        finished: tuple[float | None, float | None] = (None, None),
     ) -> Awaitable[list[dict[str, Any]]]: ...
     def records(
         self, run: str, after: int, limit: int

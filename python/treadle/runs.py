@@ -18,7 +18,8 @@ class RunInfo:
     "completed", "failed", "cancelled" or "stranded" (no process continues it until it is retried;
     `reason` is the reason). `recoveries` counts the processes that it lost since its last progress;
     `dead_letters` counts the messages to it that could not be read.
-    `is_damaged` says that the end of its log is missing in the file.
+    `is_damaged` says that the end of its log is missing in the file. `result` and `error` are those
+    of a run that is over, if they were asked for.
     """
 
     id: str
@@ -38,6 +39,8 @@ class RunInfo:
     reason: str | None
     dead_letters: int
     is_damaged: bool = False
+    result: Any = None
+    error: BaseException | None = None
 
 
 class RunHandle:

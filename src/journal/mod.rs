@@ -51,8 +51,8 @@ pub use op::{OpId, OpIds};
 pub use outbox::Outbox;
 pub use reply::{Claimed, DeadLetter, Ends, Entry, Loaded, Next, Polled, Reply, RunRow, StreamRead};
 pub use request::{
-    Claim, Claimant, Commit, Digest, EndNumber, EntryId, EntryNumber, Filter, Message, NewRun, OwnerId, Phase, Refusal,
-    Request, Status,
+    Claim, Claimant, Commit, Digest, EndNumber, EntryId, EntryNumber, Filter, KeyFilter, Message, NewRun, OwnerId,
+    Phase, Refusal, Request, Status,
 };
 
 /// Names a request until it is answered; chosen by whoever submits it.

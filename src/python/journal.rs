@@ -21,12 +21,13 @@ use super::clock::{self, now};
 use super::engine::EngineCore;
 use super::error;
 use super::gate::new_future;
+use super::plan::micros;
 use super::run::Run;
 use crate::engine::Ask;
 use crate::history::Trusted;
 use crate::journal::{
-    self, Address, Batch, Filter, JournalError, KeptSecret, Limits, Message, OpIds, OpenOptions, Outbox, OwnerId,
-    Phase, Reply, Request, RunRow, Sign, Signer, Ticket,
+    self, Address, Batch, Filter, JournalError, KeptSecret, KeyFilter, Limits, Message, OpIds, OpenOptions, Outbox,
+    OwnerId, Phase, Reply, Request, RunRow, Sign, Signer, Ticket,
 };
 use crate::writer::{Durability, Written};
 use crate::{RunId, Secrets, Time};
@@ -466,7 +467,8 @@ impl Journal {
         Self::ask(slf, Request::Get { run: id(run)? })
     }
 
-    #[pyo3(signature = (*, workflow, status, since, after, limit))]
+    #[pyo3(signature = (*, workflow, status, since, after, limit, key = None, key_prefix = None, finished = (None, None)))]
+    #[allow(clippy::too_many_arguments)]
     fn list_runs<'py>(
         slf: &Bound<'py, Self>,
         workflow: Option<String>,
@@ -474,11 +476,17 @@ impl Journal {
         since: Option<f64>,
         after: Option<&str>,
         limit: usize,
+        key: Option<String>,
+        key_prefix: Option<String>,
+        finished: (Option<f64>, Option<f64>),
     ) -> PyResult<Bound<'py, PyAny>> {
+        let key = key.map(KeyFilter::Is).or(key_prefix.map(KeyFilter::StartsWith));
+        let (finished_since, finished_before) = (finished.0.map(micros), finished.1.map(micros));
         let phase = status.map(phase).transpose()?;
-        let since = since.map(super::plan::micros);
+        let since = since.map(micros);
         let after = after.map(id).transpose()?;
-        Self::ask(slf, Request::List { filter: Filter { workflow, phase, since, after, limit } })
+        let filter = Filter { workflow, phase, since, after, key, finished_since, finished_before, limit };
+        Self::ask(slf, Request::List { filter })
     }
 
     fn records<'py>(slf: &Bound<'py, Self>, run: &str, after: u64, limit: usize) -> PyResult<Bound<'py, PyAny>> {

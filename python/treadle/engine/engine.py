@@ -1,16 +1,17 @@
 """What users call: `Engine`."""
 
 import asyncio
+import functools
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .. import checks
 from .._treadle import Run
 from ..events import Lagged
-from ..exceptions import EngineClosed, KeyConflict
+from ..exceptions import EngineClosed, KeyConflict, UnknownRun
 from ..runs import RunHandle, RunInfo
 from ..starting import NOT_GIVEN, options_of
 from ..workflow import Workflow
@@ -281,50 +282,100 @@ class Engine:
         """Return a handle of a run, whichever process executes it."""
         return RunHandle(self, run_id)
 
+    async def find(self, workflow: "Workflow | str", key: str) -> RunHandle | None:
+        """Return a handle of the run of a key; `None` if there is none.
+
+        Args:
+            workflow: the workflow, or its name.
+            key: the key that the run was started with.
+
+        Raises:
+            TypeError: an argument is of a wrong type.
+        """
+        _check_key(key)
+        rows = await self._session().journal.list_runs(
+            workflow=_name_of(workflow), status=None, since=None, after=None, limit=1, key=key
+        )
+        return RunHandle(self, rows[0]["id"]) if rows else None
+
     async def runs(
         self,
         *,
         workflow: str | None = None,
-        status: str | None = None,
+        status: str | Iterable[str] | None = None,
         since: datetime | None = None,
         after: str | None = None,
         limit: int = 100,
+        key_prefix: str | None = None,
+        finished_since: datetime | None = None,
+        finished_before: datetime | None = None,
+        include: Literal["result"] | None = None,
     ) -> list[RunInfo]:
         """List runs, newest first.
 
         Args:
             workflow: only runs of this workflow, by name.
             status: only runs that are "ready", "waiting", "paused", "completed", "failed",
-                "cancelled" or "stranded".
+                "cancelled" or "stranded"; or that are any of several of these.
             since: only runs that were created then or later.
             after: only runs behind this one: the id of the last run of the page before.
             limit: the largest number of runs to return.
+            key_prefix: only runs of which the key begins so.
+            finished_since: only runs that ended then or later.
+            finished_before: only runs that ended before that.
+            include: "result": each run that is over has its `result`, or its `error`. That is one
+                read of the journal more for each; what cannot be read is the error.
 
         Raises:
             TypeError, ValueError: an argument is of a wrong type or out of range.
         """
-        if since is not None and not isinstance(since, datetime):
-            raise TypeError(f"since: a datetime expected, not {since!r}")
         limit = checks.whole("limit", limit)
-        rows = await self._session().journal.list_runs(
+        if include not in (None, "result"):
+            raise ValueError(f"include: 'result' or None expected, not {include!r}")
+        session = self._session()
+        list_runs = functools.partial(
+            session.journal.list_runs,
             workflow=workflow,
-            status=status,
-            since=None if since is None else since.timestamp(),
+            since=_moment("since", since),
             after=after,
             limit=limit,
+            key_prefix=key_prefix,
+            finished=(
+                _moment("finished_since", finished_since),
+                _moment("finished_before", finished_before),
+            ),
         )
+        # Each status is a list of its own, which an index has in its order.
+        asked = [list_runs(status=one) for one in _each(status)]
+        pages = [await page for page in asked]
+        rows = [row for page in pages for row in page]
+        if len(pages) != 1:
+            rows = sorted(rows, key=lambda row: str(row["id"]), reverse=True)[:limit]
+        if include is not None:
+            rows = await asyncio.gather(*(session.with_outcome(row) for row in rows))
         return [RunInfo(**row) for row in rows]
 
-    async def send_event(self, run_id: str, event: object, *, id: str | None = None) -> bool:
+    async def send_event(
+        self,
+        run_id: str | None = None,
+        event: object = NOT_GIVEN,
+        *,
+        id: str | None = None,
+        key: str | None = None,
+        workflow: "Workflow | str | None" = None,
+    ) -> bool:
         """Send an event into a run, whichever process executes it; return once it is on disk.
 
-        It is delivered once, and kept while no process executes the run.
+        It is delivered once, and kept while no process executes the run. The run is given by its
+        id, or by its key and its workflow.
 
         Args:
             run_id: the run.
             event: the event.
             id: a name for the message: an event that is sent again under the same name is not
                 delivered again.
+            key: the key of the run, in the place of its id.
+            workflow: the workflow of that run, or its name.
 
         Returns:
             Whether it is new.
@@ -332,7 +383,18 @@ class Engine:
         Raises:
             UnknownRun: there is no such run.
             RunEnded: it is over.
+            TypeError: the run is given in neither way, or in both; or there is no event.
         """
+        if event is NOT_GIVEN:
+            raise TypeError("send_event: an event expected")
+        if (run_id is None) == (key is None) or (key is None) != (workflow is None):
+            raise TypeError("send_event: the id of the run expected, or its key and its workflow")
+        if key is not None and workflow is not None:
+            found = await self.find(workflow, key)
+            if found is None:
+                raise UnknownRun(f"workflow {_name_of(workflow)!r} has no run of the key {key!r}")
+            run_id = found.id
+        assert run_id is not None
         name = uuid.uuid4() if id is None else uuid.uuid5(uuid.NAMESPACE_OID, id)
         return await self._session().send_event(run_id, event, name)
 
@@ -480,3 +542,23 @@ def _named(
     """Return the options that were given by keyword beside the fields of the start event."""
     named = NOT_GIVEN if key is None else key
     return {"key": named, "timeout": timeout, "deadline": deadline, "state": state, **others}
+
+
+def _name_of(workflow: "Workflow | str") -> str:
+    if isinstance(workflow, Workflow):
+        return workflow.name
+    if not isinstance(workflow, str):
+        raise TypeError(f"workflow: a workflow or its name expected, not {workflow!r}")
+    return workflow
+
+
+def _moment(name: str, moment: datetime | None) -> float | None:
+    if moment is not None and not isinstance(moment, datetime):
+        raise TypeError(f"{name}: a datetime expected, not {moment!r}")
+    return None if moment is None else moment.timestamp()
+
+
+def _each(status: str | Iterable[str] | None) -> list[str | None]:
+    if status is None or isinstance(status, str):
+        return [status]
+    return list(dict.fromkeys(status))

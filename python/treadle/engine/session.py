@@ -207,6 +207,22 @@ class Session:
         body = self.journal_with(run_id).wish(run_id, name.bytes, kind)
         await self.send(run_id, kind, body, name)
 
+    async def with_outcome(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return what is known of a run with its result, or its error, if it is over."""
+        if row["status"] not in ("completed", "failed", "cancelled"):
+            return row
+        try:
+            # It may have been reopened, or deleted, since it was listed.
+            now, outcome = await self.journal.get(row["id"])
+            if now["status"] != row["status"]:
+                return row
+            classes = self.settings.classes.get(row["workflow"], {})
+            ending = (row["status"], row["id"], now["seq"], outcome or b"")
+            value = self.journal.outcome(*ending, classes)
+            return {**row, "result": result_of(row["id"], row["status"], value)}
+        except Exception as error:
+            return {**row, "error": error}
+
     async def result_of(self, run_id: str) -> Any:
         """Wait for the end of a run, whichever process executes it, and return its result."""
         return result_of(run_id, *await self._end_of(run_id))

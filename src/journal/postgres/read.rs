@@ -11,10 +11,12 @@ use super::ends;
 use super::fault::Fault;
 use super::link::{Around, Link, Sql, Step, step};
 use super::owners::{self, All};
-use super::rows::{COLUMNS, Stored, Uuid, columns, maybe_number, number, original, sql, sql_limit, storable};
+use super::rows::{
+    COLUMNS, Stored, Uuid, columns, key_digest, maybe_number, number, original, sql, sql_limit, storable,
+};
 use super::window::Window;
 use super::write::names;
-use crate::journal::request::Filter;
+use crate::journal::request::{Filter, KeyFilter};
 use crate::journal::{
     DeadLetter, Entry, JournalError, Loaded, Next, Outcome, OwnerId, Phase, Polled, Reply, Request, RunRow, StreamRead,
     packed, rules,
@@ -22,7 +24,7 @@ use crate::journal::{
 use crate::run_id::RunId;
 
 macro_rules! rows {
-    ($rest:literal, $types:expr) => {
+    ($rest:expr, $types:expr) => {
         Sql {
             text: concat!(
                 "SELECT ",
@@ -54,6 +56,24 @@ static LIST_PHASE: Sql = rows!(
      ORDER BY r.phase DESC, r.id DESC LIMIT $3",
     LISTED
 );
+
+// By a key it is a look-up; otherwise the runs are gone through, newest first, until there are enough.
+macro_rules! narrow_rows {
+    ($fits:literal, $key:expr) => {
+        rows!(
+            concat!(
+                "r.id >= $1 AND r.id < $2 AND ($4 IS NULL OR r.workflow = $4 COLLATE \"C\") \
+                 AND ($5 IS NULL OR r.phase = $5) AND ",
+                $fits,
+                " AND ($7 IS NULL OR starts_with(r.key, $7)) AND ($8 IS NULL OR r.finished >= $8) \
+                 AND ($9 IS NULL OR r.finished < $9) ORDER BY r.id DESC LIMIT $3"
+            ),
+            &[Type::UUID, Type::UUID, Type::INT8, Type::TEXT, Type::INT2, $key, Type::TEXT, Type::INT8, Type::INT8,]
+        )
+    };
+}
+static LIST_KEY: Sql = narrow_rows!("r.key_digest = $6", Type::BYTEA);
+static LIST_NARROW: Sql = narrow_rows!("($6 IS NULL OR r.key = $6 COLLATE \"C\")", Type::TEXT);
 
 static CHECKPOINTS: Sql =
     Sql { text: "SELECT run, seq, state FROM {s}.checkpoints WHERE run = ANY($1)", types: &[Type::UUID_ARRAY] };
@@ -315,7 +335,7 @@ fn list(filter: &Filter) -> Step<'static> {
     };
     let phase = filter.phase.map(|phase| phase as i16);
     let (first, end, limit) = (Uuid::from(first), Uuid::from(end), sql_limit(filter.limit));
-    Step {
+    let mut step = Step {
         sql,
         given: vec![
             Box::new(first),
@@ -324,7 +344,32 @@ fn list(filter: &Filter) -> Step<'static> {
             Box::new(filter.workflow.as_deref().map(storable)),
             Box::new(phase),
         ],
+    };
+    if filter.is_narrow() {
+        narrow(&mut step, filter);
     }
+    step
+}
+
+// Few lists select by a key or by the end of runs.
+fn narrow(step: &mut Step<'static>, filter: &Filter) {
+    step.sql = &LIST_NARROW;
+    let mut prefix = None;
+    match (&filter.key, &filter.workflow) {
+        (Some(KeyFilter::Is(key)), Some(workflow)) => {
+            step.sql = &LIST_KEY;
+            step.given.push(Box::new(key_digest(workflow, Some(key)).map(Vec::from)));
+        }
+        (Some(KeyFilter::Is(key)), None) => step.given.push(Box::new(Some(storable(key)))),
+        (Some(KeyFilter::StartsWith(key)), _) => {
+            prefix = Some(storable(key));
+            step.given.push(Box::new(None::<String>));
+        }
+        (None, _) => step.given.push(Box::new(None::<String>)),
+    }
+    step.given.push(Box::new(prefix));
+    step.given.push(Box::new(filter.finished_since.map(sql)));
+    step.given.push(Box::new(filter.finished_before.map(sql)));
 }
 
 fn records(run: RunId, after: u64, limit: usize, rows: &[Row]) -> Result<Vec<(u64, Vec<u8>)>, JournalError> {

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::{inbox, owners, read, schema};
-use crate::journal::{Filter, Phase};
+use crate::journal::{Filter, KeyFilter, Phase};
 
 fn plan(connection: &Connection, sql: &str) -> Vec<String> {
     let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
@@ -46,4 +46,12 @@ fn lists_walk_an_index_in_their_order() {
             assert_eq!(plan.len(), 2, "nothing is sorted: {filter:?}: {plan:?}");
         }
     }
+}
+
+#[test]
+fn a_run_is_looked_up_by_its_key() {
+    let key = Some(KeyFilter::Is("k".to_owned()));
+    let filter = Filter { workflow: Some("w".to_owned()), key, ..Filter::default() };
+    let plan = plan(&database(), read::narrow_list_sql(&filter));
+    assert!(plan[0].starts_with("SEARCH r USING INDEX runs_key (workflow=? AND key=?"), "{plan:?}");
 }

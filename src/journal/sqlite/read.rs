@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, ToSql};
 use super::batch::Answer;
 use super::inbox;
 use super::runs::{self, Stored, select, sql, sql_limit, stored};
-use crate::journal::request::Filter;
+use crate::journal::request::{Filter, KeyFilter};
 use crate::journal::{JournalError, Loaded, Phase, Reply, StreamRead, packed, rules};
 use crate::run_id::RunId;
 
@@ -40,10 +40,19 @@ pub(super) fn list(db: &Connection, filter: &Filter) -> Answer {
     let first = rules::first_id(filter.since.unwrap_or(0));
     let end = filter.after.unwrap_or(RunId::from_bytes([255; 16]));
     let phase = filter.phase.map(|phase| phase as i64);
-    let parameters: [&dyn ToSql; 5] =
-        [first.as_bytes(), end.as_bytes(), &sql_limit(filter.limit), &filter.workflow, &phase];
+    let (key, prefix) = match &filter.key {
+        Some(KeyFilter::Is(key)) => (Some(key), None),
+        Some(KeyFilter::StartsWith(prefix)) => (None, Some(prefix)),
+        None => (None, None),
+    };
+    let (since, before) = (filter.finished_since.map(sql), filter.finished_before.map(sql));
+    let limit = sql_limit(filter.limit);
+    let all: [&dyn ToSql; 9] =
+        [first.as_bytes(), end.as_bytes(), &limit, &filter.workflow, &phase, &key, &prefix, &since, &before];
+    let (statement, parameters) =
+        if filter.is_narrow() { (narrow_list_sql(filter), &all[..]) } else { (list_sql(filter), &all[..5]) };
     let found: Vec<Stored> =
-        db.prepare_cached(list_sql(filter))?.query_map(parameters, stored)?.collect::<rusqlite::Result<_>>()?;
+        db.prepare_cached(statement)?.query_map(parameters, stored)?.collect::<rusqlite::Result<_>>()?;
     let mut rows = Vec::with_capacity(found.len());
     for mut run in found {
         run.row.is_cut_short = is_cut_short(db, &run)?;
@@ -87,6 +96,28 @@ pub(super) fn list_sql(filter: &Filter) -> &'static str {
         (Some(_), Some(_)) => {
             page!("INDEXED BY runs_phase", "AND r.workflow = ?4 AND r.phase = ?5 AND r.phase <> 3")
         }
+    }
+}
+
+// By a key it is a look-up; otherwise the runs are gone through, newest first, until there are enough.
+pub(super) fn narrow_list_sql(filter: &Filter) -> &'static str {
+    macro_rules! page {
+        ($index:literal, $fits:literal) => {
+            select!(
+                "FROM runs r ",
+                $index,
+                " LEFT JOIN processes o ON o.n = r.owner WHERE r.id >= ?1 AND r.id < ?2 ",
+                $fits,
+                " AND (?5 IS NULL OR r.phase = ?5) AND (?7 IS NULL OR substr(r.key, 1, length(?7)) = ?7) \
+                 AND (?8 IS NULL OR r.finished >= ?8) AND (?9 IS NULL OR r.finished < ?9) \
+                 ORDER BY r.id DESC LIMIT ?3"
+            )
+        };
+    }
+    match (&filter.workflow, &filter.key) {
+        (Some(_), Some(KeyFilter::Is(_))) => page!("INDEXED BY runs_key", "AND r.workflow = ?4 AND r.key = ?6"),
+        (Some(_), _) => page!("INDEXED BY runs_workflow", "AND r.workflow = ?4 AND ?6 IS NULL"),
+        (None, _) => page!("", "AND ?4 IS NULL AND (?6 IS NULL OR r.key = ?6)"),
     }
 }
 

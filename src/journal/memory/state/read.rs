@@ -33,6 +33,9 @@ impl State {
         let fits = |row: &&RunRow| {
             filter.workflow.as_ref().is_none_or(|name| *name == row.workflow)
                 && filter.phase.is_none_or(|phase| phase == row.phase())
+                && filter.key.as_ref().is_none_or(|key| key.takes(row.key.as_deref()))
+                && filter.finished_since.is_none_or(|since| row.finished.is_some_and(|at| at >= since))
+                && filter.finished_before.is_none_or(|before| row.finished.is_some_and(|at| at < before))
         };
         let newest_first = self.runs.range(start..end).rev().map(|(_, run)| &run.row);
         newest_first.filter(fits).take(filter.limit).cloned().collect()
