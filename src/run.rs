@@ -744,9 +744,12 @@ impl<H: Host> Run<H> {
     /// Whether nothing can ever happen any more: nothing is queued, running or waited for.
     #[inline]
     pub fn is_stalled(&self) -> bool {
-        self.phase == Phase::Running
-            && !self.is_held()
-            && self.queue.ready() == 0
+        self.phase == Phase::Running && !self.is_held() && self.is_exhausted()
+    }
+
+    /// Whether nothing is queued, running or waited for: the run can only end, wherever it goes on.
+    pub fn is_exhausted(&self) -> bool {
+        self.queue.ready() == 0
             && self.in_flight == 0
             && self.waits.is_empty()
             && !self.has_held()

@@ -341,7 +341,8 @@ fn status_of<H: Host>(run: &mut Run<H>) -> Status {
     if run.is_paused() {
         return Status { phase: JournalPhase::Paused, due: None };
     }
-    if run.is_idle() {
+    // A run that can only end must be ended: by the process that takes it over, if this one does not come to that.
+    if run.is_idle() && !run.is_exhausted() {
         return Status { phase: JournalPhase::Waiting, due: run.next_deadline() };
     }
     READY

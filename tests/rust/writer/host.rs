@@ -64,7 +64,7 @@ pub fn image_of(run: &TestRun) -> EncodedImage {
 pub fn plan() -> Arc<Plan> {
     let mut routes = Routes::default();
     routes.add([StepId(0)]);
-    let steps = vec![StepPlan { name: "one".into(), external: true, ..StepPlan::default() }];
+    let steps = vec![StepPlan { name: "one".into(), ..StepPlan::default() }];
     Arc::new(Plan { name: "flow".into(), steps, routes, stream_limit: 1_000, ..Plan::default() })
 }
 

@@ -180,6 +180,21 @@ fn a_run_that_waits_says_until_when() {
     assert_eq!(status(&host), Some(READY), "it has something to start");
 }
 
+#[test]
+fn a_run_that_can_only_end_is_left_to_any_process() {
+    for is_draining in [false, true] {
+        let mut host = Host::new(Options::default());
+        let slot = host.run.start_next(|| 0).expect("it is new").slot;
+        host.run.finish_step(slot).expect("it is in flight");
+        if is_draining {
+            host.run.drain();
+        }
+        mark(&mut host, Occurrence::Finished);
+        assert!(host.flush());
+        assert_eq!(host.commits.last().map(|commit| commit.status), Some(READY));
+    }
+}
+
 // --- when successors may start
 
 #[test]
