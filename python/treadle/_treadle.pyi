@@ -733,7 +733,7 @@ class Journal:
         limit: int,
         key: str | None = None,
         key_prefix: str | None = None,
-        finished: tuple[float | None, float | None] = (None, None),
+        finished: tuple[float | None, float | None] = ...,
     ) -> Awaitable[list[dict[str, Any]]]: ...
     def records(
         self, run: str, after: int, limit: int
