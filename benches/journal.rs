@@ -164,8 +164,10 @@ fn loads(c: &mut Criterion) {
         left -= desk.told.lock().unwrap().recv_timeout(Duration::from_secs(60)).unwrap().answers.len();
     }
     let mut group = c.benchmark_group("load");
-    group.bench_function("20 records", |b| b.iter(|| desk.ask(Request::Load { run: id(1) })));
-    group.bench_function("10 kB and 20 records after 5000", |b| b.iter(|| desk.ask(Request::Load { run: id(0) })));
+    group.bench_function("20 records", |b| b.iter(|| desk.ask(Request::Load { runs: vec![id(1)] })));
+    group.bench_function("10 kB and 20 records after 5000", |b| {
+        b.iter(|| desk.ask(Request::Load { runs: vec![id(0)] }))
+    });
     group.finish();
 }
 

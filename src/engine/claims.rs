@@ -119,12 +119,14 @@ impl Engine {
 
     fn load_some(&mut self) {
         let count = self.claims.waiting.len().min(LOADED_AT_ONCE);
-        for (run, epoch) in self.claims.waiting.drain(..count).collect::<Vec<_>>() {
+        let mut runs = Vec::with_capacity(count);
+        for (run, epoch) in self.claims.waiting.drain(..count) {
             // One that was put twice is loaded once.
             if self.claims.loading.insert(run, Loading { epoch, entries: Vec::new() }).is_none() {
-                self.ask(Purpose::Load(run, epoch), Request::Load { run });
+                runs.push(run);
             }
         }
+        self.ask(Purpose::Load, Request::Load { runs });
     }
 
     fn claim(&mut self) {
@@ -166,7 +168,23 @@ impl Engine {
         self.claims.next = Some(steady.saturating_add(pause.max(LEAST_PAUSE)));
     }
 
-    pub(super) fn loaded(&mut self, run: RunId, epoch: u64, loaded: Result<Box<Loaded>, JournalError>) {
+    pub(super) fn loaded(&mut self, loaded: Vec<(RunId, Result<Box<Loaded>, JournalError>)>) {
+        for (run, loaded) in loaded {
+            if let Some(epoch) = self.claims.loading.get(&run).map(|loading| loading.epoch) {
+                self.loaded_one(run, epoch, loaded);
+            }
+        }
+    }
+
+    /// Nothing could be loaded: it is tried again later.
+    pub(super) fn not_loaded(&mut self) {
+        let mut runs: Vec<_> = self.claims.loading.drain().map(|(run, loading)| (run, loading.epoch)).collect();
+        runs.sort_unstable();
+        self.claims.waiting.extend(runs);
+        self.claims.failed(self.now.steady);
+    }
+
+    fn loaded_one(&mut self, run: RunId, epoch: u64, loaded: Result<Box<Loaded>, JournalError>) {
         match loaded {
             // It is handed back with the others.
             _ if self.life != Life::Open => {
@@ -194,7 +212,9 @@ impl Engine {
             }
             Err(error) => {
                 self.claims.loading.remove(&run);
-                self.failed(Purpose::Load(run, epoch), error);
+                self.claims.put(run, epoch);
+                self.claims.failed(self.now.steady);
+                self.report(Trouble::Unreadable(error));
             }
         }
     }

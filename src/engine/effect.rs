@@ -26,8 +26,8 @@ pub enum Purpose {
     HandBack,
     /// Runs that no process executes are taken.
     Claim,
-    /// What is needed to go on with a run that was claimed in this epoch.
-    Load(RunId, u64),
+    /// What is needed to go on with runs that were claimed.
+    Load,
     /// A run is handed back that cannot go on here.
     Refuse(RunId, u64),
     /// When the next claim is worth while.

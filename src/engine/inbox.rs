@@ -2,14 +2,14 @@
 
 use super::effect::{Due, Effect, Purpose};
 use super::{AFTER_AN_ERROR, Engine};
-use crate::journal::{EntryNumber, Polled, Request};
+use crate::journal::{Cursor, Polled, Request};
 
 /// The most entries of one poll.
 const POLLED_AT_ONCE: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Inbox {
-    cursor: EntryNumber,
+    cursor: Cursor,
     is_polling: bool,
     // Something has changed since the poll was asked for.
     again: bool,
@@ -24,7 +24,7 @@ impl Inbox {
 
     /// The runs of this process are those of a new lease: each is loaded, with its inbox.
     pub(super) fn forget(&mut self) {
-        *self = Self { cursor: self.cursor, ..Self::default() };
+        *self = Self { cursor: std::mem::take(&mut self.cursor), ..Self::default() };
     }
 }
 
@@ -38,8 +38,8 @@ impl Engine {
             self.inbox.again = true;
             return;
         }
-        self.inbox = Inbox { cursor: self.inbox.cursor, is_polling: true, again: false, next: None };
-        let (owner, after) = (self.options.owner, self.inbox.cursor);
+        let (owner, after) = (self.options.owner, self.inbox.cursor.clone());
+        self.inbox = Inbox { cursor: after.clone(), is_polling: true, again: false, next: None };
         self.ask(Purpose::Poll, Request::Poll { owner, after, limit: POLLED_AT_ONCE });
     }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use crate::journal::{JournalError, OpIds, Outcome, OwnerId, Reply, Request};
+use crate::journal::{JournalError, News, OpIds, Outcome, OwnerId, Reply, Request};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
@@ -176,8 +176,7 @@ impl Engine {
             (Purpose::Renew, outcome) => self.renewed(outcome),
             (Purpose::Release, outcome) => self.released(outcome),
             (Purpose::Claim, Ok(Reply::Claimed(claimed))) => self.took(claimed),
-            (Purpose::Load(run, epoch), Ok(Reply::Loaded(loaded))) => self.loaded(run, epoch, Ok(loaded)),
-            (Purpose::Load(run, epoch), Err(error)) => self.loaded(run, epoch, Err(error)),
+            (Purpose::Load, Ok(Reply::Loaded(loaded))) => self.loaded(loaded),
             (Purpose::Refuse(..), Ok(Reply::Refused(row))) => self.refused(row),
             // Another process has it, or it was deleted.
             (Purpose::Refuse(..), Err(JournalError::Conflict(_) | JournalError::UnknownRun(_))) => {}
@@ -193,11 +192,15 @@ impl Engine {
         self.work();
     }
 
-    /// Another process has changed the journal, or this one has written runs that any process may execute, or messages.
-    pub fn journal_changed(&mut self, now: Now) {
+    /// The journal has news; also if this process has written runs that any process may execute, or messages.
+    pub fn heard(&mut self, news: News, now: Now) {
         self.now = now;
-        self.poll();
-        self.claims.want();
+        if news.inbox {
+            self.poll();
+        }
+        if news.work {
+            self.claims.want();
+        }
         self.work();
     }
 
@@ -255,7 +258,8 @@ impl Engine {
         }
         match purpose {
             Purpose::Poll => self.poll_failed(),
-            Purpose::Refuse(run, epoch) | Purpose::Load(run, epoch) => {
+            Purpose::Load => self.not_loaded(),
+            Purpose::Refuse(run, epoch) => {
                 self.claims.put(run, epoch);
                 self.claims.failed(self.now.steady);
             }

@@ -9,8 +9,8 @@ use super::error::JournalError;
 use super::lease::Clock;
 use super::request::Request;
 use super::worker::{Away, Backend, Worker};
-use super::{Journal, KeptSecret, Limits, OnBatch, Opened, Outcome, address};
-use state::State;
+use super::{Journal, KeptSecret, Limits, News, OnBatch, Opened, Outcome, address};
+use state::{Counts, State};
 
 /// As many bytes as a file takes, so that a workflow which is tried in memory fits a file.
 pub(super) const LIMITS: Limits = Limits { commit: 900_000_000 };
@@ -46,7 +46,7 @@ impl MemoryStore {
 
     /// How many changes were made to it.
     pub fn changes(&self) -> u64 {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).changes()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).counts().changes
     }
 }
 
@@ -58,7 +58,7 @@ impl Default for MemoryStore {
 
 /// Opens a journal on a store.
 pub fn open(store: &MemoryStore, on_batch: OnBatch) -> Result<Box<dyn Journal>, JournalError> {
-    let memory = Memory { store: store.clone(), own: 0, seen: 0 };
+    let memory = Memory { store: store.clone(), own: Counts::default(), seen: Counts::default() };
     let worker = Worker::start(memory, on_batch);
     Ok(Box::new(worker.map_err(|error| JournalError::Unusable {
         place: "memory:".into(),
@@ -69,17 +69,17 @@ pub fn open(store: &MemoryStore, on_batch: OnBatch) -> Result<Box<dyn Journal>, 
 
 struct Memory {
     store: MemoryStore,
-    // How many changes were made through this handle, and how many by others when that was last asked.
-    own: u64,
-    seen: u64,
+    // What was done through this handle, and what by others when that was last asked.
+    own: Counts,
+    seen: Counts,
 }
 
 impl Backend for Memory {
     fn carry_out(&mut self, requests: Vec<Request>) -> Result<Vec<Outcome>, Away> {
         let mut state = self.store.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = state.changes();
+        let before = state.counts();
         let answers = requests.into_iter().map(|request| state.carry_out(request)).collect();
-        self.own += state.changes() - before;
+        self.own = self.own + (state.counts() - before);
         Ok(answers)
     }
 
@@ -87,9 +87,16 @@ impl Backend for Memory {
         LIMITS
     }
 
-    fn has_changed(&mut self) -> bool {
+    fn news(&mut self) -> News {
         let state = self.store.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let others = state.changes() - self.own;
-        others != std::mem::replace(&mut self.seen, others)
+        let others = state.counts() - self.own;
+        let seen = std::mem::replace(&mut self.seen, others);
+        let has_changed = others.changes != seen.changes;
+        News {
+            inbox: others.entries != seen.entries,
+            ends: others.ends != seen.ends,
+            work: has_changed,
+            other: has_changed,
+        }
     }
 }

@@ -51,8 +51,8 @@ pub use op::{OpId, OpIds};
 pub use outbox::Outbox;
 pub use reply::{Claimed, DeadLetter, Ends, Entry, Loaded, Next, Polled, Reply, RunRow, StreamRead};
 pub use request::{
-    Claim, Claimant, Commit, Digest, EndNumber, EntryId, EntryNumber, Filter, KeyFilter, Message, NewRun, OwnerId,
-    Phase, Refusal, Request, Status,
+    Claim, Claimant, Commit, Cursor, Digest, EntryId, EntryNumber, Filter, KeyFilter, Message, NewRun, OwnerId, Phase,
+    Refusal, Request, Status,
 };
 
 /// Names a request until it is answered; chosen by whoever submits it.
@@ -69,9 +69,41 @@ pub struct Batch {
     /// Requests that are given back, since the journal is away: whether they were carried out is not known. With one of
     /// a run, all come back that were submitted together with it for the same run and are not answered.
     pub returned: Vec<(Ticket, Request, JournalError)>,
-    /// Whether another process, or another handle, has changed the journal: it is worth while to poll and to
-    /// claim. What was submitted here is not news.
-    pub changed: bool,
+    /// What others have done to the journal. What was submitted here is not news.
+    pub news: News,
+}
+
+/// What another process, or another handle, has done to a journal since the last news, as far as the journal knows. Each
+/// is asked for once, whatever the number of runs that it concerns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Something may have been sent to runs of this process: `Poll`.
+    pub inbox: bool,
+    /// There may be runs to claim: `Claim`.
+    pub work: bool,
+    /// Runs may have ended: `Ends`.
+    pub ends: bool,
+    /// Anything else may have changed, such as the stream of a run.
+    pub other: bool,
+}
+
+impl News {
+    /// All of it.
+    pub const ALL: Self = Self { inbox: true, work: true, ends: true, other: true };
+
+    /// Whether there is any.
+    pub fn is_any(self) -> bool {
+        self != Self::default()
+    }
+}
+
+impl std::ops::BitOrAssign for News {
+    fn bitor_assign(&mut self, other: Self) {
+        self.inbox |= other.inbox;
+        self.work |= other.work;
+        self.ends |= other.ends;
+        self.other |= other.other;
+    }
 }
 
 /// How large what a journal stores may be. What is larger is answered with `TooLarge`.
@@ -87,8 +119,10 @@ pub type OnBatch = Box<dyn Fn(Batch) + Send + Sync>;
 
 /// A journal that is open.
 pub trait Journal: Send + Sync {
-    /// Hands requests over. Never waits for I/O. They are carried out in the order of their submission, and a
-    /// request sees what those before it have done.
+    /// Hands requests over. Never waits for I/O. Those that are about the same run ([`Request::run`]) are carried out in
+    /// the order of their submission, and each sees what those before it have done; so are those that belong to the lease
+    /// ([`Request::is_of_lease`]). All others may overtake each other: what was answered is seen by all that is submitted
+    /// afterwards, through any handle, and more is not promised.
     ///
     /// Every ticket is answered exactly once, or given back once, unless the journal is closed: then nothing is taken.
     fn submit(&self, requests: Vec<(Ticket, Request)>) -> Result<(), JournalError>;

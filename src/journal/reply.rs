@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::error::JournalError;
 use super::op::OpId;
-use super::request::{Digest, EndNumber, EntryId, EntryNumber, OwnerId, Phase, Status};
+use super::request::{Cursor, Digest, EntryId, EntryNumber, OwnerId, Phase, Status};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
@@ -69,7 +70,7 @@ pub struct Ends {
     /// The runs, in the order of their ends.
     pub runs: Vec<RunId>,
     /// Where the next answer goes on.
-    pub cursor: EndNumber,
+    pub cursor: Cursor,
     /// Whether the limit was reached: there may be more.
     pub more: bool,
     /// Whether ends behind the asker's cursor are no longer known: it must ask for each run that it waits for.
@@ -129,10 +130,10 @@ pub struct Next {
 /// What a poll found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Polled {
-    /// The entries, in order.
+    /// The entries, those of each run in order.
     pub entries: Vec<Entry>,
     /// Where the next poll goes on.
-    pub cursor: EntryNumber,
+    pub cursor: Cursor,
     /// Whether the limit was reached: there may be more.
     pub more: bool,
 }
@@ -201,8 +202,8 @@ pub enum Reply {
     },
     /// What a poll found.
     Polled(Polled),
-    /// All that is needed to go on.
-    Loaded(Box<Loaded>),
+    /// All that is needed to go on, of each run that was asked for, in that order.
+    Loaded(Vec<(RunId, Result<Box<Loaded>, JournalError>)>),
     /// One run.
     Run {
         /// The run.

@@ -14,11 +14,13 @@ pub struct OwnerId(pub [u8; 16]);
 /// Names a message; the same name is delivered once.
 pub type EntryId = [u8; 16];
 
-/// The place of an entry among all entries of all inboxes; grows.
+/// The number by which a commit consumes an entry of its run's inbox. Those of one run grow in the order of their
+/// delivery; nothing more is known of them.
 pub type EntryNumber = u64;
 
-/// The place of the end of a run among all ends; grows.
-pub type EndNumber = u64;
+/// Where a journal goes on that was asked before. Only the journal that made it reads it; the default is the beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Cursor(Vec<u8>);
 
 /// A digest of a run's input. The journal only compares it.
 pub type Digest = [u8; 32];
@@ -295,13 +297,14 @@ pub enum Request {
         /// The time.
         now: Time,
     },
-    /// New entries in the inboxes of the runs of this process: `Polled`. An entry is gone only when a commit has
-    /// consumed it, so it may come again through `Load`.
+    /// New entries in the inboxes of the runs of this process: `Polled`. An entry may come again, through `Poll` or
+    /// `Load`, until a commit has consumed it; none that was sent before the answer is left out for ever, however late it
+    /// became visible.
     Poll {
         /// The process.
         owner: OwnerId,
-        /// The cursor of the last answer; 0 at first.
-        after: EntryNumber,
+        /// The cursor of the last answer.
+        after: Cursor,
         /// At most so many.
         limit: usize,
     },
@@ -319,7 +322,7 @@ pub enum Request {
     /// The runs that ended, or of which nothing more comes, since others were told: `Ends`.
     Ends {
         /// The cursor of the last answer; nothing: from now on.
-        after: Option<EndNumber>,
+        after: Option<Cursor>,
         /// At most so many.
         limit: usize,
     },
@@ -333,10 +336,10 @@ pub enum Request {
         /// The run.
         run: RunId,
     },
-    /// All that is needed to go on with a run: `Loaded`. Costs what its state costs, not its history.
+    /// All that is needed to go on with runs: `Loaded`. Costs what their states cost, not their history.
     Load {
-        /// The run.
-        run: RunId,
+        /// The runs.
+        runs: Vec<RunId>,
     },
     /// One run and its outcome: `Run`.
     Get {
@@ -388,13 +391,13 @@ impl Request {
     pub fn run(&self) -> Option<RunId> {
         match self {
             Self::Create { run, .. } => Some(run.id),
+            Self::Load { runs } => runs.first().copied().filter(|_| runs.len() == 1),
             Self::Append { run, .. }
             | Self::Reopen { run, .. }
             | Self::Send { run, .. }
             | Self::Refuse { run, .. }
             | Self::DeadLetters { run }
             | Self::Redeliver { run }
-            | Self::Load { run }
             | Self::Get { run }
             | Self::Records { run, .. }
             | Self::ReadStream { run, .. }
@@ -445,11 +448,34 @@ impl Request {
                 }
                 Self::Append { commit, .. } | Self::Reopen { commit, .. } => commit.bytes(),
                 Self::Send { message, .. } => message.body.len(),
+                Self::Load { runs } => size_of_val(runs.as_slice()),
                 Self::Claim(Claim { workflows, .. }) | Self::NextDue { workflows, .. } => {
                     workflows.iter().map(String::len).sum()
                 }
                 _ => 0,
             }
+    }
+}
+
+impl Cursor {
+    /// The cursor that has these bytes.
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Behind what has this number, in a journal where numbers become visible in their order.
+    pub(super) fn behind(number: u64) -> Self {
+        Self(number.to_be_bytes().into())
+    }
+
+    /// The number that it is behind; 0 for one of another journal.
+    pub(super) fn number(&self) -> u64 {
+        self.0.as_slice().try_into().map_or(0, u64::from_be_bytes)
     }
 }
 

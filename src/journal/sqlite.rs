@@ -146,8 +146,9 @@ struct Sqlite {
     wal_pages: u32,
     // About how many pages were written since the log's length was looked at.
     unlooked: usize,
-    // `PRAGMA data_version` when it was looked at last.
+    // `PRAGMA data_version` when it was looked at last, and the numbers of the last entry and of the last end.
     seen: i64,
+    last: (u64, u64),
     machine: Machine,
     // Other processes, as far as they have not been seen to end.
     others: Vec<OwnerId>,

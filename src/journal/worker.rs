@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::error::JournalError;
 use super::request::Request;
-use super::{Batch, Journal, Limits, OnBatch, Outcome, Ticket};
+use super::{Batch, Journal, Limits, News, OnBatch, Outcome, Ticket};
 
 /// How often an idle journal looks whether others have changed it.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
@@ -26,8 +26,8 @@ pub(super) trait Backend: Send {
     /// How large what it stores may be.
     fn limits() -> Limits;
 
-    /// Whether somebody else has changed the journal since this was asked last.
-    fn has_changed(&mut self) -> bool;
+    /// What others have done to the journal since this was asked last.
+    fn news(&mut self) -> News;
 
     /// Does what can be done after the answers were given.
     fn tidy(&mut self) {}
@@ -186,21 +186,24 @@ impl<B: Backend> Loop<B> {
             Err(error) => batch.answers = tickets.into_iter().map(|ticket| (ticket, Err(error.clone()))).collect(),
         }
         self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        batch.changed = self.looked.elapsed() >= LOOK_EVERY && self.has_changed();
+        if self.looked.elapsed() >= LOOK_EVERY {
+            batch.news = self.news();
+        }
         self.tell(batch);
         failpoint!("journal.batch_told");
         let _ = self.guarded(B::tidy);
     }
 
     fn look(&mut self) {
-        if self.has_changed() {
-            self.tell(Batch { changed: true, ..Batch::default() });
+        let news = self.news();
+        if news.is_any() {
+            self.tell(Batch { news, ..Batch::default() });
         }
     }
 
-    fn has_changed(&mut self) -> bool {
+    fn news(&mut self) -> News {
         self.looked = Instant::now();
-        self.guarded(B::has_changed).unwrap_or(false)
+        self.guarded(B::news).unwrap_or_default()
     }
 
     // A panic must not end the thread: every ticket is answered.

@@ -16,7 +16,7 @@ use super::plan::micros;
 use super::recover::LoadedRun;
 use crate::Time;
 use crate::engine::{Ask, Effect, Engine, Now, Options, Resumed, RunEnd, Trouble};
-use crate::journal::{self, Entry};
+use crate::journal::{self, Entry, News};
 
 /// An engine, on the event loop of its journal.
 ///
@@ -180,9 +180,9 @@ impl EngineCore {
         timer.map_or(Ok(()), |(_, handle)| handle.call_method0(py, intern!(py, "cancel")).map(drop))
     }
 
-    /// The journal has changed: by another process, or by something of this one that may concern others.
-    fn journal_changed(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::call(slf, Engine::journal_changed)
+    /// Something may be in the inboxes, or there may be runs to claim: by another process, or by this one.
+    fn heard(slf: &Bound<'_, Self>, inbox: bool, work: bool) -> PyResult<()> {
+        Self::call(slf, |core, now| core.heard(News { inbox, work, ..News::default() }, now))
     }
 
     /// A run was started here, and not taken from the journal.

@@ -26,8 +26,8 @@ use super::run::Run;
 use crate::engine::Ask;
 use crate::history::Trusted;
 use crate::journal::{
-    self, Address, Batch, Filter, JournalError, KeptSecret, KeyFilter, Limits, Message, OpIds, OpenOptions, Outbox,
-    OwnerId, Phase, Reply, Request, RunRow, Sign, Signer, Ticket,
+    self, Address, Batch, Cursor, Filter, JournalError, KeptSecret, KeyFilter, Limits, Message, News, OpIds,
+    OpenOptions, Outbox, OwnerId, Phase, Reply, Request, RunRow, Sign, Signer, Ticket,
 };
 use crate::writer::{Durability, Written};
 use crate::{RunId, Secrets, Time};
@@ -49,7 +49,7 @@ pub struct Journal {
     tickets: AtomicU64,
     // A task of the engine that nothing but the end of the event loop cancels.
     watched: Mutex<Option<Py<PyAny>>>,
-    // Has methods `changed()`, `exists(run, id, is_same_input, events)`, `forward(id, event)` and `ended(run)`.
+    // Has methods `heard(inbox, work, ends)`, `exists(run, id, is_same_input, events)`, `forward(id, event)` and `ended(run)`.
     listener: Py<PyAny>,
     pub owner: OwnerId,
     pub signer: Signer,
@@ -358,7 +358,8 @@ impl Journal {
     fn _drain(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let batches = slf.get().mailbox.take(&slf.get().ears);
-        let has_changed = batches.iter().any(|batch| batch.changed);
+        let mut news = News::default();
+        batches.iter().for_each(|batch| news |= batch.news);
         slf.get().exchange(batches);
         Self::arm_timer(slf)?;
         failpoint!("loop.answers_taken");
@@ -372,8 +373,9 @@ impl Journal {
                 told = told.and(slf.get().tell(py, asker, outcome));
             }
         }
-        if has_changed {
-            told = told.and(slf.get().listener.call_method0(py, intern!(py, "changed")).map(|_| ()));
+        if news.is_any() {
+            let arguments = (news.inbox, news.work, news.ends);
+            told = told.and(slf.get().listener.call_method1(py, intern!(py, "heard"), arguments).map(|_| ()));
         }
         if !slf.get().answers.lock().is_empty() {
             slf.get().pace.lock().handed_on = Some(Instant::now());
@@ -437,8 +439,8 @@ impl Journal {
 
     /// The runs that ended since `after`, an earlier cursor, or from now on.
     #[pyo3(signature = (after, limit))]
-    fn ends<'py>(slf: &Bound<'py, Self>, after: Option<u64>, limit: usize) -> PyResult<Bound<'py, PyAny>> {
-        Self::ask(slf, Request::Ends { after, limit })
+    fn ends<'py>(slf: &Bound<'py, Self>, after: Option<Vec<u8>>, limit: usize) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(slf, Request::Ends { after: after.map(Cursor::from_bytes), limit })
     }
 
     fn dead_letters<'py>(slf: &Bound<'py, Self>, run: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -450,7 +452,7 @@ impl Journal {
     }
 
     fn load<'py>(slf: &Bound<'py, Self>, run: &str) -> PyResult<Bound<'py, PyAny>> {
-        Self::ask(slf, Request::Load { run: id(run)? })
+        Self::ask(slf, Request::Load { runs: vec![id(run)?] })
     }
 
     fn send<'py>(
@@ -618,7 +620,7 @@ fn as_object(py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
         Reply::Reopened { epoch, seq } => (epoch, seq).into_pyobject(py)?.into_any(),
         Reply::Ends(ends) => {
             let runs = PyList::new(py, ends.runs.iter().map(RunId::to_string))?;
-            (runs, ends.cursor, ends.more, ends.missed).into_pyobject(py)?.into_any()
+            (runs, PyBytes::new(py, ends.cursor.as_bytes()), ends.more, ends.missed).into_pyobject(py)?.into_any()
         }
         Reply::DeadLetters(letters) => {
             let letters = letters.into_iter().map(|letter| {
@@ -636,8 +638,12 @@ fn as_object(py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
         }
         Reply::Redelivered { messages } => messages.into_pyobject(py)?.into_any(),
         Reply::Sent { new } => return Ok(new.into_pyobject(py)?.to_owned().into_any().unbind()),
+        // A future asks for one run at a time.
         Reply::Loaded(loaded) => {
-            return Ok(Py::new(py, super::recover::LoadedRun::new(*loaded))?.into_any());
+            let Some((_, loaded)) = loaded.into_iter().next() else {
+                return Err(error::internal(&"no run was loaded"));
+            };
+            return Ok(Py::new(py, super::recover::LoadedRun::new(*loaded?))?.into_any());
         }
         Reply::Run { run, outcome } => {
             let outcome = outcome.map(|outcome| PyBytes::new(py, &outcome));

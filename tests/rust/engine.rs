@@ -5,8 +5,8 @@ use std::time::Duration;
 use treadle::engine::{AFTER_AN_ERROR, Ask, Effect, Engine, Now, Options, Resumed, RunEnd, Trouble};
 use treadle::journal::memory::MemoryStore;
 use treadle::journal::{
-    Claim, Claimed, Commit, Entry, JournalError, Loaded, NewRun, Next, OwnerId, Phase, Polled, Reply, Request, RunRow,
-    Status,
+    Claim, Claimed, Commit, Cursor, Entry, JournalError, Loaded, NewRun, News, Next, OwnerId, Phase, Polled, Reply,
+    Request, RunRow, Status,
 };
 use treadle::{RunId, Time};
 
@@ -74,17 +74,18 @@ impl Host {
         self.answer(Ok(Reply::Claimed(Claimed { runs, stranded: vec![], more })))
     }
 
-    fn loaded(&mut self, number: u8) {
-        let request = self.answer(Ok(Reply::Loaded(Box::new(loaded(number)))));
-        assert_eq!(request, Request::Load { run: id(number) });
+    fn loaded(&mut self, numbers: &[u8]) {
+        let all = numbers.iter().map(|&number| (id(number), Ok(Box::new(loaded(number))))).collect();
+        let request = self.answer(Ok(Reply::Loaded(all)));
+        assert_eq!(request, Request::Load { runs: numbers.iter().map(|&number| id(number)).collect() });
     }
 
     /// Claims a run, and goes on with it.
     fn execute(&mut self, number: u8) {
-        self.call(Engine::journal_changed);
+        self.call(|engine, now| engine.heard(News::ALL, now));
         self.answer(Ok(Reply::Polled(Polled::default())));
         self.claimed(&[number], false);
-        self.loaded(number);
+        self.loaded(&[number]);
         assert!(matches!(self.effects.remove(0), Effect::Resume(_)));
         self.call(|engine, now| engine.resumed(id(number), Resumed::Started, now));
         self.answer(Ok(Reply::Next(Next::default())));
@@ -113,8 +114,8 @@ fn loaded(number: u8) -> Loaded {
         NewRun { id: id(number), workflow: "orders".into(), key: None, input: [0; 32], created: 0, stream_limit: 1 };
     store.carry_out(Request::Enlist { owner: OWNER, lease: LEASE_TIME }).expect("a lease");
     store.carry_out(Request::Create { run, owner: Some(OWNER), commit: Commit::default() }).expect("a run");
-    match store.carry_out(Request::Load { run: id(number) }) {
-        Ok(Reply::Loaded(loaded)) => *loaded,
+    match store.carry_out(Request::Load { runs: vec![id(number)] }) {
+        Ok(Reply::Loaded(mut loaded)) => *loaded.remove(0).1.expect("a run"),
         other => panic!("{other:?}"),
     }
 }
@@ -124,7 +125,7 @@ fn entry(number: u64, run: u8) -> Entry {
 }
 
 fn polled(entries: Vec<Entry>) -> Reply {
-    Reply::Polled(Polled { cursor: entries.iter().map(|entry| entry.number).max().unwrap_or(0), entries, more: false })
+    Reply::Polled(Polled { cursor: Cursor::from_bytes(vec![1]), entries, more: false })
 }
 
 #[test]
@@ -177,7 +178,7 @@ fn a_lost_lease_stops_every_run_and_begins_another_one() {
 #[test]
 fn what_was_claimed_under_a_lost_lease_is_not_executed() {
     let mut host = Host::idle(None);
-    host.call(Engine::journal_changed);
+    host.call(|engine, now| engine.heard(News::ALL, now));
     host.answer(Ok(Reply::Polled(Polled::default())));
     let claim = host.asked.remove(0);
     host.pass(LEASE / 3);
@@ -200,20 +201,20 @@ fn a_run_for_which_the_journal_was_too_busy_is_loaded_again() {
     let mut host = Host::idle(None);
     host.execute(1);
     host.call(|engine, now| engine.run_ended(id(1), RunEnd::Busy { epoch: 1 }, now));
-    host.loaded(1);
+    host.loaded(&[1]);
     assert!(matches!(host.effects[..], [Effect::Resume(_)]));
 }
 
 #[test]
 fn what_is_sent_to_a_run_while_it_is_loaded_reaches_it_when_it_has_started() {
     let mut host = Host::idle(None);
-    host.call(Engine::journal_changed);
+    host.call(|engine, now| engine.heard(News::ALL, now));
     host.answer(Ok(Reply::Polled(Polled::default())));
     host.claimed(&[1], false);
-    host.call(Engine::journal_changed);
+    host.call(|engine, now| engine.heard(News::ALL, now));
     let poll = host.asked.pop().expect("a poll");
     host.call(|engine, now| engine.answer(poll.0, Ok(polled(vec![entry(7, 1)])), now));
-    host.loaded(1);
+    host.loaded(&[1]);
     assert!(matches!(host.effects[..], [Effect::Resume(_)]));
     host.call(|engine, now| engine.resumed(id(1), Resumed::Started, now));
     assert!(matches!(&host.effects[1..], [Effect::Deliver(delivered)] if *delivered == entry(7, 1)));
@@ -223,26 +224,26 @@ fn what_is_sent_to_a_run_while_it_is_loaded_reaches_it_when_it_has_started() {
 fn a_run_that_is_claimed_again_while_its_steps_unwind_goes_on_after_their_end() {
     let mut host = Host::idle(None);
     host.engine.run_started(id(1));
-    host.call(Engine::journal_changed);
+    host.call(|engine, now| engine.heard(News::ALL, now));
     host.answer(Ok(Reply::Polled(Polled::default())));
     host.claimed(&[1], false);
-    host.loaded(1);
+    host.loaded(&[1]);
     assert!(host.effects.is_empty());
     host.answer(Ok(Reply::Next(Next::default())));
     host.call(|engine, now| engine.run_ended(id(1), RunEnd::Over, now));
-    host.loaded(1);
+    host.loaded(&[1]);
     assert!(matches!(host.effects[..], [Effect::Resume(_)]));
 }
 
 #[test]
 fn a_run_that_another_process_has_by_now_is_left_alone() {
     let mut host = Host::idle(None);
-    host.call(Engine::journal_changed);
+    host.call(|engine, now| engine.heard(News::ALL, now));
     host.answer(Ok(Reply::Polled(Polled::default())));
     host.claimed(&[1, 2], false);
     let theirs = Loaded { run: RunRow { owner: Some(OwnerId([2; 16])), ..row(1) }, ..loaded(1) };
-    host.answer(Ok(Reply::Loaded(Box::new(theirs))));
-    host.answer(Err(JournalError::UnknownRun(id(2))));
+    let unknown = Err(JournalError::UnknownRun(id(2)));
+    host.answer(Ok(Reply::Loaded(vec![(id(1), Ok(Box::new(theirs))), (id(2), unknown)])));
     assert!(host.effects.is_empty());
     assert!(matches!(host.answer(Ok(Reply::Next(Next::default()))), Request::NextDue { .. }));
 }
@@ -250,10 +251,10 @@ fn a_run_that_another_process_has_by_now_is_left_alone() {
 #[test]
 fn a_run_that_cannot_go_on_here_is_handed_back_with_the_reason() {
     let mut host = Host::idle(None);
-    host.call(Engine::journal_changed);
+    host.call(|engine, now| engine.heard(News::ALL, now));
     host.answer(Ok(Reply::Polled(Polled::default())));
     host.claimed(&[1], false);
-    host.loaded(1);
+    host.loaded(&[1]);
     let refused = Resumed::Refused { why: "no step b".into(), is_damaged: false };
     host.call(|engine, now| engine.resumed(id(1), refused, now));
     host.effects.clear();
@@ -267,10 +268,11 @@ fn a_run_that_cannot_go_on_here_is_handed_back_with_the_reason() {
 #[test]
 fn a_run_of_which_the_journal_has_only_a_part_is_refused_as_damaged() {
     let mut host = Host::idle(None);
-    host.call(Engine::journal_changed);
+    host.call(|engine, now| engine.heard(News::ALL, now));
     host.answer(Ok(Reply::Polled(Polled::default())));
     host.claimed(&[1], false);
-    host.answer(Err(JournalError::Damaged { run: id(1), what: "records 3 to 5 are missing".into() }));
+    let damaged = JournalError::Damaged { run: id(1), what: "records 3 to 5 are missing".into() };
+    host.answer(Ok(Reply::Loaded(vec![(id(1), Err(damaged))])));
     let refusal = host.asked.iter().find_map(|(_, request)| match request {
         Request::Refuse { refusal, .. } => Some(refusal),
         _ => None,
@@ -286,10 +288,10 @@ fn no_more_runs_are_claimed_than_there_is_room_for() {
     };
     let mut host = Host::idle(Some(2));
     host.execute(1);
-    host.call(Engine::journal_changed);
+    host.call(|engine, now| engine.heard(News::ALL, now));
     host.answer(Ok(Reply::Polled(Polled::default())));
     assert_eq!(limit(host.claimed(&[2], true)), 1);
-    host.loaded(2);
+    host.loaded(&[2]);
     host.call(|engine, now| engine.resumed(id(2), Resumed::Started, now));
     assert!(matches!(host.answer(Ok(Reply::Next(Next::default()))), Request::NextDue { .. }));
     assert!(host.asked.is_empty());
@@ -300,14 +302,15 @@ fn no_more_runs_are_claimed_than_there_is_room_for() {
 #[test]
 fn runs_are_loaded_some_at_a_time_and_claimed_until_there_are_no_more() {
     let mut host = Host::idle(None);
-    host.call(Engine::journal_changed);
+    host.call(|engine, now| engine.heard(News::ALL, now));
     host.answer(Ok(Reply::Polled(Polled::default())));
     let numbers: Vec<u8> = (1..=40).collect();
     host.claimed(&numbers, true);
-    assert_eq!(host.asked.len(), 32);
-    for number in numbers {
-        host.loaded(number);
-        host.call(|engine, now| engine.resumed(id(number), Resumed::Started, now));
+    for some in [&numbers[..32], &numbers[32..]] {
+        host.loaded(some);
+        for &number in some {
+            host.call(|engine, now| engine.resumed(id(number), Resumed::Started, now));
+        }
     }
     assert!(matches!(host.claimed(&[], false), Request::Claim(_)));
 }
@@ -315,7 +318,7 @@ fn runs_are_loaded_some_at_a_time_and_claimed_until_there_are_no_more() {
 #[test]
 fn the_next_claim_is_when_the_journal_says() {
     let mut host = Host::idle(None);
-    host.call(Engine::journal_changed);
+    host.call(|engine, now| engine.heard(News::ALL, now));
     host.answer(Ok(Reply::Polled(Polled::default())));
     host.claimed(&[], false);
     let due = host.now.wall + 1_000_000;
@@ -328,7 +331,7 @@ fn the_next_claim_is_when_the_journal_says() {
 #[test]
 fn a_run_that_is_due_long_ago_does_not_make_the_engine_spin() {
     let mut host = Host::idle(None);
-    host.call(Engine::journal_changed);
+    host.call(|engine, now| engine.heard(News::ALL, now));
     host.answer(Ok(Reply::Polled(Polled::default())));
     host.claimed(&[], false);
     host.answer(Ok(Reply::Next(Next { due: Some(0), lapse: None })));
@@ -338,7 +341,7 @@ fn a_run_that_is_due_long_ago_does_not_make_the_engine_spin() {
 #[test]
 fn after_an_error_of_the_journal_the_engine_asks_again_some_time_later() {
     let mut host = Host::idle(None);
-    host.call(Engine::journal_changed);
+    host.call(|engine, now| engine.heard(News::ALL, now));
     host.answer(Err(JournalError::Closed));
     host.answer(Err(JournalError::Closed));
     assert_eq!(host.effects.len(), 2);
@@ -346,19 +349,22 @@ fn after_an_error_of_the_journal_the_engine_asks_again_some_time_later() {
     assert!(host.asked.is_empty());
     host.pass(AFTER_AN_ERROR);
     // What could not be read is asked for again, from the same place on.
-    assert!(matches!(host.asked[..], [(_, Request::Poll { after: 0, .. }), (_, Request::Claim(_))]));
+    let [(_, Request::Poll { after, .. }), (_, Request::Claim(_))] = &host.asked[..] else {
+        panic!("{:?}", host.asked)
+    };
+    assert_eq!(*after, Cursor::default());
 }
 
 #[test]
 fn a_run_that_could_not_be_loaded_is_loaded_again() {
     let mut host = Host::idle(None);
-    host.call(Engine::journal_changed);
+    host.call(|engine, now| engine.heard(News::ALL, now));
     host.answer(Ok(Reply::Polled(Polled::default())));
     host.claimed(&[1], false);
     host.answer(Err(JournalError::Closed));
     assert!(host.asked.is_empty());
     host.pass(AFTER_AN_ERROR);
-    host.loaded(1);
+    host.loaded(&[1]);
 }
 
 #[test]

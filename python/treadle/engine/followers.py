@@ -23,7 +23,7 @@ class Followers:
         self._session = session
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         # The end behind which the journal is asked for more; none without a waiter.
-        self._cursor: int | None = None
+        self._cursor: bytes | None = None
         self._beginning: asyncio.Future[None] | None = None
         self._polling = False
         self._poll_again = False

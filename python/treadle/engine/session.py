@@ -249,12 +249,17 @@ class Session:
 
     # What runs and the journal tell.
 
-    def changed(self) -> None:
-        """Called by the journal: another process has written."""
+    def heard(self, inbox: bool, work: bool, ends: bool) -> None:
+        """Called by the journal: messages, runs to claim or ends of runs may be there."""
         self.pulse.beat()
         if self._core is not None:
-            self._core.journal_changed()
-        self.followers.look()
+            self._core.heard(inbox, work)
+        if ends:
+            self.followers.look()
+
+    def changed(self) -> None:
+        """Something was written here that may concern runs of this process, or others."""
+        self.heard(True, True, True)
 
     def ended(self, run: Run) -> None:
         """Called by a run of this process: it is over, here at least."""

@@ -7,7 +7,7 @@ use super::super::error::JournalError;
 use super::super::lease::{Clock, Lease};
 use super::super::op::OpId;
 use super::super::reply::{Claimed, Entry, Next, Polled, Reply, RunRow};
-use super::super::request::{Claim, Commit, EntryNumber, Message, NewRun, OwnerId, Refusal, Request};
+use super::super::request::{Claim, Commit, Cursor, EntryNumber, Message, NewRun, OwnerId, Refusal, Request};
 use super::super::{Outcome, recovery, rules};
 use super::LIMITS;
 use crate::run_id::RunId;
@@ -19,6 +19,38 @@ mod run;
 
 use ends::EndLog;
 use run::Run;
+
+/// How much has happened to a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) changes: u64,
+    pub(super) entries: u64,
+    pub(super) ends: u64,
+}
+
+impl std::ops::Sub for Counts {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            changes: self.changes - other.changes,
+            entries: self.entries - other.entries,
+            ends: self.ends - other.ends,
+        }
+    }
+}
+
+impl std::ops::Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            changes: self.changes + other.changes,
+            entries: self.entries + other.entries,
+            ends: self.ends + other.ends,
+        }
+    }
+}
 
 type Work = BTreeSet<(Option<OwnerId>, String, Time, RunId)>;
 
@@ -58,8 +90,8 @@ impl State {
         }
     }
 
-    pub(super) fn changes(&self) -> u64 {
-        self.changes
+    pub(super) fn counts(&self) -> Counts {
+        Counts { changes: self.changes, entries: self.last_entry, ends: self.ends.last() }
     }
 
     pub(super) fn carry_out(&mut self, request: Request) -> Outcome {
@@ -72,13 +104,15 @@ impl State {
             Request::Reopen { run, after, owner, commit } => self.reopen(run, after, owner, commit),
             Request::Claim(claim) => self.claim(&claim),
             Request::Refuse { run, epoch, refusal, now } => self.refuse(run, epoch, &refusal, now),
-            Request::Ends { after, limit } => Ok(Reply::Ends(self.ends.after(after, limit))),
+            Request::Ends { after, limit } => {
+                Ok(Reply::Ends(self.ends.after(after.map(|after| after.number()), limit)))
+            }
             Request::DeadLetters { run } => self.dead_letters(run),
             Request::Redeliver { run } => self.redeliver(run),
             Request::NextDue { owner, workflows } => Ok(Reply::Next(self.next_due(owner, &workflows))),
             Request::Send { run, message, now } => self.send(run, message, now),
-            Request::Poll { owner, after, limit } => Ok(Reply::Polled(self.poll(owner, after, limit))),
-            Request::Load { run } => self.load(run),
+            Request::Poll { owner, after, limit } => Ok(Reply::Polled(self.poll(owner, after.number(), limit))),
+            Request::Load { runs } => Ok(Reply::Loaded(runs.into_iter().map(|run| (run, self.load(run))).collect())),
             Request::Get { run } => self.get(run),
             Request::List { filter } => Ok(Reply::Listed(self.list(&filter))),
             Request::Records { run, after, limit } => self.records(run, after, limit),
@@ -267,7 +301,7 @@ impl State {
     }
 
     fn poll(&self, owner: OwnerId, after: EntryNumber, limit: usize) -> Polled {
-        let mut polled = Polled { cursor: after.max(self.last_entry), ..Polled::default() };
+        let mut polled = Polled { cursor: Cursor::behind(after.max(self.last_entry)), ..Polled::default() };
         let newer = self.inboxes.range(after.saturating_add(1)..).filter_map(|(number, id)| {
             let run = self.runs.get(id)?;
             (run.row.owner == Some(owner)).then(|| run.inbox.get(number)).flatten()
@@ -275,7 +309,7 @@ impl State {
         polled.entries.extend(newer.take(limit).cloned());
         polled.more = polled.entries.len() == limit;
         if polled.more {
-            polled.cursor = polled.entries.last().map_or(after, |entry| entry.number);
+            polled.cursor = Cursor::behind(polled.entries.last().map_or(after, |entry| entry.number));
         }
         polled
     }

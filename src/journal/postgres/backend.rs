@@ -21,7 +21,7 @@ use super::window::Window;
 use super::{Broken, LIMITS, Options, schema};
 use crate::journal::lease::Clock;
 use crate::journal::worker::{Away, Backend};
-use crate::journal::{JournalError, Limits, OnBatch, Outcome, OwnerId, Request};
+use crate::journal::{self, JournalError, Limits, OnBatch, Outcome, OwnerId, Request};
 use crate::run_id::RunId;
 
 /// How long a server that does not answer is waited for when the journal is opened.
@@ -146,9 +146,9 @@ impl Backend for Postgres {
         LIMITS
     }
 
-    // The thread of news tells of changes.
-    fn has_changed(&mut self) -> bool {
-        false
+    // The thread of news tells it.
+    fn news(&mut self) -> journal::News {
+        journal::News::default()
     }
 }
 

@@ -25,7 +25,7 @@ use super::link::{Around, Link, Sql, Step, step};
 use super::place::Place;
 use super::rows::Uuid;
 use super::tls::Tls;
-use crate::journal::{Batch, OnBatch};
+use crate::journal::{self, Batch, OnBatch};
 
 /// How long news is collected.
 const COLLECTED: Duration = Duration::from_millis(8);
@@ -139,7 +139,8 @@ struct Ring {
     told: Instant,
     rang: Instant,
     look_at: Instant,
-    must_ring: bool,
+    // What the process is to be told.
+    heard: journal::News,
     seen: Option<[i64; 3]>,
     others: i64,
     chance: Chance,
@@ -163,7 +164,7 @@ impl Ring {
             told: Instant::now(),
             rang: Instant::now(),
             look_at: Instant::now(),
-            must_ring: false,
+            heard: journal::News::default(),
             seen: None,
             others: 0,
             chance: Chance::new(),
@@ -191,7 +192,7 @@ impl Ring {
                 failures = 0;
                 if self.seen.take().is_some() {
                     // What came meanwhile was not heard.
-                    self.must_ring = true;
+                    self.heard = journal::News::ALL;
                 }
                 match self.ring(&link, hear, &mut news).await {
                     Ok(()) => return,
@@ -217,7 +218,7 @@ impl Ring {
             let turn = self.turn(&mut hear, news).await;
             match turn {
                 Turn::Heard(None) => return Err(Fault::Lost("the connection was closed".into())),
-                Turn::Heard(Some(payload)) => self.must_ring |= self.concerns(&payload),
+                Turn::Heard(Some(payload)) => self.heard |= self.of_others(&payload),
                 Turn::Told(Some(news)) => self.pending.merge(news),
                 Turn::Told(None) => {
                     return if self.pending.is_empty() { Ok(()) } else { self.tell(link).await };
@@ -248,7 +249,7 @@ impl Ring {
     }
 
     fn ring_at(&self) -> Option<Instant> {
-        self.must_ring.then(|| self.rang + TOLD)
+        self.heard.is_any().then(|| self.rang + TOLD)
     }
 
     async fn act(&mut self, link: &Link) -> Result<(), Fault> {
@@ -266,9 +267,9 @@ impl Ring {
     }
 
     fn bell(&mut self) {
-        self.must_ring = false;
         self.rang = Instant::now();
-        (self.given.on_batch)(Batch { changed: true, ..Batch::default() });
+        let news = std::mem::take(&mut self.heard);
+        (self.given.on_batch)(Batch { news, ..Batch::default() });
     }
 
     async fn tell(&mut self, link: &Link) -> Result<(), Fault> {
@@ -298,16 +299,24 @@ impl Ring {
         payload
     }
 
-    fn concerns(&self, payload: &str) -> bool {
+    // What a payload says, unless this process told it.
+    fn of_others(&self, payload: &str) -> journal::News {
+        let mut news = journal::News::default();
         let mut words = payload.split(' ');
         if words.next() == Some(&*hex(self.given.writer)) {
-            return false;
+            return news;
         }
         let owners = self.given.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        words.any(|word| match word.strip_prefix('m') {
-            Some(owner) => owner.parse().map_or(true, |owner: i64| owners.contains(&owner)),
-            None => true,
-        })
+        for word in words {
+            match (word, word.strip_prefix('m')) {
+                ("w", _) => news.work = true,
+                ("t", _) => (news.ends, news.other) = (true, true),
+                (_, Some(owner)) => news.inbox |= owner.parse().map_or(true, |owner: i64| owners.contains(&owner)),
+                // A newer version tells more.
+                _ => news = journal::News::ALL,
+            }
+        }
+        news
     }
 
     // Whether anything was missed; or, without `rings`, only where things are.
@@ -317,7 +326,12 @@ impl Ring {
         let now = [row.get(0), row.get(1), row.get(2)];
         self.others = row.get(3);
         let before = self.seen.replace(now);
-        self.must_ring |= rings && before.is_some_and(|before| before != now);
+        if let Some(before) = before.filter(|before| rings && *before != now) {
+            let has_changed = before[0] != now[0];
+            let (ends, inbox) = (before[1] != now[1], before[2] != now[2]);
+            self.heard |=
+                journal::News { inbox: inbox || has_changed, ends: ends || has_changed, work: true, other: true };
+        }
         let pause = match self.can_listen {
             true => LOOKED,
             false => LOOKED_ALONE.max(FOR_EACH * u32::try_from(self.others).unwrap_or(0)),

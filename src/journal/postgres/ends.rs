@@ -7,7 +7,7 @@ use super::backend::State;
 use super::link::{Around, Sql, Step, step};
 use super::rows::{Uuid, number, sql, sql_limit};
 use super::window::Window;
-use crate::journal::{EndNumber, Ends, rules};
+use crate::journal::{Cursor, Ends, rules};
 
 /// After how many ends of this process the oldest of all are forgotten.
 const FORGOTTEN_AT_ONCE: u64 = 4096;
@@ -29,24 +29,29 @@ static FORGET: Sql = Sql {
     types: &[Type::INT8],
 };
 
-pub(super) fn after<'a>(after: Option<EndNumber>, limit: usize, window: &mut Window) -> [Step<'a>; 2] {
+pub(super) fn after<'a>(after: Option<&Cursor>, limit: usize, window: &mut Window) -> [Step<'a>; 2] {
     let (low, limit) = match after {
-        Some(after) => window.ask(after, limit),
+        Some(after) => window.ask(after.number(), limit),
         None => (i64::MAX as u64, 0),
     };
     [step!(BOUNDS), step!(AFTER, sql(low), sql_limit(limit))]
 }
 
-pub(super) fn found(after: Option<EndNumber>, limit: usize, own: &[Vec<Row>], window: &mut Window) -> Ends {
+pub(super) fn found(after: Option<&Cursor>, limit: usize, own: &[Vec<Row>], window: &mut Window) -> Ends {
     let Some(bounds) = own[0].first() else { return Ends::default() };
     let (forgotten, last, settled) = (number(bounds, 0), number(bounds, 1), number(bounds, 2));
-    let Some(after) = after else {
-        return Ends { cursor: last.min(settled), ..Ends::default() };
+    let Some(after) = after.map(Cursor::number) else {
+        return Ends { cursor: Cursor::behind(last.min(settled)), ..Ends::default() };
     };
     let new = own[1].iter().filter(|row| window.is_new(number(row, 0))).take(limit);
     let new: Vec<_> = new.map(|row| (number(row, 0), row.get::<_, Uuid>(1).into())).collect();
     let (cursor, more) = window.give(after, limit, new.iter().map(|&(number, _)| number), last, settled);
-    Ends { runs: new.into_iter().map(|(_, run)| run).collect(), cursor, more, missed: after < forgotten }
+    Ends {
+        runs: new.into_iter().map(|(_, run)| run).collect(),
+        cursor: Cursor::behind(cursor),
+        more,
+        missed: after < forgotten,
+    }
 }
 
 impl State {

@@ -10,7 +10,7 @@ use super::fault::{Fault, unusable};
 use super::ledger::{Draft, Ledger};
 use super::link::{Around, Link, Sql, Step, step};
 use super::rows::{COLUMNS, Stored, Uuid, columns, key_digest, sql};
-use super::{Broken, write};
+use super::{Broken, read, write};
 use crate::journal::{Commit, EntryId, JournalError, Outcome, OwnerId, Request, rules};
 use crate::run_id::RunId;
 
@@ -63,8 +63,8 @@ static OWNERS: Sql = Sql { text: "SELECT id, n FROM {s}.owners WHERE id = ANY($1
 enum Kind {
     /// It changes a run, by its row and what is beside it.
     Write(RunId),
-    /// It reads a run, or from many.
-    Read(Option<RunId>),
+    /// It reads.
+    Read,
     /// Alone.
     Alone,
 }
@@ -74,11 +74,15 @@ fn kind(request: &Request) -> Kind {
         Request::Create { run, .. } => Kind::Write(run.id),
         Request::Append { run, .. } | Request::Reopen { run, .. } => Kind::Write(*run),
         Request::Send { run, .. } | Request::Refuse { run, .. } => Kind::Write(*run),
-        Request::Load { run } | Request::Get { run } | Request::DeadLetters { run } => Kind::Read(Some(*run)),
-        Request::Records { run, .. } | Request::ReadStream { run, .. } => Kind::Read(Some(*run)),
-        Request::List { .. } | Request::Ends { .. } | Request::Poll { .. } | Request::NextDue { .. } => {
-            Kind::Read(None)
-        }
+        Request::Load { .. }
+        | Request::Get { .. }
+        | Request::DeadLetters { .. }
+        | Request::Records { .. }
+        | Request::ReadStream { .. }
+        | Request::List { .. }
+        | Request::Ends { .. }
+        | Request::Poll { .. }
+        | Request::NextDue { .. } => Kind::Read,
         _ => Kind::Alone,
     }
 }
@@ -108,9 +112,9 @@ impl State {
                     group.writes.push(at);
                     group.bytes += request.bytes();
                 }
-                Kind::Read(run) => {
+                Kind::Read => {
                     group.reads.push(at);
-                    group.read.extend(run);
+                    group.read.extend(read::named(request));
                 }
                 Kind::Alone => {
                     self.flush(&mut group, requests, &mut answers).await;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::slice;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -18,8 +19,8 @@ use super::window::Window;
 use super::write::names;
 use crate::journal::request::{Filter, KeyFilter};
 use crate::journal::{
-    DeadLetter, Entry, JournalError, Loaded, Next, Outcome, OwnerId, Phase, Polled, Reply, Request, RunRow, StreamRead,
-    packed, rules,
+    Cursor, DeadLetter, Entry, JournalError, Loaded, Next, Outcome, OwnerId, Phase, Polled, Reply, Request, RunRow,
+    StreamRead, packed, rules,
 };
 use crate::run_id::RunId;
 
@@ -178,7 +179,11 @@ impl State {
         }
         let outcomes = requests.iter().zip(places).map(|(request, place)| {
             let own = &answers[place];
-            match named(request).and_then(|run| damaged.get(&run)) {
+            if let Request::Load { runs } = request {
+                let load = |&run| (run, damaged.get(&run).map_or_else(|| found.load(run), |error| Err(error.clone())));
+                return Ok(Reply::Loaded(runs.iter().map(load).collect()));
+            }
+            match named(request).first().and_then(|run| damaged.get(run)) {
                 Some(error) => Err(error.clone()),
                 None => self.answer(request, &found, own),
             }
@@ -197,9 +202,9 @@ impl State {
             }
             Request::DeadLetters { run } => vec![step!(DEAD, Uuid::from(*run))],
             Request::List { filter } => vec![list(filter)],
-            Request::Ends { after, limit } => ends::after(*after, *limit, &mut self.ends).into(),
+            Request::Ends { after, limit } => ends::after(after.as_ref(), *limit, &mut self.ends).into(),
             Request::Poll { owner, after, limit } => {
-                let (low, limit) = self.polls.entry(*owner).or_default().ask(*after, *limit);
+                let (low, limit) = self.polls.entry(*owner).or_default().ask(after.number(), *limit);
                 vec![step!(SETTLED), step!(POLL, Uuid(owner.0), sql(low), sql_limit(limit))]
             }
             Request::NextDue { workflows, .. } if workflows.is_empty() => Vec::new(),
@@ -215,7 +220,6 @@ impl State {
 
     fn answer(&mut self, request: &Request, found: &Found<'_>, own: &[Vec<Row>]) -> Outcome {
         match request {
-            Request::Load { run } => found.load(*run),
             Request::Get { run } => {
                 let (row, _) = found.get(*run)?;
                 let outcome = found.rows(OUTCOME_ROWS, *run).next().map(|row| row.get(1));
@@ -235,9 +239,9 @@ impl State {
                 let rows = own[0].iter().map(|row| with_end(row).map(|(run, _)| run));
                 Ok(Reply::Listed(rows.collect::<Result<_, _>>()?))
             }
-            Request::Ends { after, limit } => Ok(Reply::Ends(ends::found(*after, *limit, own, &mut self.ends))),
+            Request::Ends { after, limit } => Ok(Reply::Ends(ends::found(after.as_ref(), *limit, own, &mut self.ends))),
             Request::Poll { owner, after, limit } => {
-                Ok(Reply::Polled(polled(*after, *limit, own, self.polls.entry(*owner).or_default())))
+                Ok(Reply::Polled(polled(after.number(), *limit, own, self.polls.entry(*owner).or_default())))
             }
             Request::NextDue { owner, workflows } => {
                 Ok(Reply::Next(if workflows.is_empty() { Next::default() } else { self.next(*owner, own) }))
@@ -256,24 +260,24 @@ impl State {
     }
 }
 
-fn named(request: &Request) -> Option<RunId> {
+/// The runs that it reads.
+pub(super) fn named(request: &Request) -> &[RunId] {
     match request {
-        Request::Load { run } | Request::Get { run } | Request::DeadLetters { run } => Some(*run),
-        Request::Records { run, .. } | Request::ReadStream { run, .. } => Some(*run),
-        _ => None,
+        Request::Load { runs } => runs,
+        Request::Get { run } | Request::DeadLetters { run } => slice::from_ref(run),
+        Request::Records { run, .. } | Request::ReadStream { run, .. } => slice::from_ref(run),
+        _ => &[],
     }
 }
 
 // What all requests that name runs need, read once.
 fn shared<'a>(requests: &[&Request]) -> (Vec<Step<'a>>, bool) {
-    let runs = names(requests.iter().filter_map(|request| named(request)));
+    let runs = names(requests.iter().flat_map(|request| named(request)).copied());
     if runs.is_empty() {
         return (Vec::new(), false);
     }
-    let loaded = names(requests.iter().filter_map(|request| match request {
-        Request::Load { run } => Some(*run),
-        _ => None,
-    }));
+    let loaded = requests.iter().filter(|request| matches!(request, Request::Load { .. }));
+    let loaded = names(loaded.flat_map(|request| named(request)).copied());
     let got = names(requests.iter().filter_map(|request| match request {
         Request::Get { run } => Some(*run),
         _ => None,
@@ -299,7 +303,7 @@ impl Found<'_> {
         self.answers[part].iter().filter(move |row| row.get::<_, Uuid>(place) == run.into())
     }
 
-    fn load(&self, id: RunId) -> Outcome {
+    fn load(&self, id: RunId) -> Result<Box<Loaded>, JournalError> {
         let (run, _) = self.get(id)?;
         let checkpoint = self.rows(CHECKPOINT_ROWS, id).next().map(|row| (number(row, 1), row.get(2)));
         let mut records = Vec::new();
@@ -312,7 +316,7 @@ impl Found<'_> {
         rules::check_whole(run, checkpoint.as_ref().map_or(0, |&(seq, _)| seq), counts)?;
         let inbox = self.rows(INBOX_ROWS, id).map(entry).collect();
         let run = RunRow { is_cut_short: false, ..run.clone() };
-        Ok(Reply::Loaded(Box::new(Loaded { run, checkpoint, records, inbox })))
+        Ok(Box::new(Loaded { run, checkpoint, records, inbox }))
     }
 }
 
@@ -404,7 +408,7 @@ fn polled(after: u64, limit: usize, own: &[Vec<Row>], window: &mut Window) -> Po
     entries.truncate(limit);
     let given = entries.iter().map(|entry| entry.number);
     let (cursor, more) = window.give(after, limit, given, last, settled);
-    Polled { entries, cursor, more }
+    Polled { entries, cursor: Cursor::behind(cursor), more }
 }
 
 fn entry(row: &Row) -> Entry {

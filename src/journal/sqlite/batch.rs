@@ -7,7 +7,7 @@ use super::failure::{Failure, explain, is_busy};
 use super::machine::Machine;
 use super::{LIMITS, Sqlite, commits, ends, inbox, owners, read, runs};
 use crate::journal::worker::{Away, Backend};
-use crate::journal::{JournalError, Limits, Outcome, Reply, Request};
+use crate::journal::{JournalError, Limits, News, Outcome, Reply, Request};
 
 /// After about how many pages the length of the log is looked at: that takes as long as a small request.
 const LOOK_EVERY: usize = 128;
@@ -33,21 +33,18 @@ impl Backend for Sqlite {
         LIMITS
     }
 
-    fn has_changed(&mut self) -> bool {
+    fn news(&mut self) -> News {
         if self.failed.is_some() {
-            return false;
+            return News::default();
         }
         if let Err(gone) = self.files.check() {
             self.stop(gone);
-            return false;
+            return News::default();
         }
-        match self.look() {
-            Ok(has_changed) => has_changed,
-            Err(error) => {
-                self.fail(&error);
-                false
-            }
-        }
+        self.look().unwrap_or_else(|error| {
+            self.fail(&error);
+            News::default()
+        })
     }
 
     // The answers are out: the next commit waits for the checkpoint, but none that was made.
@@ -98,17 +95,27 @@ impl Sqlite {
         }
     }
 
-    // Whether others have written, or a process has ended that has not handed back its runs.
-    fn look(&mut self) -> rusqlite::Result<bool> {
+    // Whether others have written, or a process has ended that has not handed back its runs. The numbers of the last
+    // entry and of the last end say what they have written; those of this process are among them.
+    fn look(&mut self) -> rusqlite::Result<News> {
         let version = self.data_version()?;
         let has_changed = version != std::mem::replace(&mut self.seen, version);
+        let mut news = News { work: has_changed, other: has_changed, ..News::default() };
         if has_changed {
+            let last = self.last_numbers()?;
+            let seen = std::mem::replace(&mut self.last, last);
+            (news.inbox, news.ends) = (last.0 != seen.0, last.1 != seen.1);
             self.others = owners::leases(&self.connection)?.into_iter().map(|(owner, _)| owner).collect();
         }
         // Each is told of once: it is not known here when another process has claimed its runs.
         let before = self.others.len();
         self.others.retain(|&owner| !self.machine.locks.has_ended(owner));
-        Ok(has_changed || self.others.len() < before)
+        news.work |= self.others.len() < before;
+        Ok(news)
+    }
+
+    pub(super) fn last_numbers(&self) -> rusqlite::Result<(u64, u64)> {
+        Ok((inbox::last_number(&self.connection)?, ends::last_number(&self.connection)?))
     }
 
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {
@@ -190,13 +197,13 @@ pub(super) fn carry_out(db: &Connection, machine: &Machine, request: &Request) -
         Request::Reopen { run, after, owner, commit } => commits::reopen(db, *run, *after, *owner, commit),
         Request::Claim(claim) => owners::claim(db, machine, claim),
         Request::Refuse { run, epoch, refusal, now } => owners::refuse(db, *run, *epoch, refusal, *now),
-        Request::Ends { after, limit } => ends::after(db, *after, *limit),
+        Request::Ends { after, limit } => ends::after(db, after.as_ref(), *limit),
         Request::DeadLetters { run } => inbox::dead_letters(db, *run),
         Request::Redeliver { run } => inbox::redeliver(db, *run),
         Request::NextDue { owner, workflows } => owners::next_due(db, machine, *owner, workflows),
         Request::Send { run, message, now } => inbox::send(db, *run, message, *now),
-        Request::Poll { owner, after, limit } => inbox::poll(db, *owner, *after, *limit),
-        Request::Load { run } => read::load(db, *run),
+        Request::Poll { owner, after, limit } => inbox::poll(db, *owner, after, *limit),
+        Request::Load { runs } => read::load_all(db, runs),
         Request::Get { run } => read::get(db, *run),
         Request::List { filter } => read::list(db, filter),
         Request::Records { run, after, limit } => read::records(db, *run, *after, *limit),

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::batch::Answer;
 use super::runs::{sql, sql_limit};
-use crate::journal::{EndNumber, Ends, Reply, rules};
+use crate::journal::{Cursor, Ends, Reply, rules};
 use crate::run_id::RunId;
 
 /// After how many ends the oldest are forgotten: in one go, as each takes a page of its own otherwise.
@@ -22,24 +22,30 @@ pub(super) fn push(db: &Connection, run: RunId) -> rusqlite::Result<()> {
     Ok(())
 }
 
-pub(super) fn after(db: &Connection, after: Option<EndNumber>, limit: usize) -> Answer {
+pub(super) fn after(db: &Connection, after: Option<&Cursor>, limit: usize) -> Answer {
     let (first, last) = bounds(db)?;
-    let after = after.unwrap_or(last);
-    let mut ends = Ends { cursor: after.max(first.saturating_sub(1)), ..Ends::default() };
-    ends.missed = after < ends.cursor;
+    let after = after.map_or(last, Cursor::number);
+    let mut cursor = after.max(first.saturating_sub(1));
+    let mut ends = Ends { missed: after < cursor, ..Ends::default() };
     let mut statement = db.prepare_cached("SELECT number, run FROM ends WHERE number > ?1 ORDER BY number LIMIT ?2")?;
     let mut rows = statement.query((sql(after), sql_limit(limit)))?;
     while let Some(row) = rows.next()? {
-        ends.cursor = row.get(0)?;
+        cursor = row.get(0)?;
         ends.runs.push(RunId::from_bytes(row.get(1)?));
     }
     ends.more = ends.runs.len() == limit;
+    ends.cursor = Cursor::behind(cursor);
     Ok(Reply::Ends(ends))
 }
 
+/// The number of the last end.
+pub(super) fn last_number(db: &Connection) -> rusqlite::Result<u64> {
+    Ok(bounds(db)?.1)
+}
+
 // The numbers of the first end that is known, and of the last.
-fn bounds(db: &Connection) -> rusqlite::Result<(EndNumber, EndNumber)> {
-    let bound = |order: &str| -> rusqlite::Result<Option<EndNumber>> {
+fn bounds(db: &Connection) -> rusqlite::Result<(u64, u64)> {
+    let bound = |order: &str| -> rusqlite::Result<Option<u64>> {
         let sql = format!("SELECT number FROM ends ORDER BY number {order} LIMIT 1");
         db.prepare_cached(&sql)?.query_row([], |row| row.get(0)).optional()
     };

@@ -15,6 +15,16 @@ pub(super) enum Failure {
     Broken(Error),
 }
 
+impl Failure {
+    /// The fault of one request, or of one part of it; an error if the whole transaction fails.
+    pub(super) fn into_refusal<T>(self) -> Result<Result<T, JournalError>, Self> {
+        match self {
+            Self::Refused(error) => Ok(Err(error)),
+            broken @ Self::Broken(_) => Err(broken),
+        }
+    }
+}
+
 impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Self {
         Self::Refused(error)

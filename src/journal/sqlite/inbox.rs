@@ -5,7 +5,9 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::batch::Answer;
 use super::runs::{self, Stored, sql, sql_limit};
 use super::{LIMITS, owners};
-use crate::journal::{DeadLetter, Entry, EntryNumber, JournalError, Message, OwnerId, Polled, Reply, Request, rules};
+use crate::journal::{
+    Cursor, DeadLetter, Entry, EntryNumber, JournalError, Message, OwnerId, Polled, Reply, Request, rules,
+};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
@@ -111,7 +113,8 @@ fn count_dead(db: &Connection, run: &Stored) -> rusqlite::Result<()> {
         .map(drop)
 }
 
-pub(super) fn poll(db: &Connection, owner: OwnerId, after: EntryNumber, limit: usize) -> Answer {
+pub(super) fn poll(db: &Connection, owner: OwnerId, after: &Cursor, limit: usize) -> Answer {
+    let after = after.number();
     let entries: Vec<Entry> = match owners::number(db, owner)? {
         Some(owner) => db
             .prepare_cached(NEWER)?
@@ -125,14 +128,14 @@ pub(super) fn poll(db: &Connection, owner: OwnerId, after: EntryNumber, limit: u
         _ if more => after,
         _ => after.max(last_number(db)?),
     };
-    Ok(Reply::Polled(Polled { entries, cursor, more }))
+    Ok(Reply::Polled(Polled { entries, cursor: Cursor::behind(cursor), more }))
 }
 
 /// Walks the entries behind a cursor, each once in the life of the cursor.
 pub(super) const NEWER: &str = "SELECT i.number, r.id, i.id, i.kind, i.at, i.body FROM inbox i CROSS JOIN runs r \
      ON r.n = i.run WHERE i.number > ?1 AND i.body IS NOT NULL AND i.dead IS NULL AND r.owner = ?2 ORDER BY i.number LIMIT ?3";
 
-fn last_number(db: &Connection) -> rusqlite::Result<EntryNumber> {
+pub(super) fn last_number(db: &Connection) -> rusqlite::Result<EntryNumber> {
     let mut statement = db.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'inbox'")?;
     Ok(statement.query_row([], |row| row.get(0)).optional()?.unwrap_or(0))
 }

@@ -21,7 +21,7 @@ use super::open::{check_place, check_version};
 use super::schema::{Kind, VERSION, kind};
 use super::{LIMITS, Options};
 use crate::journal::worker::{Away, Backend};
-use crate::journal::{JournalError, Limits, Outcome, Request};
+use crate::journal::{JournalError, Limits, News, Outcome, Request};
 
 /// A file that is only looked into.
 pub(super) struct Look {
@@ -129,9 +129,10 @@ impl Backend for Look {
         LIMITS
     }
 
-    fn has_changed(&mut self) -> bool {
+    fn news(&mut self) -> News {
         let now = State::of(&self.path);
-        now != std::mem::replace(&mut self.seen, now)
+        let has_changed = now != std::mem::replace(&mut self.seen, now);
+        if has_changed { News::ALL } else { News::default() }
     }
 }
 

@@ -44,11 +44,13 @@ impl Sqlite {
             wal_pages: options.wal_pages,
             unlooked: 0,
             seen: 0,
+            last: (0, 0),
             machine: Machine { clock: options.clock.clone(), locks: Locks::beside(&place) },
             others: Vec::new(),
             files: Files::of(&place),
         };
         sqlite.seen = opening.explained(sqlite.data_version())?;
+        sqlite.last = opening.explained(sqlite.last_numbers())?;
         let known = opening.explained(owners::leases(&sqlite.connection))?;
         sqlite.machine.locks.tidy(|owner| known.iter().any(|&(other, _)| other == owner));
         sqlite.others = known.into_iter().map(|(owner, _)| owner).collect();

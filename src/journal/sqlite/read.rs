@@ -3,13 +3,23 @@
 use rusqlite::{Connection, OptionalExtension, ToSql};
 
 use super::batch::Answer;
+use super::failure::Failure;
 use super::inbox;
 use super::runs::{self, Stored, select, sql, sql_limit, stored};
 use crate::journal::request::{Filter, KeyFilter};
 use crate::journal::{JournalError, Loaded, Phase, Reply, StreamRead, packed, rules};
 use crate::run_id::RunId;
 
-pub(super) fn load(db: &Connection, id: RunId) -> Answer {
+/// Loads each of the runs; one that cannot be loaded keeps none of the others from it.
+pub(super) fn load_all(db: &Connection, ids: &[RunId]) -> Answer {
+    let mut loaded = Vec::with_capacity(ids.len());
+    for &id in ids {
+        loaded.push((id, load(db, id).map_or_else(Failure::into_refusal, |run| Ok(Ok(run)))?));
+    }
+    Ok(Reply::Loaded(loaded))
+}
+
+fn load(db: &Connection, id: RunId) -> Result<Box<Loaded>, Failure> {
     let run = runs::find(db, id)?;
     let checkpoint: Option<(u64, Vec<u8>)> = db
         .prepare_cached("SELECT seq, state FROM checkpoints WHERE run = ?1")?
@@ -26,7 +36,7 @@ pub(super) fn load(db: &Connection, id: RunId) -> Answer {
     }
     rules::check_whole(&run.row, checkpoint.as_ref().map_or(0, |&(seq, _)| seq), counts)?;
     let inbox = inbox::of(db, run.n)?;
-    Ok(Reply::Loaded(Box::new(Loaded { run: run.row, checkpoint, records, inbox })))
+    Ok(Box::new(Loaded { run: run.row, checkpoint, records, inbox }))
 }
 
 pub(super) fn get(db: &Connection, id: RunId) -> Answer {

@@ -32,7 +32,7 @@ fn a_run_is_loaded_as_it_was_committed(store: &dyn Store) {
     assert_eq!((row.id, row.workflow.as_str(), row.input, row.created), (id(1), "w", [1; 32], 1000));
     assert_eq!((row.owner, row.epoch, row.seq, row.updated, row.finished), (Some(A), 1, 3, 9, None));
     assert_eq!((row.phase(), row.status.due, row.stream_limit), (Phase::Waiting, Some(77), 4));
-    assert_eq!(desk.ask(Request::Load { run: id(2) }), Err(JournalError::UnknownRun(id(2))));
+    assert_eq!(one_loaded(desk.ask(Request::Load { runs: vec![id(2)] })), Err(JournalError::UnknownRun(id(2))));
 }
 
 fn a_commit_needs_the_epoch_and_the_last_number(store: &dyn Store) {

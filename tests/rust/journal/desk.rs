@@ -9,8 +9,8 @@ use treadle::RunId;
 use treadle::journal::lease::{BootId, Clock, Moment};
 use treadle::journal::memory::{self, MemoryStore};
 use treadle::journal::{
-    Batch, Claim, Claimed, Commit, Filter, Journal, JournalError, Loaded, Message, NewRun, OnBatch, OpId, OwnerId,
-    Phase, Polled, Reply, Request, RunRow, Status, StreamRead,
+    Batch, Claim, Claimed, Commit, Cursor, Filter, Journal, JournalError, Loaded, Message, NewRun, News, OnBatch, OpId,
+    Outcome, OwnerId, Phase, Polled, Reply, Request, RunRow, Status, StreamRead,
 };
 
 /// What no answer takes longer than.
@@ -117,6 +117,14 @@ impl Store for File {
     }
 }
 
+/// The one run that was asked for.
+pub fn one_loaded(answer: Outcome) -> Result<Loaded, JournalError> {
+    match answer {
+        Ok(Reply::Loaded(mut loaded)) if loaded.len() == 1 => loaded.remove(0).1.map(|loaded| *loaded),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Whether the error says that the place of a journal cannot be used, in these words.
 pub fn is_unusable(error: &JournalError, words: &str) -> bool {
     matches!(error, JournalError::Unusable { .. }) && error.to_string().contains(words)
@@ -126,7 +134,7 @@ pub struct Desk {
     pub journal: Box<dyn Journal>,
     told: Mutex<Receiver<Batch>>,
     /// How many answers each batch had, and whether it said that others have changed the journal.
-    pub batches: Mutex<Vec<(usize, bool)>>,
+    pub batches: Mutex<Vec<(usize, News)>>,
 }
 
 impl Desk {
@@ -149,7 +157,7 @@ impl Desk {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         match told.recv_timeout(patience) {
             Ok(batch) => {
-                self.batches.lock().unwrap().push((batch.answers.len(), batch.changed));
+                self.batches.lock().unwrap().push((batch.answers.len(), batch.news));
                 Some(batch)
             }
             Err(RecvTimeoutError::Timeout) => None,
@@ -161,7 +169,7 @@ impl Desk {
     pub fn is_told_of_a_change(&self, patience: Duration) -> bool {
         let end = Instant::now() + patience;
         while let Some(batch) = self.next(end.saturating_duration_since(Instant::now())) {
-            if batch.changed {
+            if batch.news.is_any() {
                 return true;
             }
         }
@@ -201,11 +209,12 @@ impl Desk {
         self.ask(Request::Append { run, epoch, after, commit })
     }
 
+    pub fn try_load(&self, run: RunId) -> Result<Loaded, JournalError> {
+        one_loaded(self.ask(Request::Load { runs: vec![run] }))
+    }
+
     pub fn load(&self, run: RunId) -> Loaded {
-        match self.ask(Request::Load { run }) {
-            Ok(Reply::Loaded(loaded)) => *loaded,
-            other => panic!("{other:?}"),
-        }
+        self.try_load(run).unwrap()
     }
 
     pub fn get(&self, run: RunId) -> (RunRow, Option<Vec<u8>>) {
@@ -233,8 +242,8 @@ impl Desk {
         }
     }
 
-    pub fn poll(&self, owner: OwnerId, after: u64) -> Polled {
-        match self.ask(Request::Poll { owner, after, limit: 100 }) {
+    pub fn poll(&self, owner: OwnerId, after: &Cursor) -> Polled {
+        match self.ask(Request::Poll { owner, after: after.clone(), limit: 100 }) {
             Ok(Reply::Polled(polled)) => polled,
             other => panic!("{other:?}"),
         }

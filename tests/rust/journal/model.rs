@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 use treadle::RunId;
 use treadle::journal::{
-    Claim, Claimant, Commit, DeadLetter, Ends, Entry, Filter, JournalError, Loaded, Message, NewRun, OpId, OpIds,
-    OwnerId, Phase, Refusal, Reply, Request, Status, StreamRead,
+    Claim, Claimant, Commit, Cursor, DeadLetter, Ends, Entry, Filter, JournalError, Loaded, Message, NewRun, OpId,
+    OpIds, OwnerId, Phase, Refusal, Reply, Request, Status, StreamRead,
 };
 
 use super::desk::*;
@@ -532,7 +532,7 @@ fn batches() -> impl Strategy<Value = Vec<Vec<Draft>>> {
 fn behaves_like_the_model(store: &dyn Store, batches: &[Vec<Draft>]) {
     let desk = store.open();
     let mut model = Model::default();
-    let (mut ops, mut before) = (OpIds::new([9; 8]), Vec::new());
+    let (mut ops, mut before, mut cursors) = (OpIds::new([9; 8]), Vec::new(), Cursors::new());
     for batch in batches {
         model.time += 3;
         store.clock().set(model.time);
@@ -540,19 +540,27 @@ fn behaves_like_the_model(store: &dyn Store, batches: &[Vec<Draft>]) {
         let sent: Vec<_> = batch.iter().map(|draft| draft.sent(&model, &mut ops, &before)).collect();
         let requests = sent.clone();
         before.extend(sent);
-        let answers = desk.ask_all(requests.clone());
+        let answers = in_groups(&requests).flat_map(|group| desk.ask_all(group.to_vec())).collect::<Vec<_>>();
         for (request, given) in requests.iter().zip(&answers) {
             let expected = model.answer(request, given);
             assert!(same(given, &expected), "{request:?}\n gave {given:?}\n instead of {expected:?}");
         }
         model.learn_numbers(&desk);
-        holds_what_the_model_holds(&desk, &model);
+        holds_what_the_model_holds(&desk, &model, &mut cursors);
     }
     desk.journal.close();
-    holds_what_the_model_holds(&store.open(), &model);
+    holds_what_the_model_holds(&store.open(), &model, &mut cursors);
 }
 
-fn holds_what_the_model_holds(desk: &Desk, model: &Model) {
+// Requests that are answered in their order: those about one run.
+fn in_groups(requests: &[Request]) -> impl Iterator<Item = &[Request]> {
+    requests.chunk_by(|one, next| one.run().is_some() && one.run() == next.run())
+}
+
+// Where each process goes on, and which entry was the last one then.
+type Cursors = HashMap<OwnerId, (Cursor, u64)>;
+
+fn holds_what_the_model_holds(desk: &Desk, model: &Model, cursors: &mut Cursors) {
     let newest_first: Vec<_> = model.runs.keys().rev().copied().collect();
     assert_eq!(desk.list(Filter { limit: 100, ..Filter::default() }), newest_first);
     for (&id, run) in &model.runs {
@@ -565,11 +573,25 @@ fn holds_what_the_model_holds(desk: &Desk, model: &Model) {
         let (published, ended) = (run.last_published(), !run.status.phase.goes_on());
         assert_eq!(desk.stream(id, 0, 100), StreamRead { entries, missed, published, ended });
     }
-    let Ok(Reply::Ends(ends)) = desk.ask(Request::Ends { after: Some(0), limit: 10_000 }) else { panic!("no ends") };
-    assert_eq!(ends, Ends { runs: model.ends.clone(), cursor: ends.cursor, more: false, missed: false });
+    let ends = |after| match desk.ask(Request::Ends { after: Some(after), limit: 10_000 }) {
+        Ok(Reply::Ends(ends)) => ends,
+        other => panic!("{other:?}"),
+    };
+    let all = ends(Cursor::default());
+    assert_eq!(all, Ends { runs: model.ends.clone(), cursor: all.cursor.clone(), more: false, missed: false });
+    assert_eq!(ends(all.cursor.clone()), Ends { runs: vec![], ..all });
     for owner in OWNERS {
-        for after in [0, model.entries / 2] {
-            assert_eq!(desk.poll(owner, after).entries, model.polled(owner, after));
+        let in_order = |mut entries: Vec<Entry>| {
+            entries.sort_by_key(|entry| (entry.run, entry.number));
+            entries
+        };
+        let all = desk.poll(owner, &Cursor::default());
+        assert_eq!(in_order(all.entries.clone()), in_order(model.polled(owner, 0)));
+        if let Some((cursor, last)) = cursors.insert(owner, (all.cursor, model.entries)) {
+            let newer = desk.poll(owner, &cursor).entries;
+            let sent_since = model.polled(owner, last);
+            assert!(sent_since.iter().all(|entry| newer.contains(entry)), "{newer:?} lacks some of {sent_since:?}");
+            assert!(newer.iter().all(|entry| all.entries.contains(entry)), "{newer:?}");
         }
     }
 }

@@ -341,7 +341,7 @@ proptest! {
         prop_assert_eq!(far.answers.len() as u64, ticket);
         prop_assert!(far.answers.values().all(Result::is_ok), "{:?}", far.answers);
         for (run, records) in expected {
-            let Ok(Reply::Loaded(loaded)) = far.store.carry_out(Request::Load { run }) else { panic!("no run") };
+            let loaded = one_loaded(far.store.carry_out(Request::Load { runs: vec![run] })).unwrap();
             prop_assert_eq!(loaded.records, records);
         }
     }

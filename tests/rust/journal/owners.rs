@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::desk::*;
 use super::every_backend;
-use treadle::journal::{Claim, Commit, JournalError, Next, OwnerId, Phase, Reply, Request, Status};
+use treadle::journal::{Claim, Commit, Cursor, JournalError, News, Next, OwnerId, Phase, Reply, Request, Status};
 
 every_backend!(
     a_claim_takes_what_has_something_to_do,
@@ -21,6 +21,7 @@ every_backend!(
     the_time_of_a_caller_decides_over_no_lease,
     a_lease_that_is_too_long_to_count_does_not_end,
     a_process_is_told_that_others_changed_the_journal,
+    news_says_what_is_worth_asking_for,
 );
 
 mod of_one_machine {
@@ -124,7 +125,7 @@ fn a_process_that_lost_its_lease_can_append_nothing(store: &dyn Store) {
     assert_eq!(desk.ask(renew(A, LEASE)), Err(JournalError::LeaseLost(A)));
     let create = Request::Create { run: run(9), owner: Some(A), commit: commit(&["a"]) };
     assert_eq!(desk.ask(create), Err(JournalError::LeaseLost(A)));
-    assert_eq!(desk.poll(A, 0).entries, vec![]);
+    assert_eq!(desk.poll(A, &Cursor::default()).entries, vec![]);
 }
 
 fn a_lease_that_nobody_took_can_be_renewed(store: &dyn Store) {
@@ -247,6 +248,25 @@ fn no_lease_outlives_the_boot_that_it_was_given_in(store: &dyn Store) {
     }
 }
 
+fn news_says_what_is_worth_asking_for(store: &dyn Store) {
+    let (desk, other) = (store.open_as(A), store.open_as(B));
+    desk.create(run(1), Some(A), commit(&["a"]));
+    while desk.is_told_of_a_change(Duration::from_millis(200)) {}
+    let told = |is_told: fn(News) -> bool| {
+        let mut all = News::default();
+        while !is_told(all) {
+            all |= desk.next(PATIENCE).expect("news").news;
+        }
+        all
+    };
+    other.create(run(2), None, commit(&["a"]));
+    assert!(told(|news| news.work).is_any());
+    other.send(id(1), 1, "m");
+    assert!(told(|news| news.inbox).is_any());
+    other.create(run(3), Some(B), ending(Phase::Completed, "x"));
+    assert!(told(|news| news.ends).is_any());
+}
+
 fn a_process_is_told_that_others_changed_the_journal(store: &dyn Store) {
     let (desk, other) = (store.open_as(A), store.open_as(B));
     while desk.is_told_of_a_change(Duration::from_millis(200)) {}
@@ -256,7 +276,7 @@ fn a_process_is_told_that_others_changed_the_journal(store: &dyn Store) {
     assert!(desk.is_told_of_a_change(PATIENCE));
     other.get(id(1));
     assert_eq!(other.claim(B, 10), vec![]);
-    other.poll(B, 0);
+    other.poll(B, &Cursor::default());
     assert!(
         !desk.is_told_of_a_change(Duration::from_millis(200)),
         "looking for work changes nothing, so two that are idle do not wake one another"

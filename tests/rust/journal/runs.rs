@@ -57,7 +57,7 @@ fn a_deleted_run_is_gone_and_its_key_is_free(store: &dyn Store) {
     desk.create(keyed(1, "w", "k", 1), None, commit(&["a"]));
     desk.send(id(1), 1, "m");
     desk.done(Request::Delete { run: id(1) });
-    for request in [Request::Delete { run: id(1) }, Request::Load { run: id(1) }, send(id(1), 1, "m")] {
+    for request in [Request::Delete { run: id(1) }, Request::Get { run: id(1) }, send(id(1), 1, "m")] {
         assert_eq!(desk.ask(request), Err(JournalError::UnknownRun(id(1))));
     }
     assert_eq!(desk.claim(A, 2000), vec![]);

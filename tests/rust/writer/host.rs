@@ -241,8 +241,8 @@ impl Host {
     }
 
     pub fn loaded(&self) -> Loaded {
-        match self.store.carry_out(Request::Load { run: self.run.id() }) {
-            Ok(Reply::Loaded(loaded)) => *loaded,
+        match self.store.carry_out(Request::Load { runs: vec![self.run.id()] }) {
+            Ok(Reply::Loaded(mut loaded)) => *loaded.remove(0).1.expect("the run is there"),
             other => panic!("{other:?}"),
         }
     }

@@ -1,5 +1,6 @@
 //! Requests that only read.
 
+use super::super::super::error::JournalError;
 use super::super::super::reply::{Loaded, Reply, RunRow, StreamRead};
 use super::super::super::request::Filter;
 use super::super::super::{Outcome, rules};
@@ -7,16 +8,16 @@ use super::State;
 use crate::run_id::RunId;
 
 impl State {
-    pub(super) fn load(&self, id: RunId) -> Outcome {
+    pub(super) fn load(&self, id: RunId) -> Result<Box<Loaded>, JournalError> {
         let run = self.run(id)?;
         let folded = run.checkpoint.as_ref().map_or(0, |&(seq, _)| seq);
         rules::check_whole(&run.row, folded, run.records.iter().map(|&(seq, _)| (seq, 1)))?;
-        Ok(Reply::Loaded(Box::new(Loaded {
+        Ok(Box::new(Loaded {
             run: run.row.clone(),
             checkpoint: run.checkpoint.clone(),
             records: run.records.iter().map(|(_, record)| record.clone()).collect(),
             inbox: run.inbox.values().cloned().collect(),
-        })))
+        }))
     }
 
     pub(super) fn get(&self, id: RunId) -> Outcome {

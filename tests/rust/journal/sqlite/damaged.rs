@@ -25,9 +25,10 @@ fn said(run: RunId, sql: &str) -> String {
     let file = filled();
     Connection::open(file.path()).unwrap().execute_batch(sql).unwrap();
     let desk = file.open_as(B);
-    let answers = desk.ask_all([1, 2, 3].map(|number| Request::Load { run: id(number) }).into());
+    let Ok(Reply::Loaded(loaded)) = desk.ask(Request::Load { runs: [1, 2, 3].map(id).into() }) else { panic!("{sql}") };
     let mut said = String::new();
-    for (number, answer) in (1..).zip(answers) {
+    for (number, (loaded, answer)) in (1..).zip(loaded) {
+        assert_eq!(loaded, id(number));
         match answer {
             Err(JournalError::Damaged { run: damaged, what }) if damaged == run && id(number) == run => said = what,
             other => assert!(other.is_ok(), "{sql}: run {number}: {other:?}"),

@@ -44,7 +44,7 @@ fn history() -> Vec<(u64, Request)> {
     };
     let mut requests = vec![(0, enlist(A, LEASE)), (1, create(1)), (2, create(2))];
     requests.extend((1..5).flat_map(|after| [append(1, after), append(2, after)]));
-    requests.push((0, Request::Load { run: id(1) }));
+    requests.push((0, Request::Load { runs: vec![id(1)] }));
     requests
 }
 
@@ -76,7 +76,7 @@ fn carry_out(asked: &Asked) -> BTreeMap<u64, u64> {
 fn everything_acknowledged_is_there(path: &Path, acknowledged: &BTreeMap<u64, u64>) {
     let asked = Asked::open(path, &Options::default()).unwrap();
     for (&number, &seq) in acknowledged {
-        let Ok(Reply::Loaded(loaded)) = asked.ask(Request::Load { run: id(number) }) else { panic!("not there") };
+        let loaded = one_loaded(asked.ask(Request::Load { runs: vec![id(number)] })).expect("it is there");
         assert!(loaded.run.seq >= seq, "run {number} has {} records instead of {seq}", loaded.run.seq);
         let epoch = loaded.run.epoch;
         let on = Request::Append { run: id(number), epoch, after: loaded.run.seq, commit: commit(&["on"]) };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use treadle::engine::Options;
 use treadle::journal::lease::{Clock, Moment};
 use treadle::journal::memory::MemoryStore;
-use treadle::journal::{Claim, Commit, Message, NewRun, OpId, OwnerId, Reply, Request, Status};
+use treadle::journal::{Claim, Commit, Cursor, Message, NewRun, News, OpId, OwnerId, Reply, Request, Status};
 use treadle::{RunId, Time};
 
 use super::bugs::Bug;
@@ -173,7 +173,7 @@ impl World {
         let process = &mut self.processes[at];
         if std::mem::replace(&mut process.seen, changes) != changes && !process.has(Bug::DeafAndIdle) {
             let now = process.now(self.time);
-            process.engine.journal_changed(now);
+            process.engine.heard(News::ALL, now);
             process.perform(&mut self.ledger, self.time);
         }
     }
@@ -248,7 +248,8 @@ impl World {
         match (self.bug, request, outcome) {
             (Some(Bug::RenewAfterLoss), Request::Renew { .. }, Err(_)) => Ok(Reply::Done),
             (Some(Bug::CursorSkips), _, Ok(Reply::Polled(mut polled))) => {
-                polled.cursor += 1;
+                let number = polled.cursor.as_bytes().try_into().map_or(0, u64::from_be_bytes);
+                polled.cursor = Cursor::from_bytes((number + 1).to_be_bytes().into());
                 Ok(Reply::Polled(polled))
             }
             (Some(Bug::CommitTwice), Request::Append { run, epoch, commit, .. }, Ok(Reply::Appended { seq })) => {
@@ -265,7 +266,8 @@ impl World {
                 Ok(Reply::Appended { seq: after + commit.records.len() as u64 })
             }
             (Some(Bug::LoadWithoutInbox), _, Ok(Reply::Loaded(mut loaded))) => {
-                loaded.inbox.clear();
+                let whole = loaded.iter_mut().filter_map(|(_, loaded)| loaded.as_mut().ok());
+                whole.for_each(|loaded| loaded.inbox.clear());
                 Ok(Reply::Loaded(loaded))
             }
             (Some(Bug::ClaimForgetsOne), _, Ok(Reply::Claimed(mut claimed))) => {
