@@ -148,7 +148,10 @@ impl Engine {
         self.claims.is_wanted |= claimed.more;
         self.claims.is_time_unknown = true;
         self.claims.waiting.extend(claimed.runs.iter().map(|row| (row.id, row.epoch)));
-        self.effects.extend(claimed.stranded.into_iter().map(|row| Effect::Stranded(Box::new(row))));
+        for row in claimed.stranded {
+            self.look_at(row.id);
+            self.effects.push(Effect::Stranded(Box::new(row)));
+        }
     }
 
     fn ask_when(&mut self) {
@@ -249,6 +252,7 @@ impl Engine {
 
     pub(super) fn refused(&mut self, row: Box<RunRow>) {
         if row.phase() == Phase::Stranded {
+            self.look_at(row.id);
             self.effects.push(Effect::Stranded(row));
         }
     }

@@ -160,6 +160,7 @@ impl Engine {
         self.claimed = 0;
         self.claims.forget();
         self.inbox.forget();
+        self.followers.clear();
         self.effects.push(Effect::Closed(outcome));
     }
 

@@ -36,6 +36,17 @@ pub enum Purpose {
     Poll,
     /// Runs are forgotten.
     Prune,
+    /// Which runs have ended.
+    Ends,
+    /// How far a run is that is followed; which look at it it is.
+    Look(RunId, u64),
+}
+
+impl Purpose {
+    /// Whether the answer is of no meaning once the lease was lost.
+    pub(super) fn is_of_a_lease(self) -> bool {
+        !matches!(self, Self::HandBack | Self::Ends | Self::Look(..))
+    }
 }
 
 /// What the host carries out.
@@ -69,6 +80,13 @@ pub enum Effect {
     LetGo(RunId),
     /// The run ends here, since it goes on elsewhere. Its end is reported as that of any run.
     EndHere(RunId),
+    /// Nothing more comes of a run that is followed, or it cannot be looked at: for all who follow it now.
+    Ended {
+        /// The run.
+        run: RunId,
+        /// The run and its outcome.
+        end: Result<(Box<RunRow>, Option<Vec<u8>>), JournalError>,
+    },
     /// The engine is open, or cannot be opened: then it is closed.
     Opened(Result<(), JournalError>),
     /// The engine is closed: everything was handed back, or could not be.

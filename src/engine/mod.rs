@@ -8,12 +8,14 @@
 //! - `lease`: enlisting, renewing, losing and regaining the lease.
 //! - `claims`: the runs that this process takes from the journal: claim, load, go on.
 //! - `inbox`: what is sent to runs that are executed here.
+//! - `followers`: waiting for the ends of runs that may be executed elsewhere.
 //! - `retention`: runs that are forgotten some time after their end.
 //! - `closing`: the orderly end: drain, stop, hand back.
 
 mod claims;
 mod closing;
 mod effect;
+mod followers;
 mod inbox;
 mod lease;
 mod retention;
@@ -93,6 +95,7 @@ pub struct Engine {
     claims: claims::Claims,
     inbox: inbox::Inbox,
     retention: retention::Retention,
+    followers: followers::Followers,
     closing: closing::Closing,
     effects: Vec<Effect>,
     requests: u64,
@@ -114,6 +117,7 @@ impl Engine {
             claims: claims::Claims::default(),
             inbox: inbox::Inbox::default(),
             retention: retention::Retention::default(),
+            followers: followers::Followers::default(),
             closing: closing::Closing::default(),
             effects: Vec::new(),
             requests: 0,
@@ -150,7 +154,7 @@ impl Engine {
         // What is asked for and not answered yet has no time.
         let work = [self.claims.next(), self.retention.next()].into_iter().filter(|_| self.may_work());
         let inbox = self.inbox.next().filter(|_| self.lease.is_held());
-        work.chain([inbox, self.lease.next(), self.closing.next()]).flatten().min()
+        work.chain([inbox, self.lease.next(), self.closing.next(), self.followers.next()]).flatten().min()
     }
 
     /// Time has passed.
@@ -158,6 +162,7 @@ impl Engine {
         self.now = now;
         self.tick_lease();
         self.tick_inbox();
+        self.tick_followers();
         self.tick_closing();
         self.prune();
         self.work();
@@ -166,7 +171,7 @@ impl Engine {
     /// The journal has answered a request.
     pub fn answer(&mut self, ask: Ask, outcome: Outcome, now: Now) {
         self.now = now;
-        if ask.tenure != self.lease.tenure() && ask.purpose != Purpose::HandBack {
+        if ask.tenure != self.lease.tenure() && ask.purpose.is_of_a_lease() {
             // What was asked under a lease that was lost: those runs were handed back with it.
             return;
         }
@@ -183,6 +188,9 @@ impl Engine {
             (Purpose::NextDue, Ok(Reply::Next(next))) => self.next_known(next),
             (Purpose::Poll, Ok(Reply::Polled(polled))) => self.polled(polled),
             (Purpose::Prune, Ok(Reply::Pruned { runs })) => self.pruned(runs),
+            (Purpose::Ends, Ok(Reply::Ends(ends))) => self.ends_told(ends),
+            (Purpose::Ends, Err(error)) => self.ends_failed(error),
+            (Purpose::Look(run, number), outcome) => self.looked(run, number, outcome),
             (purpose, Err(error)) => self.failed(purpose, error),
             (purpose, Ok(reply)) => {
                 let error = JournalError::Panicked(format!("{purpose:?} was answered with {reply:?}"));
@@ -200,6 +208,9 @@ impl Engine {
         }
         if news.work {
             self.claims.want();
+        }
+        if news.ends {
+            self.hear_of_ends();
         }
         self.work();
     }
@@ -231,6 +242,7 @@ impl Engine {
         if self.options.concurrency.is_some() && executed.is_claimed {
             self.claims.want();
         }
+        self.look_at(run);
         self.step_closing();
         self.work();
     }
@@ -265,6 +277,7 @@ impl Engine {
             }
             Purpose::Claim | Purpose::NextDue => self.claims.failed(self.now.steady),
             Purpose::Prune => self.retention.failed(),
+            Purpose::Ends | Purpose::Look(..) => {}
             Purpose::Enlist | Purpose::Renew | Purpose::Release | Purpose::HandBack => {}
         }
     }

@@ -21,7 +21,7 @@ use crate::journal::{self, Entry, News};
 /// An engine, on the event loop of its journal.
 ///
 /// The host has methods `resume(loaded)`, `stranded(row)`, `deliver(run, number, id, kind, body)`, `lose(run, error)`,
-/// `drain(run, stop)`, `let_go(run)`, `end_here(run)`, `opened(error)`, `closed(error)` and `report(what, error)`.
+/// `drain(run, stop)`, `let_go(run)`, `end_here(run)`, `ended(run, row, outcome)`, `not_seen(run, error)`, `opened(error)`, `closed(error)` and `report(what, error)`.
 #[pyclass(frozen, module = "treadle._treadle")]
 pub struct EngineCore {
     core: Mutex<Engine>,
@@ -98,6 +98,13 @@ impl EngineCore {
             Effect::Drain { run, stop } => host.call_method1(intern!(py, "drain"), (run.to_string(), stop)),
             Effect::LetGo(run) => host.call_method1(intern!(py, "let_go"), (run.to_string(),)),
             Effect::EndHere(run) => host.call_method1(intern!(py, "end_here"), (run.to_string(),)),
+            Effect::Ended { run, end: Ok((found, outcome)) } => {
+                let outcome = outcome.map(|outcome| PyBytes::new(py, &outcome));
+                host.call_method1(intern!(py, "ended"), (run.to_string(), row(py, &found)?, outcome))
+            }
+            Effect::Ended { run, end: Err(failure) } => {
+                host.call_method1(intern!(py, "not_seen"), (run.to_string(), as_error(py, Err(failure))))
+            }
             Effect::Opened(outcome) => host.call_method1(intern!(py, "opened"), (as_error(py, outcome),)),
             Effect::Closed(outcome) => host.call_method1(intern!(py, "closed"), (as_error(py, outcome),)),
             Effect::Report(trouble) => {
@@ -180,9 +187,28 @@ impl EngineCore {
         timer.map_or(Ok(()), |(_, handle)| handle.call_method0(py, intern!(py, "cancel")).map(drop))
     }
 
-    /// Something may be in the inboxes, or there may be runs to claim: by another process, or by this one.
-    fn heard(slf: &Bound<'_, Self>, inbox: bool, work: bool) -> PyResult<()> {
-        Self::call(slf, |core, now| core.heard(News { inbox, work, ..News::default() }, now))
+    /// Something may be in the inboxes, there may be runs to claim, or runs may have ended: by another process, or by
+    /// this one.
+    fn heard(slf: &Bound<'_, Self>, inbox: bool, work: bool, ends: bool) -> PyResult<()> {
+        Self::call(slf, |core, now| core.heard(News { inbox, work, ends, ..News::default() }, now))
+    }
+
+    /// Waits for the end of a run: the host is told by `ended` or `not_seen`, once for all who wait then.
+    fn follow(slf: &Bound<'_, Self>, run: &str) -> PyResult<()> {
+        let run = id(run)?;
+        Self::call(slf, |core, now| core.follow(run, now))
+    }
+
+    /// One of those who wait for a run waits no more.
+    fn unfollow(&self, run: &str) -> PyResult<()> {
+        self.core.lock().unfollow(id(run)?);
+        Ok(())
+    }
+
+    /// A run was deleted here.
+    fn look_at(slf: &Bound<'_, Self>, run: &str) -> PyResult<()> {
+        let run = id(run)?;
+        Self::call(slf, |core, _| core.look_at(run))
     }
 
     /// A run was started here, and not taken from the journal.

@@ -1,7 +1,6 @@
 """The runs that this process executes, by id and by key."""
 
 from .._treadle import Run
-from ..pulse import Pulse
 
 
 class ExecutedRuns:
@@ -9,8 +8,6 @@ class ExecutedRuns:
 
     def __init__(self) -> None:
         self.live: dict[str, Run] = {}
-        # For the waiters for the end of a run of this process.
-        self._ends: dict[str, Pulse] = {}
         self._keyed: dict[tuple[str, str], Run] = {}
         # The key and the input of each run that has a key, and the id that it was made with.
         self._given: dict[Run, tuple[str, bytes, str]] = {}
@@ -37,9 +34,6 @@ class ExecutedRuns:
     def drop(self, run_id: str) -> None:
         """A run is no longer executed here."""
         del self.live[run_id]
-        end = self._ends.pop(run_id, None)
-        if end is not None:
-            end.beat()
 
     def forget_key(self, run: Run) -> None:
         """Requests for the key of a run ask the journal from now on."""
@@ -47,16 +41,8 @@ class ExecutedRuns:
         if given is not None and self._keyed.get((run.workflow, given[0])) is run:
             del self._keyed[run.workflow, given[0]]
 
-    async def end_of(self, run_id: str) -> None:
-        """Wait until a run is no longer executed here."""
-        if run_id in self.live:
-            await self._ends.setdefault(run_id, Pulse()).after(0)
-
     def abandon(self) -> None:
-        """The engine is closed: wake all waiters."""
+        """The engine is closed."""
         self.live.clear()
         self._keyed.clear()
         self._given.clear()
-        for end in self._ends.values():
-            end.beat()
-        self._ends.clear()

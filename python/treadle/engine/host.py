@@ -54,7 +54,14 @@ class Host:
         """A run is stranded: no process continues it until it is retried."""
         text = "run %s of workflow %r is stranded: %s"
         logger().error(text, row["id"], row["workflow"], row["reason"])
-        self._session.followers.look_at(row["id"])
+
+    def ended(self, run_id: str, row: dict[str, Any], outcome: bytes | None) -> None:
+        """Nothing more comes of a run that is waited for."""
+        self._session.followers.tell(run_id, (row, outcome))
+
+    def not_seen(self, run_id: str, error: BaseException) -> None:
+        """A run that is waited for cannot be looked at."""
+        self._session.followers.fail(run_id, error)
 
     def resume(self, loaded: LoadedRun) -> None:
         """Continue a run that was claimed."""

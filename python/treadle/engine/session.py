@@ -175,7 +175,7 @@ class Session:
         self._until_shut.set()
         self._journal = None
         self.executing.abandon()
-        self.followers.wake_all()
+        self.followers.close()
         self.pulse.beat()
 
     def journal_with(self, run_id: str) -> Journal:
@@ -245,7 +245,7 @@ class Session:
     async def delete(self, run_id: str) -> None:
         """Forget a run."""
         await self.journal_with(run_id).delete(run_id)
-        self.followers.look_at(run_id)
+        self.core.look_at(run_id)
 
     # What runs and the journal tell.
 
@@ -253,9 +253,7 @@ class Session:
         """Called by the journal: messages, runs to claim or ends of runs may be there."""
         self.pulse.beat()
         if self._core is not None:
-            self._core.heard(inbox, work)
-        if ends:
-            self.followers.look()
+            self._core.heard(inbox, work, ends)
 
     def changed(self) -> None:
         """Something was written here that may concern runs of this process, or others."""
@@ -265,7 +263,6 @@ class Session:
         """Called by a run of this process: it is over, here at least."""
         if self.executing.live.get(run.id) is run:
             self.executing.drop(run.id)
-            self.followers.look_at(run.id)
             end = "busy" if run._may_go_on else "lost" if run._is_lost else "over"
             self.core.run_ended(run.id, end, run._epoch)
         self.executing.forget_key(run)

@@ -39,10 +39,14 @@ pub enum Bug {
     NamelessCommit,
     /// A claim that is sent again after a lost answer takes other runs.
     NamelessClaim,
+    /// Those who wait for a run are not told of its end.
+    EndNotTold,
+    /// A request with a key makes a second run of that key.
+    KeyForgotten,
 }
 
 impl Bug {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::ClaimWithoutFence,
         Self::RenewAfterLoss,
         Self::CursorSkips,
@@ -61,5 +65,7 @@ impl Bug {
         Self::DeafAndIdle,
         Self::NamelessCommit,
         Self::NamelessClaim,
+        Self::EndNotTold,
+        Self::KeyForgotten,
     ];
 }

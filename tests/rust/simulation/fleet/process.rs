@@ -1,6 +1,6 @@
 //! A process of the fleet: the real engine, and a host that carries out its effects.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use treadle::engine::{Ask, Effect, Engine, Now, Options, Resumed, RunEnd, Trouble};
 use treadle::journal::{JournalError, OpIds, Outbox, Outcome, OwnerId, Request, Ticket};
@@ -34,6 +34,8 @@ pub struct Process {
     pub owner: OwnerId,
     pub engine: Engine,
     pub runs: BTreeMap<RunId, Script>,
+    /// Runs whose ends are waited for here.
+    pub followed: BTreeSet<RunId>,
     outbox: Outbox,
     asked: BTreeMap<Ticket, Asker>,
     tickets: Ticket,
@@ -62,6 +64,7 @@ impl Process {
             owner: options.owner,
             engine: Engine::new(options),
             runs: BTreeMap::new(),
+            followed: BTreeSet::new(),
             outbox: Outbox::new(options_patience, OpIds::new(random.next().to_be_bytes())),
             asked: BTreeMap::new(),
             tickets: 0,
@@ -99,6 +102,13 @@ impl Process {
         let timers = self.runs.values().filter_map(Script::due).map(|at| at.saturating_sub(base));
         let outbox = self.outbox.next_tick().map(|at| at.saturating_sub(self.steady_from));
         engine.into_iter().chain(timers).chain(outbox).min()
+    }
+
+    /// The end of a run is waited for here.
+    pub fn follow(&mut self, run: RunId, time: Time) {
+        if self.followed.insert(run) {
+            self.engine.follow(run, self.now(time));
+        }
     }
 
     /// A request goes to the journal.
@@ -159,6 +169,20 @@ impl Process {
             }
             Effect::LetGo(run) => self.runs.get_mut(&run).expect("executed here").is_detached = true,
             Effect::EndHere(run) => self.stop(run, RunEnd::Over),
+            Effect::Ended { run, end } => {
+                assert!(self.followed.remove(&run), "an end is told to those who wait for it, once");
+                match end {
+                    Ok((row, _)) => assert!(row.is_over(), "only an end is told"),
+                    // Forgotten since, or it could not be asked for.
+                    Err(JournalError::UnknownRun(_)) => {
+                        assert!(ledger.runs.get(&run).is_none_or(|facts| facts.is_over))
+                    }
+                    Err(error) => {
+                        assert!(error.is_transient(), "{error}");
+                        self.follow(run, time);
+                    }
+                }
+            }
             Effect::Opened(Ok(())) => self.is_open = true,
             Effect::Opened(Err(error)) => {
                 assert!(error.is_transient(), "the journal takes every process");

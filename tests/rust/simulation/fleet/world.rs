@@ -108,7 +108,8 @@ impl World {
             0..45 => self.act(at),
             45..60 => self.pass_time(),
             60..72 => self.start_run(at),
-            72..84 => self.send(),
+            72..81 => self.send(),
+            81..84 => self.follow(at),
             84..86 => self.crash(at),
             86..92 => {
                 self.processes[at].frozen_until = self.time + self.random.between(0, 3 * LEASE);
@@ -201,7 +202,11 @@ impl World {
         self.clock.store(self.time, Ordering::Relaxed);
         self.claims += u64::from(matches!(request, Request::Claim(_)));
         self.spoil_request(&mut request);
-        let outcome = self.store.carry_out(request.clone());
+        let mut carried_out = request.clone();
+        if let (Some(Bug::KeyForgotten), Request::Create { run, .. }) = (self.bug, &mut carried_out) {
+            run.key = None;
+        }
+        let outcome = self.store.carry_out(carried_out);
         if let Ok(reply) = &outcome {
             self.ledger.note(owner, &request, reply, self.time);
         }
@@ -269,6 +274,10 @@ impl World {
                 let whole = loaded.iter_mut().filter_map(|(_, loaded)| loaded.as_mut().ok());
                 whole.for_each(|loaded| loaded.inbox.clear());
                 Ok(Reply::Loaded(loaded))
+            }
+            (Some(Bug::EndNotTold), _, Ok(Reply::Ends(mut ends))) => {
+                ends.runs.clear();
+                Ok(Reply::Ends(ends))
             }
             (Some(Bug::ClaimForgetsOne), _, Ok(Reply::Claimed(mut claimed))) => {
                 claimed.runs.pop();
@@ -343,6 +352,23 @@ impl World {
             let run = runs[self.random.below(runs.len())];
             self.send_to(run);
         }
+    }
+
+    fn follow(&mut self, at: usize) {
+        let runs: Vec<_> = self.ledger.runs.keys().copied().collect();
+        let process = &mut self.processes[at];
+        if runs.is_empty() || !process.engine.is_open() || process.frozen_until > self.time {
+            return;
+        }
+        let run = runs[self.random.below(runs.len())];
+        match process.followed.contains(&run) && self.random.one_in(3) {
+            true => {
+                process.followed.remove(&run);
+                process.engine.unfollow(run);
+            }
+            false => process.follow(run, self.time),
+        }
+        process.perform(&mut self.ledger, self.time);
     }
 
     // By a process that has nothing else to do with the journal.
@@ -448,6 +474,7 @@ impl World {
         }
         while self.act_all() {}
         for process in &self.processes {
+            assert!(process.followed.is_empty(), "each end is told to those who wait for it: {:?}", process.followed);
             assert!(!self.ledger.may_be_lost(process.owner, self.time), "a process that lives keeps its lease");
         }
     }
