@@ -208,7 +208,7 @@ async def test_a_fork_is_signed_anew_and_takes_nothing_of_its_origin(
     state = f"(SELECT state FROM checkpoints WHERE run = {N.format('origin')})"
     edit(path, f"UPDATE checkpoints SET state = {state} WHERE run = {N.format('fork')}", **raw)
     async with open_engine(path, waiting, sign=sign) as engine:
-        with pytest.raises(SnapshotError):
+        with pytest.raises(DamagedRun, match="the checkpoint is of another run"):
             await engine.fork(fork)
 
 

@@ -374,6 +374,8 @@ def test_a_keyboard_interrupt_in_a_thread_is_never_swallowed():
 def test_an_interrupt_by_signal_cancels_the_run_and_its_step_cleans_up():
     printed = run_script("""
         import os, signal
+        # A shell has programs in the background ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         @step
         async def work(ev: StartEvent) -> StopEvent:
             try:

@@ -459,6 +459,7 @@ class Engine:
 
         Raises:
             UnknownRun: there is no such run.
+            DamagedRun: what the journal has of it is incomplete or makes no sense.
             TypeError, ValueError: there is no such record, or it was folded into a checkpoint.
         """
         if at is not None:

@@ -51,7 +51,7 @@ fn body_with_bytes(at: usize, bytes: &[u8]) -> Vec<u8> {
 fn refusal_of(body: &[u8]) -> Error {
     let start = Instant::now();
     let refused = format::open(unsigned(body), &no_secrets()).expect_err("it is malformed");
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     let inspected = format::read_unverified(unsigned(body)).expect_err("it is malformed");
     assert_eq!(inspected, refused);
     refused
