@@ -1035,7 +1035,8 @@ proptest! {
         while run.expire(Time::MAX).is_some() {
             passed += 1;
         }
-        prop_assert_eq!(passed, 4);
+        // A time that is too long to count is no limit of the run.
+        prop_assert_eq!(passed, if of_run < Time::MAX { 4 } else { 3 });
     }
 }
 

@@ -52,7 +52,7 @@ proptest! {
         let bytes = sealed(&image, &secrets());
         let mut body = &bytes[HEAD..bytes.len() - 32];
         let read = rmpv::decode::read_value_ref(&mut body).unwrap();
-        prop_assert_eq!(read.as_array().map(Vec::len), Some(16));
+        prop_assert_eq!(read.as_array().map(Vec::len), Some(18));
         prop_assert!(body.is_empty());
     }
 }
