@@ -4,7 +4,6 @@
 // A refused delivery is given back as it is.
 #![allow(clippy::result_large_err)]
 
-mod memos;
 mod routing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,12 +11,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use treadle::{
-    Collecting, Deadline, Gathered, HostDelivery, HostImage, Leftover, MemoCall, Origin, Phase, Progress, Run, RunId,
-    Slot, StepId, Tag, Time, Value, WaitId, Wanted,
+    Collecting, Deadline, Gathered, HostDelivery, HostImage, Leftover, Origin, Phase, Progress, Run, RunId, Slot,
+    StepId, Tag, Time, Value, WaitId, Wanted,
 };
 
 use self::routing::Move;
-use super::ledger::{Call, Ledger};
+use super::ledger::Ledger;
 use super::random::{Random, mix};
 use super::workflow::{Action, DROPS, Ev, FAILED, Guest, Match, Named, Program, WAITED, Waiter, Workflow};
 
@@ -29,8 +28,6 @@ pub struct Disturbances {
     pub cancels: bool,
     /// Deliveries start once their records are safe.
     pub is_durable: bool,
-    /// A bug: the host tells no calls apart that are made once.
-    pub takes_calls_for_one: bool,
 }
 
 enum At {
@@ -42,8 +39,6 @@ enum At {
     TimedOut,
     /// Its matcher raised.
     Failed,
-    /// It makes a call.
-    Calling(MemoCall, Call),
 }
 
 struct Body {
@@ -55,8 +50,6 @@ struct Body {
     next: usize,
     at: At,
     has_joined: bool,
-    /// How many of the memos of its delivery it has come to.
-    memos: usize,
 }
 
 /// What is written of a run, and what is known of it besides.
@@ -100,10 +93,6 @@ pub struct Simulation {
     queued_at: BTreeMap<u64, u64>,
     is_draining: bool,
     is_over: bool,
-    /// Counts deploys: some arguments differ from one to the next.
-    version: u8,
-    /// How many calls were made.
-    made: u64,
     trace: u64,
     pub calls: u64,
 }
@@ -138,8 +127,6 @@ impl Simulation {
             queued_at: BTreeMap::new(),
             is_draining: false,
             is_over: false,
-            version: 0,
-            made: 0,
             trace: 0,
             calls: 0,
         };
@@ -315,17 +302,7 @@ impl Simulation {
         assert!(self.bodies.iter().all(|body| body.slot.seq() != started.seq), "one body at a time for a delivery");
         let program = Rc::new(self.workflow.program(step, event));
         let (slot, attempt) = (started.slot, started.attempt);
-        self.bodies.push(Body {
-            slot,
-            step,
-            event,
-            attempt,
-            program,
-            next: 0,
-            at: At::Ready,
-            has_joined: false,
-            memos: 0,
-        });
+        self.bodies.push(Body { slot, step, event, attempt, program, next: 0, at: At::Ready, has_joined: false });
     }
 
     fn advance_any(&mut self) {
@@ -343,7 +320,7 @@ impl Simulation {
     }
 
     fn is_ready(&self, at: usize) -> bool {
-        matches!(self.bodies[at].at, At::Ready | At::Got(_) | At::TimedOut | At::Failed | At::Calling(..))
+        matches!(self.bodies[at].at, At::Ready | At::Got(_) | At::TimedOut | At::Failed)
     }
 
     fn send_from_outside(&mut self) {
@@ -489,7 +466,6 @@ impl Simulation {
         (self.fold, self.ledger, self.in_order) = (written.fold, written.ledger, written.in_order);
         self.bodies.clear();
         self.is_draining = false;
-        self.version += u8::from(self.random.one_in(3));
         (self.acknowledged, self.queued_at) = (0, BTreeMap::new());
         self.begin_records();
         self.write();
@@ -519,7 +495,7 @@ impl Simulation {
             At::Got(event) => {
                 self.give_back(slot, event);
             }
-            At::Ready | At::TimedOut | At::Failed | At::Calling(..) => {}
+            At::Ready | At::TimedOut | At::Failed => {}
         }
     }
 
@@ -542,10 +518,6 @@ impl Simulation {
                 }
             }
             (At::Failed, _) => self.fail(at),
-            (At::Calling(call, made), _) => {
-                body.next -= 1;
-                self.keep_memo(at, call, made);
-            }
             (_, Some(action)) => self.act(at, action),
             (_, None) => self.finish(at),
         }
@@ -591,7 +563,6 @@ impl Simulation {
             }
             Action::Fail { until } if attempt <= until => self.fail(at),
             Action::Fail { .. } => {}
-            Action::Once(name) => self.once(at, name),
         }
     }
 

@@ -8,9 +8,6 @@ use super::workflow::{Guest, Named};
 
 type GroupName = (u32, Option<String>, Vec<u8>);
 
-/// A call that is made once: its name and its arguments.
-pub type Call = (u8, u8);
-
 #[derive(Clone, Default)]
 pub struct Ledger {
     /// Every event that was emitted or came from outside.
@@ -29,8 +26,6 @@ pub struct Ledger {
     pub outside: Vec<Named>,
     asked: BTreeSet<u64>,
     groups: BTreeMap<GroupName, Vec<(u8, u64)>>,
-    /// What the calls gave that each delivery has made once, in their order.
-    pub memos: BTreeMap<u64, Vec<(Call, u64)>>,
     pub state: BTreeMap<String, Vec<u8>>,
     pub published: Vec<u64>,
 }
@@ -58,7 +53,6 @@ impl Ledger {
     pub fn finish(&mut self, seq: u64) {
         let (event, step) = self.pending.remove(&seq).expect("a delivery finishes once");
         self.received.remove(&seq);
-        self.memos.remove(&seq);
         assert!(self.finished.insert((event.name, step.0)), "an event is delivered to a step once");
     }
 
@@ -138,12 +132,6 @@ impl Ledger {
         for (seq, pending) in &image.pending {
             let received = self.received.get(seq).map(Vec::as_slice).unwrap_or_default();
             assert!(pending.replay.received.iter().map(|event| event.0.name).eq(received.iter().copied()));
-            let memos = self.memos.get(seq).map(Vec::as_slice).unwrap_or_default();
-            let kept = pending.replay.memos.iter().map(|(_, memo)| memo.kept.value().bytes.to_vec());
-            assert!(
-                kept.eq(memos.iter().map(|(_, gave)| gave.to_string().into_bytes())),
-                "no memo is lost or left over"
-            );
         }
         assert!(image.kept.values().map(|event| event.0.name).eq(self.kept.iter().copied()));
         assert!(image.held.iter().map(|held| held.event.0.name).eq(self.held.iter().copied()));

@@ -99,27 +99,12 @@ pub enum Action {
     CompareAndSet(u8),
     Send(Named),
     Publish,
-    Wait {
-        class: u8,
-        filter: Match,
-        timeout: Option<Time>,
-        raises: bool,
-    },
+    Wait { class: u8, filter: Match, timeout: Option<Time>, raises: bool },
     Sleep(Time),
-    LeaveTask {
-        filter: Match,
-        deadline: Time,
-    },
+    LeaveTask { filter: Match, deadline: Time },
     Join,
-    Collect {
-        keyed: bool,
-        other: u8,
-    },
-    Fail {
-        until: u32,
-    },
-    /// A call that is made once, and under what name.
-    Once(u8),
+    Collect { keyed: bool, other: u8 },
+    Fail { until: u32 },
 }
 
 /// What a body does, action by action, and the events that it returns.
@@ -138,6 +123,8 @@ pub struct Workflow {
     pub kinds: u8,
     /// Whether its result is the same in whatever order things happen.
     pub is_orderless: bool,
+    /// Whether its bodies wait for nothing but events that no step takes.
+    waits_for_answers: bool,
     /// How many events come one for the other, so that no history is too long.
     deepest: u8,
 }
@@ -166,7 +153,12 @@ impl Workflow {
         let deadline = (!is_orderless && random.one_in(12)).then(|| random.between(50, 2000));
         let stream_limit = random.below(6);
         let plan = Plan { name: "simulated".into(), steps, routes, timeout, deadline, stream_limit };
-        Self { seed, plan: Arc::new(plan), kinds, is_orderless, deepest }
+        Self { seed, plan: Arc::new(plan), kinds, is_orderless, waits_for_answers: false, deepest }
+    }
+
+    /// The same, but its bodies wait for nothing but events that no step takes.
+    pub fn waiting_for_answers(self) -> Self {
+        Self { waits_for_answers: true, ..self }
     }
 
     pub fn kind_of(&self, class: u8) -> Option<EventKind> {
@@ -240,13 +232,11 @@ impl Workflow {
             return Action::Send(sent);
         }
         let key = random.below(6) as u8;
-        if random.one_in(4) {
-            return Action::Once(key);
-        }
         let choice = random.below(if self.is_orderless { 5 } else { 12 });
         let answer = mix(&[own, 5, random.next()]);
         let parity = if random.one_in(2) { Match::Even } else { Match::Any };
         let class = if random.one_in(3) { random.below(self.kinds.into()) as u8 } else { WAITED };
+        let class = if self.waits_for_answers { WAITED } else { class };
         let timeout = random.one_in(2).then(|| random.between(0, 60));
         match choice {
             0 | 1 => Action::SetOwn,

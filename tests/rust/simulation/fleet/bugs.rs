@@ -31,7 +31,7 @@ pub enum Bug {
     NothingHandedBack,
     /// More runs are claimed than the process has room for.
     NoLimit,
-    /// A checkpoint lacks the last record.
+    /// A checkpoint lacks the last record of its commit.
     OldCheckpoint,
     /// The engine does not hear of changes of the journal by others, and never looks by itself.
     DeafAndIdle,
@@ -43,10 +43,30 @@ pub enum Bug {
     EndNotTold,
     /// A request with a key makes a second run of that key.
     KeyForgotten,
+    /// What a body has sent is not noted with its delivery.
+    SentNotNoted,
+    /// A step is done in a commit before that of the events that it returned.
+    FinishedBeforeItsEvents,
+    /// One of several events does not arrive.
+    LostOnArrival,
+    /// An event arrives twice.
+    ArrivesTwice,
+    /// A waiter that accepts an event is passed over.
+    WaiterNotAsked,
+    /// A message is consumed in a commit before that of its event.
+    ConsumedAlone,
+    /// A record is left out of a commit.
+    RecordLeftOut,
+    /// The number of an event of the stream is used twice.
+    NumberUsedTwice,
+    /// A commit says how far the run was before it.
+    StaleStatus,
+    /// A step starts before the commit is written that queued its event.
+    StartedTooEarly,
 }
 
 impl Bug {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 30] = [
         Self::ClaimWithoutFence,
         Self::RenewAfterLoss,
         Self::CursorSkips,
@@ -67,5 +87,15 @@ impl Bug {
         Self::NamelessClaim,
         Self::EndNotTold,
         Self::KeyForgotten,
+        Self::SentNotNoted,
+        Self::FinishedBeforeItsEvents,
+        Self::LostOnArrival,
+        Self::ArrivesTwice,
+        Self::WaiterNotAsked,
+        Self::ConsumedAlone,
+        Self::RecordLeftOut,
+        Self::NumberUsedTwice,
+        Self::StaleStatus,
+        Self::StartedTooEarly,
     ];
 }

@@ -1,38 +1,81 @@
 //! What is true of a fleet, kept beside the journal and compared with it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
-use treadle::journal::{Claim, Commit, Loaded, NewRun, OpId, OwnerId, Reply, Request, RunRow};
-use treadle::{RunId, Time};
+use treadle::history::continuation;
+use treadle::journal::{
+    Claim, Commit, EntryNumber, Loaded, NewRun, OpId, OwnerId, Phase, Reply, Request, RunRow, Signer, Slot, entry,
+    record,
+};
+use treadle::snapshot::{self, Standing};
+use treadle::{EncodedImage, Record, RunId, StepId, Time};
 
-use super::script::{Record, State};
+use super::encode::{from_bytes, named};
+use super::execution::EVENT;
+use super::flows::Flows;
+use crate::simulation::workflow::{Action, Match, Named, WAITED, Workflow};
 
-#[derive(Debug, Default)]
+/// What was written of a run.
 pub struct Facts {
-    pub history: Vec<Record>,
+    workflow: Rc<Workflow>,
+    /// The fold of its records, and how many there are.
+    pub image: EncodedImage,
+    pub records: u64,
     /// How many records a process was told are written.
-    pub acknowledged: usize,
+    acknowledged: u64,
     pub owner: Option<OwnerId>,
-    pub is_over: bool,
+    pub phase: Phase,
     /// When it was over, by the clock of the process that ended it.
-    pub finished: Option<Time>,
+    finished: Option<Time>,
     key: Option<(String, String)>,
+    /// Deliveries by event and step: those that were queued, and those that are done.
+    queued: BTreeMap<(u64, u32), u64>,
+    done: BTreeSet<(u64, u32)>,
+    published: BTreeSet<u64>,
+    last_published: u64,
+    /// Events that were sent to it.
+    pub sent: BTreeSet<u64>,
+    /// Those of them that have arrived.
+    arrived: BTreeSet<u64>,
+    is_fork: bool,
 }
 
-#[derive(Debug, Default)]
 pub struct Ledger {
+    pub flows: Flows,
     pub runs: BTreeMap<RunId, Facts>,
     keys: BTreeMap<(String, String), RunId>,
     /// Until when each owner's lease lasts, on the journal's clock.
     leases: BTreeMap<OwnerId, Time>,
-    /// Messages that are in an inbox, or were.
-    sent: BTreeMap<RunId, BTreeSet<u64>>,
+    consumed: BTreeSet<EntryNumber>,
+    /// Runs that begin where another one was: they have not done all that their image says.
+    pub forks: BTreeSet<RunId>,
     /// Commits that were written, and runs that were claimed by an operation.
     written: BTreeSet<OpId>,
     claimed: BTreeSet<(OpId, RunId, u64)>,
+    /// The runs as their processes had them, by epoch and number of records, until that is written.
+    pub live: BTreeMap<(RunId, u64, u64), EncodedImage>,
+    /// How many runs have come to their result.
+    pub completed: u64,
 }
 
 impl Ledger {
+    pub fn new(flows: Flows) -> Self {
+        let (runs, keys, leases) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self {
+            flows,
+            runs,
+            keys,
+            leases,
+            consumed: BTreeSet::new(),
+            forks: BTreeSet::new(),
+            written: BTreeSet::new(),
+            claimed: BTreeSet::new(),
+            live: BTreeMap::new(),
+            completed: 0,
+        }
+    }
+
     /// What the journal has carried out for an owner.
     pub fn note(&mut self, owner: OwnerId, request: &Request, reply: &Reply, now: Time) {
         let is_again = |commit: &Commit| commit.op != OpId::NONE && self.written.contains(&commit.op);
@@ -46,17 +89,22 @@ impl Ledger {
                 self.leases.insert(*owner, now + lease.as_micros() as Time);
             }
             (Request::Release { owner }, Reply::Done) => self.lose(*owner),
-            (Request::Create { run, owner, commit }, Reply::Created { .. }) => self.create(run, *owner, commit),
+            (Request::Create { run, owner, commit }, Reply::Created { .. }) => {
+                self.create(run, *owner, commit);
+                self.check_live(run.id, 1);
+            }
             (Request::Create { run, .. }, Reply::Exists { id, .. }) => {
                 let of_key = run.key.clone().and_then(|key| self.keys.get(&(run.workflow.clone(), key)));
                 assert!(*id == run.id || of_key == Some(id), "a key names one run");
             }
-            (Request::Append { run, commit, .. }, Reply::Appended { .. }) => {
+            (Request::Append { run, epoch, commit, .. }, Reply::Appended { .. }) => {
                 let facts = self.runs.get(run).expect("a run that was made");
                 assert_eq!(facts.owner, Some(owner), "only its owner appends to run {run}");
-                assert!(!facts.is_over, "nothing comes after the end of run {run}");
-                self.append(*run, commit);
+                assert!(!facts.phase.is_over(), "nothing comes after the end of run {run}");
+                self.append(*run, *epoch, commit);
+                self.check_live(*run, *epoch);
             }
+            (Request::Reopen { run, commit, .. }, Reply::Reopened { epoch, .. }) => self.reopen(*run, *epoch, commit),
             (Request::Claim(Claim { op, owner, .. }), Reply::Claimed(claimed)) => {
                 for row in &claimed.runs {
                     if self.claimed.insert((*op, row.id, row.epoch)) || *op == OpId::NONE {
@@ -64,9 +112,9 @@ impl Ledger {
                     }
                 }
             }
-            (Request::Send { run, message, .. }, Reply::Sent { new: true }) => {
-                let number = u64::from_be_bytes(message.body[..].try_into().expect("eight bytes"));
-                assert!(self.sent.entry(*run).or_default().insert(number), "one name is one message");
+            (Request::Send { run, message, .. }, Reply::Sent { new: true }) if message.kind == EVENT => {
+                let facts = self.runs.get_mut(run).expect("a run that was made");
+                assert!(facts.sent.insert(from_bytes(&message.body).name), "an answer is sent once");
             }
             _ => {}
         }
@@ -77,30 +125,68 @@ impl Ledger {
         if let Some(key) = &key {
             assert!(self.keys.insert(key.clone(), run.id).is_none(), "a key names one run");
         }
-        let facts = Facts { owner, key, ..Facts::default() };
+        let image = opened(commit, Standing { seq: 0, epoch: 0 }).expect("a run begins with a checkpoint");
+        let number =
+            |(&seq, pending): (&u64, &treadle::Pending<_, _>)| ((named(&pending.event).name, pending.step.0), seq);
+        let facts = Facts {
+            workflow: self.flows.workflow(&run.workflow),
+            queued: image.pending.iter().map(number).collect(),
+            is_fork: self.forks.contains(&run.id),
+            last_published: image.published,
+            image,
+            records: 0,
+            acknowledged: 0,
+            owner,
+            phase: Phase::Ready,
+            finished: None,
+            key,
+            done: BTreeSet::new(),
+            published: BTreeSet::new(),
+            sent: BTreeSet::new(),
+            arrived: BTreeSet::new(),
+        };
         assert!(self.runs.insert(run.id, facts).is_none(), "a run is made once");
-        self.append(run.id, commit);
     }
 
-    fn append(&mut self, run: RunId, commit: &Commit) {
-        let facts = self.runs.get_mut(&run).expect("a run that was made");
-        facts.history.extend(commit.records.iter().map(|bytes| Record::decode(bytes)));
-        facts.is_over = commit.status.phase.is_over();
-        facts.finished = facts.is_over.then_some(commit.at);
-        if facts.is_over || commit.release {
-            facts.owner = None;
+    fn append(&mut self, run: RunId, epoch: u64, commit: &Commit) {
+        for &number in &commit.consumed {
+            assert!(self.consumed.insert(number), "entry {number} is consumed once");
         }
-        let state = State::fold(facts.history.iter().copied());
-        let received: BTreeSet<_> = state.received.iter().collect();
-        assert_eq!(received.len(), state.received.len(), "no message is received twice by run {run}");
-        let sent = self.sent.get(&run);
-        assert!(state.received.iter().all(|one| sent.is_some_and(|sent| sent.contains(one))), "only what was sent");
+        let facts = self.runs.get_mut(&run).expect("a run that was made");
+        facts.append(run, commit);
+        if let Some(checkpoint) = opened(commit, Standing { seq: facts.records, epoch }) {
+            assert!(checkpoint == facts.image, "the checkpoint of run {run} is the fold of its records");
+        }
+        if facts.phase == Phase::Completed && !facts.is_fork {
+            self.completed += 1;
+            self.flows.check_result(&facts.workflow, &facts.done, &facts.published, &facts.image);
+        }
+        if facts.phase.is_over() {
+            (facts.owner, facts.finished) = (None, Some(commit.at));
+        }
+    }
+
+    fn reopen(&mut self, run: RunId, epoch: u64, commit: &Commit) {
+        let facts = self.runs.get_mut(&run).expect("a run that was made");
+        assert!(facts.phase.is_over(), "only a run that is over is reopened");
+        let epoch = epoch - u64::from(facts.owner.is_some());
+        facts.image = opened(commit, Standing { seq: facts.records, epoch }).expect("a checkpoint");
+        facts.last_published = facts.last_published.max(facts.image.published);
+        (facts.phase, facts.finished) = (commit.status.phase, None);
+    }
+
+    /// The fold of the log is the live run.
+    fn check_live(&mut self, run: RunId, epoch: u64) {
+        let records = self.runs[&run].records;
+        if let Some(live) = self.live.remove(&(run, epoch, records)) {
+            assert!(self.runs[&run].image == live, "the log of run {run} says what it is");
+        }
     }
 
     fn claim(&mut self, owner: OwnerId, row: &RunRow, now: Time) {
         assert!(self.leases.contains_key(&owner), "only a process with a lease claims");
         let facts = self.runs.get_mut(&row.id).expect("a run that was made");
-        assert!(!facts.is_over, "a run that is over is not claimed");
+        assert!(!facts.phase.is_over(), "a run that is over is not claimed");
         if let Some(other) = facts.owner {
             let until = self.leases.get(&other).copied().unwrap_or(0);
             assert!(other != owner && until < now, "run {} is taken from {other:?} before its lease is over", row.id);
@@ -136,28 +222,131 @@ impl Ledger {
     }
 
     /// A process was told that this many records are written.
-    pub fn acknowledge(&mut self, run: RunId, records: usize) {
+    pub fn acknowledge(&mut self, run: RunId, records: u64) {
         let facts = self.runs.get_mut(&run).expect("a run that was made");
-        assert!(records <= facts.history.len(), "run {run}: an acknowledged record was not written");
+        assert!(
+            records <= facts.records,
+            "run {run}: an acknowledged record was not written: {records} of {}, {:?}",
+            facts.records,
+            facts.phase
+        );
         facts.acknowledged = facts.acknowledged.max(records);
     }
 
     /// What is loaded of a run is what was written of it.
     pub fn check_loaded(&self, loaded: &Loaded) {
         let facts = &self.runs[&loaded.run.id];
+        assert!(facts.acknowledged <= facts.records);
         // What a process that has the run no more has loaded may be older.
-        if facts.owner == loaded.run.owner && facts.history.len() as u64 == loaded.run.seq {
-            assert_eq!(State::of(loaded), State::fold(facts.history.iter().copied()), "the log of {}", loaded.run.id);
+        if facts.owner == loaded.run.owner && facts.records == loaded.run.seq {
+            let image = continuation(loaded, &Signer::default()).expect("it is what was written").image;
+            assert!(image == facts.image, "the log of {}", loaded.run.id);
         }
     }
 
-    /// How many messages of a run no step has received.
-    pub fn unreceived(&self, run: RunId) -> usize {
-        let received = State::fold(self.runs[&run].history.iter().copied()).received.len();
-        self.sent.get(&run).map_or(0, BTreeSet::len) - received
+    pub fn unfinished(&self) -> Vec<RunId> {
+        self.runs.iter().filter(|(_, facts)| !facts.phase.is_over()).map(|(&run, _)| run).collect()
     }
 
-    pub fn unfinished(&self) -> Vec<RunId> {
-        self.runs.iter().filter(|(_, facts)| !facts.is_over).map(|(&run, _)| run).collect()
+    /// The runs that have not ended, for people.
+    pub fn describe_unfinished(&self) -> String {
+        let one = |run: RunId| {
+            let Facts { phase, owner, image, sent, .. } = &self.runs[&run];
+            format!("run {run} {phase:?} of {owner:?}, {:?} {:?}, was sent {sent:?}", image.pending, image.waits)
+        };
+        self.unfinished().into_iter().map(one).collect::<Vec<_>>().join("; ")
     }
+
+    /// Runs that are known and have ended in this way.
+    pub fn ended(&self, phase: Phase) -> Vec<RunId> {
+        let ended = self.runs.iter().filter(|(_, facts)| facts.phase == phase && facts.finished.is_some());
+        ended.map(|(&run, _)| run).collect()
+    }
+}
+
+impl Facts {
+    fn append(&mut self, run: RunId, commit: &Commit) {
+        let mut arrivals = 0;
+        for bytes in &commit.records {
+            self.records += 1;
+            let one = record::decode(run, self.records, bytes.clone().into(), &Signer::default().secrets);
+            let one = one.expect("it is what was written");
+            match &one {
+                Record::Queued { seq, step, event } => {
+                    let queued = self.queued.insert((named(event).name, step.0), *seq);
+                    assert_eq!(queued, None, "an event is queued for a step once, in run {run}");
+                }
+                Record::Finished { seq, .. } => {
+                    let pending = &self.image.pending[seq];
+                    let delivery = (named(&pending.event).name, pending.step.0);
+                    assert!(self.done.insert(delivery), "a delivery is done once, in run {run}");
+                    let returned = self.workflow.program(pending.step, named(&pending.event)).returns;
+                    assert!(
+                        returned.iter().all(|event| self.has_arrived(event)),
+                        "a step is done with what it returned"
+                    );
+                }
+                Record::Ended if commit.status.phase == Phase::Completed => {
+                    let is_all_received = self.image.kept.is_empty() && self.image.held.is_empty();
+                    assert!(is_all_received, "each answer comes once, and its body receives it, in run {run}");
+                }
+                _ => {}
+            }
+            let arrived = match &one {
+                Record::Kept { event, .. } | Record::Held { event, .. } | Record::Received { event, .. } => Some(event),
+                _ => None,
+            };
+            let arrived = arrived.map(|event| named(event).name).filter(|name| self.sent.contains(name));
+            arrivals += usize::from(arrived.is_some_and(|name| self.arrived.insert(name)));
+            self.image.apply(one).expect("a run records what is possible");
+        }
+        assert!(arrivals <= commit.consumed.len(), "what arrives in run {run} is consumed by the same commit");
+        for (number, body) in &commit.published {
+            assert_eq!(*number, self.last_published + 1, "the numbers of the stream of run {run} have no gap");
+            self.last_published = *number;
+            let slot = Slot::Stream { number: *number };
+            let event = entry::decode(run, &slot, body.clone().into(), &Signer::default().secrets, false);
+            self.published.insert(named(&event.expect("it is what was written")).name);
+        }
+        assert_eq!(self.last_published, self.image.published, "what is published is in the stream of run {run}");
+        self.phase = commit.status.phase;
+        if commit.status.phase == Phase::Paused {
+            assert_eq!(self.image.status, treadle::Status::Paused, "only a paused run is written as one");
+        }
+    }
+
+    /// Whether an event of a step is queued for each step that accepts it, or deferred.
+    fn has_arrived(&self, event: &Named) -> bool {
+        let Some(kind) = self.workflow.kind_of(event.class) else { return true };
+        let is_queued = |step: &StepId| self.queued.contains_key(&(event.name, step.0));
+        let is_deferred = self.image.held.iter().any(|held| named(&held.event).name == event.name);
+        is_deferred || self.workflow.plan.routes.steps(kind).iter().all(is_queued)
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.image.status == treadle::Status::Paused
+    }
+
+    /// The answers that bodies wait for, or will, and that were not sent.
+    pub fn wanted(&self) -> Vec<Named> {
+        let there = self.image.kept.values().chain(self.image.held.iter().map(|held| &held.event));
+        let there: BTreeSet<_> = there.map(|event| named(event).name).collect();
+        let mut wanted = Vec::new();
+        for pending in self.image.pending.values() {
+            let received: BTreeSet<_> = pending.replay.received.iter().map(|event| named(event).name).collect();
+            for action in self.workflow.program(pending.step, named(&pending.event)).actions {
+                let Action::Wait { class: WAITED, filter: Match::Name(name), .. } = action else { continue };
+                if !received.contains(&name) && !there.contains(&name) && !self.sent.contains(&name) {
+                    wanted.push(Named { name, ..Workflow::answer(WAITED) });
+                }
+            }
+        }
+        wanted
+    }
+}
+
+fn opened(commit: &Commit, standing: Standing) -> Option<EncodedImage> {
+    let bytes = commit.checkpoint.clone()?;
+    let image = snapshot::open_checkpoint(bytes.into(), standing, &Signer::default().secrets);
+    Some(image.expect("it is what was written"))
 }

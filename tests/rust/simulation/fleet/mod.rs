@@ -1,13 +1,19 @@
 //! Fleets: several real engines on one journal, from a seed. Processes crash, freeze, are closed and begin anew; clocks
 //! jump; the journal is away for a while; answers come late or never.
 //!
+//! Each run is the real one: its state machine, router, writer and history. Users cancel, pause, resume, retry and fork.
+//!
 //! Checked all the time: one owner for each run, no acknowledged record lost, no message received twice or never, no
 //! lease lost that was renewed, no more claims than there is room for; at the end every run comes to its end.
 
 mod bugs;
+mod encode;
+mod execution;
+mod flows;
 mod ledger;
 mod process;
-mod script;
+mod steps;
+mod users;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -3,22 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use treadle::engine::{Ask, Effect, Engine, Now, Options, Resumed, RunEnd, Trouble};
-use treadle::journal::{JournalError, OpIds, Outbox, Outcome, OwnerId, Request, Ticket};
-use treadle::{RunId, Time};
+use treadle::history::continuation;
+use treadle::journal::{JournalError, Loaded, OpIds, Outbox, Outcome, OwnerId, Request, Signer, Ticket};
+use treadle::writer::{Answered, Durability, Written};
+use treadle::{EncodedImage, RunId, Time};
 
 use super::bugs::Bug;
+use super::execution::{Asked, Execution, Setting, create};
 use super::ledger::Ledger;
-use super::script::Script;
 use crate::simulation::random::Random;
 
 /// Who is told of an answer.
 #[derive(Clone, Copy, Debug)]
 pub enum Asker {
     Engine(Ask),
-    Made(RunId),
-    /// A commit, with the number of records that the run has with it, and the epoch of the run.
-    Wrote(RunId, u64, u64),
-    Ended(RunId),
+    /// A run, in the epoch in which it asked.
+    Run(RunId, u64, Written),
     User,
 }
 
@@ -33,7 +33,7 @@ pub enum Heard {
 pub struct Process {
     pub owner: OwnerId,
     pub engine: Engine,
-    pub runs: BTreeMap<RunId, Script>,
+    pub runs: BTreeMap<RunId, Execution>,
     /// Runs whose ends are waited for here.
     pub followed: BTreeSet<RunId>,
     outbox: Outbox,
@@ -45,7 +45,10 @@ pub struct Process {
     pub heard: VecDeque<Heard>,
     /// Runs whose steps are being cancelled, and how they end.
     unwinding: Vec<(RunId, RunEnd)>,
-    pub is_pipelined: bool,
+    pub setting: Setting,
+    random: Random,
+    /// Runs as they were when commits were made, by epoch and number of records.
+    pub lives: Vec<((RunId, u64, u64), EncodedImage)>,
     pub is_open: bool,
     pub is_closed: bool,
     pub has_handed_back: bool,
@@ -59,19 +62,22 @@ pub struct Process {
 
 impl Process {
     pub fn new(options: Options, bug: Option<Bug>, random: &mut Random) -> Self {
-        let options_patience = options.lease.as_micros() as Time;
+        let (owner, patience) = (options.owner, options.lease.as_micros() as Time);
+        let durability = if random.one_in(2) { Durability::Pipelined } else { Durability::Step };
         Self {
-            owner: options.owner,
+            owner,
             engine: Engine::new(options),
             runs: BTreeMap::new(),
             followed: BTreeSet::new(),
-            outbox: Outbox::new(options_patience, OpIds::new(random.next().to_be_bytes())),
+            outbox: Outbox::new(patience, OpIds::new(random.next().to_be_bytes())),
             asked: BTreeMap::new(),
             tickets: 0,
             wire: VecDeque::new(),
             heard: VecDeque::new(),
             unwinding: Vec::new(),
-            is_pipelined: random.one_in(2),
+            setting: Setting { owner, durability, bug },
+            random: Random::new(&[random.next()]),
+            lives: Vec::new(),
             is_open: false,
             is_closed: false,
             has_handed_back: false,
@@ -96,10 +102,10 @@ impl Process {
     }
 
     /// When it acts next by itself, on the journal's clock.
-    pub fn next(&self) -> Option<Time> {
+    pub fn next(&mut self) -> Option<Time> {
         let engine = self.engine.next_tick().map(|at| at.saturating_sub(self.steady_from));
         let base = super::world::EPOCH.saturating_add_signed(self.wall_error);
-        let timers = self.runs.values().filter_map(Script::due).map(|at| at.saturating_sub(base));
+        let timers = self.runs.values_mut().filter_map(Execution::due).map(|at| at.saturating_sub(base));
         let outbox = self.outbox.next_tick().map(|at| at.saturating_sub(self.steady_from));
         engine.into_iter().chain(timers).chain(outbox).min()
     }
@@ -154,20 +160,25 @@ impl Process {
                 ledger.check_loaded(&loaded);
                 let run = loaded.run.id;
                 assert!(!self.runs.contains_key(&run), "run {run} has one body in a process");
-                self.runs.insert(run, Script::load(&loaded));
+                self.resume(&loaded, ledger, now.wall);
                 self.engine.resumed(run, Resumed::Started, now);
             }
             Effect::Deliver(_) if self.has(Bug::DeliveryDropped) => {}
             Effect::Deliver(entry) => {
-                self.runs.get_mut(&entry.run).expect("only to runs that are executed here").take(entry);
+                let run = self.runs.get_mut(&entry.run).expect("only to runs that are executed here");
+                run.take(&entry, now.wall);
+                self.submit(entry.run);
             }
             Effect::Lose(_) if self.has(Bug::LossIgnored) => {}
             Effect::Lose(run) => self.stop(run, RunEnd::Lost),
             Effect::Drain { run, .. } => {
-                self.runs.get_mut(&run).expect("executed here").is_draining = true;
+                self.runs.get_mut(&run).expect("executed here").drain();
                 self.engine.drained(run, now);
             }
-            Effect::LetGo(run) => self.runs.get_mut(&run).expect("executed here").is_detached = true,
+            Effect::LetGo(run) => {
+                self.runs.get_mut(&run).expect("executed here").let_go(now.wall);
+                self.submit(run);
+            }
             Effect::EndHere(run) => self.stop(run, RunEnd::Over),
             Effect::Ended { run, end } => {
                 assert!(self.followed.remove(&run), "an end is told to those who wait for it, once");
@@ -175,7 +186,7 @@ impl Process {
                     Ok((row, _)) => assert!(row.is_over(), "only an end is told"),
                     // Forgotten since, or it could not be asked for.
                     Err(JournalError::UnknownRun(_)) => {
-                        assert!(ledger.runs.get(&run).is_none_or(|facts| facts.is_over))
+                        assert!(ledger.runs.get(&run).is_none_or(|facts| facts.phase.is_over()))
                     }
                     Err(error) => {
                         assert!(error.is_transient(), "{error}");
@@ -199,8 +210,8 @@ impl Process {
 
     /// The run's steps are cancelled; it ends some time later.
     pub fn stop(&mut self, run: RunId, end: RunEnd) {
-        if let Some(script) = self.runs.get_mut(&run) {
-            script.is_detached = true;
+        if let Some(execution) = self.runs.get_mut(&run) {
+            execution.detach();
             if !self.unwinding.iter().any(|&(other, _)| other == run) {
                 self.unwinding.push((run, end));
             }
@@ -241,41 +252,71 @@ impl Process {
         let now = self.now(time);
         match asker {
             Asker::Engine(ask) => self.engine.answer(ask, outcome, now),
-            Asker::Made(run) => match outcome {
-                Ok(treadle::journal::Reply::Created { .. }) => {
-                    if let Some(script) = self.runs.get_mut(&run) {
-                        script.unanswered -= 1;
-                    }
-                }
-                Ok(_) => self.stop(run, RunEnd::Over),
-                Err(error) => self.stop(run, end_by(&error, 1)),
-            },
-            Asker::Wrote(run, records, epoch) => self.wrote(run, records, epoch, outcome, ledger),
-            Asker::Ended(run) => {
-                let epoch = self.runs.get(&run).map_or(0, |script| script.epoch);
-                self.stop(run, outcome.map_or_else(|error| end_by(&error, epoch), |_| RunEnd::Over));
-            }
+            Asker::Run(run, epoch, written) => self.answered(run, epoch, written, outcome, ledger),
             Asker::User => {}
         }
         self.perform(ledger, time);
     }
 
-    fn wrote(&mut self, run: RunId, records: u64, epoch: u64, outcome: Outcome, ledger: &mut Ledger) {
-        let Some(script) = self.runs.get_mut(&run).filter(|script| script.epoch == epoch) else { return };
-        match outcome {
-            Ok(_) => {
-                script.unanswered -= 1;
-                ledger.acknowledge(run, usize::try_from(records).expect("few"));
+    fn answered(&mut self, run: RunId, epoch: u64, written: Written, outcome: Outcome, ledger: &mut Ledger) {
+        if let Err(JournalError::Invalid { why, .. }) = &outcome {
+            panic!("a commit of run {run} breaks a rule: {why}");
+        }
+        let Some(execution) = self.runs.get_mut(&run).filter(|execution| execution.epoch == epoch) else { return };
+        let (answered, records) = execution.answer(written, outcome);
+        if let Some(records) = records {
+            ledger.acknowledge(run, records);
+        }
+        match answered {
+            Answered::Nothing | Answered::MayStart => {}
+            Answered::Lost(_) | Answered::EndLost(_) => {
+                let may_go_on = self.runs.get(&run).is_some_and(Execution::may_go_on);
+                self.stop(run, if may_go_on { RunEnd::Busy { epoch } } else { RunEnd::Lost });
             }
-            Err(error) => self.stop(run, end_by(&error, epoch)),
+            Answered::Replaced { .. } | Answered::Over => self.stop(run, RunEnd::Over),
+        }
+    }
+
+    /// Goes on with a run that was loaded.
+    fn resume(&mut self, loaded: &Loaded, ledger: &Ledger, wall: Time) {
+        let run = loaded.run.id;
+        let continuation = continuation(loaded, &Signer::default()).expect("it is what was written");
+        let workflow = ledger.flows.workflow(&loaded.run.workflow);
+        let random = Random::new(&[self.random.next()]);
+        let mut execution = Execution::resume(continuation, workflow, self.setting, random);
+        loaded.inbox.iter().for_each(|entry| execution.take(entry, wall));
+        self.runs.insert(run, execution);
+        self.submit(run);
+    }
+
+    /// A run is started here.
+    pub fn start(&mut self, id: RunId, name: &str, key: Option<String>, ledger: &Ledger, wall: Time) {
+        let workflow = ledger.flows.workflow(name);
+        let created = create(id, name, key, &workflow, wall);
+        let random = Random::new(&[self.random.next()]);
+        self.runs.insert(id, Execution::new(created, workflow, self.setting, random));
+        self.engine.run_started(id);
+        self.submit(id);
+    }
+
+    /// A run does its next thing, if it has one.
+    pub fn step(&mut self, run: RunId, wall: Time) -> bool {
+        let Some(execution) = self.runs.get_mut(&run) else { return false };
+        let has_done = execution.step(wall);
+        self.submit(run);
+        has_done
+    }
+
+    fn submit(&mut self, run: RunId) {
+        let Some(execution) = self.runs.get_mut(&run) else { return };
+        let epoch = execution.epoch;
+        for Asked { written, request, live } in std::mem::take(&mut execution.asked) {
+            self.lives.extend(live.map(|(records, live)| ((run, epoch, records), live)));
+            self.ask(Asker::Run(run, epoch, written), request);
         }
     }
 }
 
 fn away() -> JournalError {
     JournalError::Unavailable { place: "far away".into(), why: "no answer".into() }
-}
-
-fn end_by(error: &JournalError, epoch: u64) -> RunEnd {
-    if error.is_transient() { RunEnd::Busy { epoch } } else { RunEnd::Lost }
 }

@@ -8,13 +8,14 @@ use std::time::Duration;
 use treadle::engine::Options;
 use treadle::journal::lease::{Clock, Moment};
 use treadle::journal::memory::MemoryStore;
-use treadle::journal::{Claim, Commit, Cursor, Message, NewRun, News, OpId, OwnerId, Reply, Request, Status};
+use treadle::journal::{Claim, Commit, Cursor, News, OpId, OwnerId, Reply, Request, Status};
 use treadle::{RunId, Time};
 
 use super::bugs::Bug;
+use super::execution::{RESUME, create};
+use super::flows::{Flows, NAMES};
 use super::ledger::Ledger;
 use super::process::{Asker, Heard, Process};
-use super::script::Script;
 use crate::simulation::random::{Random, mix};
 
 /// The time of day when the journal's clock begins.
@@ -22,23 +23,24 @@ pub const EPOCH: Time = 1_000_000_000_000;
 
 const SECOND: Time = 1_000_000;
 const LEASE: Time = 10 * SECOND;
-const WORKFLOWS: [&str; 2] = ["orders", "reports"];
 
 pub struct World {
-    random: Random,
-    store: MemoryStore,
+    pub(super) random: Random,
+    pub(super) store: MemoryStore,
     /// What the journal's clock says.
-    clock: Arc<AtomicU64>,
-    ledger: Ledger,
-    processes: Vec<Process>,
-    time: Time,
-    made: u64,
-    sent: u64,
-    bug: Option<Bug>,
+    pub(super) clock: Arc<AtomicU64>,
+    pub(super) ledger: Ledger,
+    pub(super) processes: Vec<Process>,
+    pub(super) time: Time,
+    pub(super) made: u64,
+    pub(super) sent: u64,
+    pub(super) bug: Option<Bug>,
     /// The journal answers nothing until then.
-    away_until: Time,
-    claims: u64,
-    trace: u64,
+    pub(super) away_until: Time,
+    pub(super) claims: u64,
+    /// The status of the last commit of each run, for a bug.
+    pub(super) statuses: BTreeMap<RunId, Status>,
+    pub(super) trace: u64,
 }
 
 impl World {
@@ -50,7 +52,7 @@ impl World {
             random: Random::new(&[seed, 11]),
             store: MemoryStore::with_clock(clock),
             clock: now,
-            ledger: Ledger::default(),
+            ledger: Ledger::new(Flows::new(seed)),
             processes: Vec::new(),
             time: 1,
             made: 0,
@@ -58,6 +60,7 @@ impl World {
             bug,
             away_until: 0,
             claims: 0,
+            statuses: BTreeMap::new(),
             trace: 0,
         };
         for _ in 0..world.random.between(1, 3) {
@@ -68,7 +71,7 @@ impl World {
 
     /// Lets things happen, then lets every run come to its end. Gives a digest of everything that happened.
     pub fn play(mut self) -> u64 {
-        for _ in 0..self.random.between(50, 250) {
+        for _ in 0..self.random.between(40, 180) {
             self.happen();
         }
         self.settle();
@@ -83,7 +86,7 @@ impl World {
         let options = Options {
             owner: OwnerId(owner),
             lease: Duration::from_micros(LEASE),
-            workflows: WORKFLOWS[..count].iter().map(|&name| name.to_owned()).collect(),
+            workflows: NAMES[..count].iter().map(|&name| name.to_owned()).collect(),
             concurrency: self.random.one_in(3).then(|| 1 + self.random.below(3)),
             max_recoveries: None,
             keep: self.random.one_in(4).then(|| self.random.between(0, 4 * LEASE)),
@@ -108,8 +111,9 @@ impl World {
             0..45 => self.act(at),
             45..60 => self.pass_time(),
             60..72 => self.start_run(at),
-            72..81 => self.send(),
-            81..84 => self.follow(at),
+            72..80 => self.send(),
+            80..82 => self.follow(at),
+            82..84 => self.meddle(),
             84..86 => self.crash(at),
             86..92 => {
                 self.processes[at].frozen_until = self.time + self.random.between(0, 3 * LEASE);
@@ -182,23 +186,24 @@ impl World {
     // The journal carries out the next request of a process.
     fn carry_out(&mut self, at: usize) {
         let Some((ticket, request)) = self.processes[at].wire.pop_front() else { return };
-        let outcome = self.answer(self.processes[at].owner, request);
+        let outcome = self.answer(at, request);
         self.processes[at].heard.push_back(Heard::Answer(ticket, outcome));
     }
 
     // The connection breaks: some of what is under way is carried out, and all of it is given back.
     fn give_back(&mut self, at: usize) {
-        let owner = self.processes[at].owner;
         let carried_out = self.random.below(3);
         for (count, (ticket, request)) in std::mem::take(&mut self.processes[at].wire).into_iter().enumerate() {
             if count < carried_out {
-                let _ = self.answer(owner, request.clone());
+                let _ = self.answer(at, request.clone());
             }
             self.processes[at].heard.push_back(Heard::Returned(ticket, Box::new(request)));
         }
     }
 
-    fn answer(&mut self, owner: OwnerId, mut request: Request) -> treadle::journal::Outcome {
+    fn answer(&mut self, at: usize, mut request: Request) -> treadle::journal::Outcome {
+        let owner = self.processes[at].owner;
+        self.ledger.live.extend(self.processes[at].lives.drain(..));
         self.clock.store(self.time, Ordering::Relaxed);
         self.claims += u64::from(matches!(request, Request::Claim(_)));
         self.spoil_request(&mut request);
@@ -235,10 +240,18 @@ impl World {
             }
             (Some(Bug::NamelessClaim), Request::Claim(Claim { op, .. })) => *op = OpId::NONE,
             (Some(Bug::NoLimit), Request::Claim(Claim { limit, .. })) => *limit = 256,
-            (Some(Bug::OldCheckpoint), Request::Append { commit, .. }) => {
-                if let Some(checkpoint) = &mut commit.checkpoint {
-                    checkpoint[7] = checkpoint[7].saturating_sub(1);
-                }
+            (Some(Bug::OldCheckpoint), Request::Append { commit, .. }) if commit.checkpoint.is_some() => {
+                commit.records.pop();
+            }
+            (Some(Bug::RecordLeftOut), Request::Append { commit, .. }) if self.random.one_in(8) => {
+                commit.records.pop();
+            }
+            (Some(Bug::NumberUsedTwice), Request::Append { commit, .. }) => {
+                commit.published.iter_mut().for_each(|(number, _)| *number -= 1);
+            }
+            (Some(Bug::StaleStatus), Request::Append { run, commit, .. }) if !commit.status.phase.is_over() => {
+                let before = self.statuses.insert(*run, commit.status);
+                commit.status = before.unwrap_or(commit.status);
             }
             _ => {}
         }
@@ -259,7 +272,7 @@ impl World {
             }
             (Some(Bug::CommitTwice), Request::Append { run, epoch, commit, .. }, Ok(Reply::Appended { seq })) => {
                 if self.random.one_in(8) {
-                    let commit = Commit { op: OpId::NONE, consumed: vec![], ..commit.clone() };
+                    let commit = Commit { op: OpId::NONE, consumed: vec![], published: vec![], ..commit.clone() };
                     let again = Request::Append { run: *run, epoch: *epoch, after: seq, commit };
                     if let Ok(reply) = self.store.carry_out(again.clone()) {
                         self.ledger.note(owner, &again, &reply, self.time);
@@ -297,20 +310,9 @@ impl World {
     }
 
     fn step(&mut self, at: usize, run: RunId) -> bool {
-        let release = self.random.one_in(3);
         let process = &mut self.processes[at];
-        let (wall, is_pipelined) = (process.wall(self.time), process.is_pipelined);
-        let Some(script) = process.runs.get_mut(&run) else { return false };
-        if script.unanswered > 0 && !is_pipelined {
-            return false;
-        }
-        let Some(written) = script.step(wall, release) else { return false };
-        let (epoch, seq) = (script.epoch, script.seq);
-        let asker = if script.is_over { Asker::Ended(run) } else { Asker::Wrote(run, seq, epoch) };
-        let commit = Commit { at: wall, ..written.commit };
-        let request = Request::Append { run, epoch, after: written.after, commit };
-        process.ask(asker, request);
-        true
+        let wall = process.wall(self.time);
+        process.step(run, wall)
     }
 
     fn start_run(&mut self, at: usize) {
@@ -318,69 +320,18 @@ impl World {
         if !process.engine.is_open() || process.frozen_until > self.time || self.made > 12 {
             return;
         }
-        self.made += 1;
-        let mut bytes = [0; 10];
-        bytes[..8].copy_from_slice(&self.random.next().to_be_bytes());
-        let id = RunId::new(self.made, bytes);
+        let id = self.new_id();
+        let process = &mut self.processes[at];
         let is_submitted = self.random.one_in(3);
-        let workflow = WORKFLOWS[self.random.below(process.engine.options().workflows.len())];
-        let run = NewRun {
-            id,
-            workflow: workflow.to_owned(),
-            key: self.random.one_in(3).then(|| format!("key-{}", self.random.below(3))),
-            input: [0; 32],
-            created: process.wall(self.time),
-            stream_limit: 16,
-        };
-        let commit = Commit { status: Status::default(), ..Commit::default() };
+        let name = NAMES[self.random.below(process.engine.options().workflows.len())];
+        let key = self.random.one_in(3).then(|| format!("key-{}", self.random.below(3)));
         let process = &mut self.processes[at];
+        let wall = process.wall(self.time);
         if is_submitted {
-            process.ask(Asker::User, Request::Create { run, owner: None, commit });
-            return;
+            let (_, creation) = create(id, name, key, &self.ledger.flows.workflow(name), wall);
+            return process.ask(Asker::User, creation.for_any_process());
         }
-        let mut script = Script::new(id);
-        script.unanswered = 1;
-        process.runs.insert(id, script);
-        process.engine.run_started(id);
-        let request = Request::Create { run, owner: Some(process.owner), commit };
-        process.ask(Asker::Made(id), request);
-    }
-
-    fn send(&mut self) {
-        let runs = self.ledger.unfinished();
-        if !runs.is_empty() {
-            let run = runs[self.random.below(runs.len())];
-            self.send_to(run);
-        }
-    }
-
-    fn follow(&mut self, at: usize) {
-        let runs: Vec<_> = self.ledger.runs.keys().copied().collect();
-        let process = &mut self.processes[at];
-        if runs.is_empty() || !process.engine.is_open() || process.frozen_until > self.time {
-            return;
-        }
-        let run = runs[self.random.below(runs.len())];
-        match process.followed.contains(&run) && self.random.one_in(3) {
-            true => {
-                process.followed.remove(&run);
-                process.engine.unfollow(run);
-            }
-            false => process.follow(run, self.time),
-        }
-        process.perform(&mut self.ledger, self.time);
-    }
-
-    // By a process that has nothing else to do with the journal.
-    fn send_to(&mut self, run: RunId) {
-        self.sent += 1;
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&self.sent.to_be_bytes());
-        let message = Message { id, kind: 0, body: self.sent.to_be_bytes().to_vec() };
-        let request = Request::Send { run, message, now: EPOCH + self.time };
-        if let Ok(reply) = self.store.carry_out(request.clone()) {
-            self.ledger.note(OwnerId([0; 16]), &request, &reply, self.time);
-        }
+        process.start(id, name, key, &self.ledger, wall);
     }
 
     fn crash(&mut self, at: usize) {
@@ -401,11 +352,15 @@ impl World {
     fn end_process(&mut self, at: usize) {
         let process = self.processes.swap_remove(at);
         let owned = self.ledger.runs.iter().find(|(_, facts)| facts.owner == Some(process.owner));
-        assert!(owned.is_none() || !process.has_handed_back, "an engine that is closed has handed back {owned:?}");
+        assert!(
+            owned.is_none() || !process.has_handed_back,
+            "an engine that is closed has handed back {:?}",
+            owned.map(|(run, _)| run)
+        );
     }
 
     fn pass_time(&mut self) {
-        let next = self.processes.iter().filter_map(Process::next).min();
+        let next = self.processes.iter_mut().filter_map(Process::next).min();
         self.time = match self.random.below(4) {
             0 => self.time + self.random.between(0, SECOND / 10),
             1 => self.time + self.random.between(0, 2 * SECOND),
@@ -419,7 +374,7 @@ impl World {
         for process in &mut self.processes {
             (process.frozen_until, process.wall_error) = (0, 0);
         }
-        let everything = WORKFLOWS.map(str::to_owned).to_vec();
+        let everything = NAMES.map(str::to_owned).to_vec();
         let owner = OwnerId(*b"the last process");
         self.begin(Options {
             owner,
@@ -430,38 +385,30 @@ impl World {
             keep: None,
         });
         let (begun, claims) = (self.time, self.claims);
-        let mut unheard = BTreeMap::new();
         loop {
             while self.act_all() {}
             let unfinished = self.ledger.unfinished();
-            if unfinished.is_empty() {
+            // A run that nobody knows yet waits for the journal; one that is over, or lost, is executed by no process.
+            if unfinished.is_empty() && self.processes.iter().all(|process| process.runs.is_empty()) {
                 break;
             }
             for run in unfinished {
-                // A run that receives finds what was sent to it at once: so one message at a time.
-                if self.ledger.unreceived(run) == 0 {
-                    self.send_to(run);
-                    unheard.insert(run, self.time);
+                if self.ledger.runs[&run].is_paused() {
+                    self.send_to(run, RESUME, Vec::new());
                 }
+                self.send_answer(run);
             }
-            let next = self.processes.iter().filter_map(Process::next).min().expect("an open engine renews its lease");
+            let next =
+                self.processes.iter_mut().filter_map(Process::next).min().expect("an open engine renews its lease");
             self.time = next.max(self.time + 1);
             let last = 7200 * SECOND + 20 * LEASE;
-            assert!(self.time < begun + last, "stuck: {:#?}", self.stuck());
+            let executed: Vec<_> = self.processes.iter().flat_map(|process| process.runs.keys()).collect();
+            let unfinished = self.ledger.describe_unfinished();
+            assert!(self.time < begun + last, "stuck: {unfinished}; executed are {executed:?}");
         }
         let times = (self.time - begun) / SECOND + 1;
         assert!(self.claims - claims < 200 * times, "an engine that has nothing to do claims now and then");
         self.check_leases();
-    }
-
-    // The runs that did not end: their rows, and who executes them.
-    fn stuck(&self) -> Vec<impl std::fmt::Debug> {
-        let about = |run| {
-            let executed = self.processes.iter().filter_map(|process| Some((process.owner, process.runs.get(&run)?)));
-            let executed: Vec<_> = executed.map(|(owner, script)| format!("{owner}: {script:?}")).collect();
-            (self.store.carry_out(Request::Get { run }), executed)
-        };
-        self.ledger.unfinished().into_iter().map(about).collect()
     }
 
     // Nobody was frozen or away for a while: every process has its lease.
@@ -469,7 +416,8 @@ impl World {
         let end = self.time + 3 * LEASE;
         while self.time < end {
             while self.act_all() {}
-            let next = self.processes.iter().filter_map(Process::next).min().expect("an open engine renews its lease");
+            let next =
+                self.processes.iter_mut().filter_map(Process::next).min().expect("an open engine renews its lease");
             self.time = next.max(self.time + 1);
         }
         while self.act_all() {}

@@ -1,0 +1,271 @@
+//! A run that is executed by a process of the fleet: the real state machine, router and writer, and a host for them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use treadle::history::Continuation;
+use treadle::journal::{Digest, Entry, Limits, NewRun, Outcome, OwnerId, Phase, Reply, Request, Signer};
+use treadle::writer::{
+    Answered, Creation, Durability, EndTaken, Flush, Next, Occurrence, Requests, Writer, Written, begin,
+};
+use treadle::{Body as Stored, EncodedEvent, EncodedImage, EventKind, Origin, Progress, Run, RunId, Time};
+
+use super::bugs::Bug;
+use super::encode::{ToBytes, decoded, encoded, from_bytes};
+use super::steps::Body;
+use crate::simulation::random::Random;
+use crate::simulation::workflow::{Ev, Guest, Workflow};
+
+/// What an entry of an inbox is.
+pub const EVENT: u8 = 0;
+pub const CANCEL: u8 = 1;
+pub const PAUSE: u8 = 2;
+pub const RESUME: u8 = 3;
+
+/// A request, and the run as it is once that is carried out and it has so many records, with the last one of those
+/// that go together.
+pub struct Asked {
+    pub written: Written,
+    pub request: Request,
+    pub live: Option<(u64, EncodedImage)>,
+}
+
+/// What executing runs needs of its process.
+#[derive(Clone, Copy)]
+pub struct Setting {
+    pub owner: OwnerId,
+    pub durability: Durability,
+    pub bug: Option<Bug>,
+}
+
+pub struct Execution {
+    pub epoch: u64,
+    pub(super) workflow: Rc<Workflow>,
+    pub(super) run: Run<Guest>,
+    pub(super) writer: Writer,
+    pub(super) bodies: Vec<Body>,
+    pub(super) setting: Setting,
+    pub(super) random: Random,
+    /// What is to be submitted.
+    pub asked: Vec<Asked>,
+    /// How many records this process was told are written, and how many there were before its first one.
+    acknowledged: u64,
+    written_before: u64,
+    /// The first records of a new run are in the checkpoint that makes it.
+    unwritten: u64,
+    is_flush_due: bool,
+    pub is_detached: bool,
+    is_over: bool,
+}
+
+const CHECKPOINTS_AFTER: usize = 600;
+const LIMITS: Limits = Limits { commit: 1 << 20 };
+
+/// A new run of a workflow, and what makes it.
+pub fn create(id: RunId, name: &str, key: Option<String>, workflow: &Workflow, now: Time) -> (Run<Guest>, Creation) {
+    let mut run = Run::new(id, Arc::clone(&workflow.plan), now);
+    let (image, _) = begin(&mut run, EventKind(0), Ev(workflow.first_event())).expect("it is new");
+    let (workflow, input, created) = (name.to_owned(), Digest::default(), now);
+    let new = NewRun { id, workflow, key, input, created, stream_limit: 64 };
+    let creation = Creation::new(&encoded(image), new, &Signer::default(), now).expect("nothing is signed");
+    (run, creation)
+}
+
+impl Execution {
+    pub fn new(of: (Run<Guest>, Creation), workflow: Rc<Workflow>, setting: Setting, random: Random) -> Self {
+        let (mut run, creation) = of;
+        let (writer, requests) = Writer::of_new(creation, &mut run, setting.owner, setting.durability, || true);
+        let live = encoded(run.image());
+        let unwritten = run.recorded();
+        let acknowledged = if requests.is_empty() { unwritten } else { 0 };
+        let mut execution = Self::make(run, writer, workflow, setting, random);
+        (execution.acknowledged, execution.unwritten) = (acknowledged, unwritten);
+        execution.ask(requests, live);
+        execution
+    }
+
+    /// Goes on with a run that was loaded.
+    pub fn resume(of: Continuation, workflow: Rc<Workflow>, setting: Setting, random: Random) -> Self {
+        let writer = Writer::of_continuation(&of, setting.durability);
+        let mut run = Run::restore(decoded(of.image), Arc::clone(&workflow.plan));
+        run.start_log();
+        Self { written_before: of.seq, ..Self::make(run, writer, workflow, setting, random) }
+    }
+
+    fn make(run: Run<Guest>, writer: Writer, workflow: Rc<Workflow>, setting: Setting, random: Random) -> Self {
+        Self {
+            epoch: writer.epoch(),
+            workflow,
+            run,
+            writer: writer.with_checkpoints_after(CHECKPOINTS_AFTER),
+            bodies: Vec::new(),
+            setting,
+            random,
+            asked: Vec::new(),
+            acknowledged: 0,
+            written_before: 0,
+            unwritten: 0,
+            is_flush_due: false,
+            is_detached: false,
+            is_over: false,
+        }
+    }
+
+    pub(super) fn has(&self, bug: Bug) -> bool {
+        self.setting.bug == Some(bug)
+    }
+
+    /// When it goes on by itself.
+    pub fn due(&mut self) -> Option<Time> {
+        if self.is_over || self.is_detached { None } else { self.run.next_deadline() }
+    }
+
+    /// Does the next thing, if there is one.
+    pub fn step(&mut self, now: Time) -> bool {
+        if self.is_over || self.is_detached {
+            return false;
+        }
+        if self.has(Bug::StartedTooEarly) {
+            self.run.acknowledge(u64::MAX);
+        }
+        if self.is_flush_due && self.random.one_in(2) {
+            return self.flush(now);
+        }
+        let has_ready_body = self.bodies.iter().any(Body::is_ready);
+        match self.run.poll(|| now) {
+            Progress::Ended => return false,
+            Progress::Release => self.release(now),
+            Progress::Expired => self.expire(now),
+            Progress::Ready if !has_ready_body || self.random.one_in(2) => self.start(now),
+            _ if has_ready_body => self.advance_any(now),
+            Progress::Stalled => {
+                self.flush(now);
+                self.end(Phase::Completed, now);
+            }
+            _ => return self.flush(now),
+        }
+        true
+    }
+
+    fn start(&mut self, now: Time) {
+        let Some(started) = self.run.start_next(|| now) else { return };
+        let delivery = self.run.delivery(started.slot).expect("it has just started");
+        let is_written = delivery.recorded <= self.acknowledged;
+        assert!(is_written || self.setting.durability == Durability::Pipelined, "it starts once it is written");
+        let event = delivery.event.0;
+        let program = Rc::new(self.workflow.program(started.step, event));
+        self.bodies.push(Body::new(started, event, program));
+        self.mark(Occurrence::Started, now);
+    }
+
+    pub(super) fn mark(&mut self, what: Occurrence, now: Time) {
+        match self.writer.mark(what, &self.run, true) {
+            Flush::Now => drop(self.flush(now)),
+            Flush::Soon => self.is_flush_due = true,
+            // A lane writes before it parks: when there is nothing else to do, or earlier.
+            Flush::AsItGoes => {}
+        }
+    }
+
+    /// Says whether there was anything to write.
+    pub fn flush(&mut self, now: Time) -> bool {
+        self.is_flush_due = false;
+        let Some(taken) = self.writer.take(&mut self.run) else { return false };
+        let live = encoded(self.run.image());
+        let (draft, records) = taken.translate(&mut ToBytes);
+        let records = records.expect("every event can be stored");
+        let sealed = draft.seal(records, now, &Signer::default(), LIMITS).expect("nothing is signed");
+        let requests = self.writer.hand_over(draft, sealed);
+        self.ask(requests, live);
+        let has_room = !self.random.one_in(4);
+        let next = self.writer.handed_over(&mut self.run, || has_room);
+        assert_eq!(next, Next::Nothing, "nothing has come meanwhile");
+        true
+    }
+
+    fn ask(&mut self, requests: Requests, live: EncodedImage) {
+        self.asked.extend(requests.into_iter().map(|(written, request)| Asked { written, request, live: None }));
+        if let Some(last) = self.asked.last_mut() {
+            last.live.get_or_insert((self.writer.seq(), live));
+        }
+    }
+
+    /// The run is over, in this way.
+    fn end(&mut self, phase: Phase, now: Time) {
+        drop(self.run.begin_end());
+        self.bodies.clear();
+        drop(self.run.abandon());
+        self.is_over = true;
+        let EndTaken::Write(taken) = self.writer.take_end(&mut self.run) else { return };
+        let live = encoded(self.run.image());
+        let (draft, records) = taken.translate(&mut ToBytes);
+        let records = records.expect("every event can be stored");
+        let sealed = draft.seal(records, now, &Signer::default(), LIMITS).expect("nothing is signed");
+        let result = EncodedEvent { class: "end".into(), body: Stored::Fields(Vec::new()) };
+        let outcome = draft.ending(&sealed, &Signer::default()).seal(phase, &result).expect("nothing is signed");
+        let requests = self.writer.hand_over_end(draft, sealed, phase, outcome);
+        self.ask(requests, live);
+    }
+
+    /// Takes an entry of the inbox.
+    pub fn take(&mut self, entry: &Entry, now: Time) {
+        if self.is_over || self.is_detached || !self.writer.takes_entry(entry.number, &self.run) {
+            return;
+        }
+        if entry.kind == EVENT {
+            let event = from_bytes(&entry.body);
+            if self.has(Bug::ConsumedAlone) {
+                self.run.consume(entry.number);
+                self.mark(Occurrence::Received, now);
+                self.flush(now);
+                return self.route(vec![event], Origin::Outside, now);
+            }
+            self.route(vec![event], Origin::Inbox(entry.number), now);
+            return self.mark(Occurrence::Received, now);
+        }
+        self.run.consume(entry.number);
+        match entry.kind {
+            CANCEL => self.end(Phase::Cancelled, now),
+            PAUSE => {
+                self.run.pause().expect("it runs");
+                self.mark(Occurrence::Paused, now);
+            }
+            _ => {
+                self.run.resume();
+                self.mark(Occurrence::Resumed, now);
+            }
+        }
+    }
+
+    pub fn may_go_on(&self) -> bool {
+        self.writer.may_go_on()
+    }
+
+    pub fn drain(&mut self) {
+        self.run.drain();
+    }
+
+    /// What it has done is written, and nothing after it.
+    pub fn let_go(&mut self, now: Time) {
+        self.mark(Occurrence::Finished, now);
+        self.flush(now);
+        self.detach();
+    }
+
+    pub fn detach(&mut self) {
+        self.writer.detach();
+        self.is_detached = true;
+    }
+
+    /// The journal has answered. Gives how many records of the run are written now, if that was told.
+    pub fn answer(&mut self, written: Written, outcome: Outcome) -> (Answered, Option<u64>) {
+        let recorded = match (written, &outcome) {
+            (Written::Creation { .. }, Ok(Reply::Exists { .. })) | (Written::End, _) | (_, Err(_)) => None,
+            (Written::Creation { recorded } | Written::Commit { recorded }, Ok(_)) => Some(recorded),
+        };
+        self.acknowledged = self.acknowledged.max(recorded.unwrap_or(0));
+        let records = recorded.map(|recorded| self.written_before + recorded - self.unwritten);
+        let has_room = !self.random.one_in(4);
+        (self.writer.answer(&mut self.run, written, outcome, || has_room), records)
+    }
+}

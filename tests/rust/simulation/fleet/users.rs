@@ -1,0 +1,121 @@
+//! What users do with the runs of a fleet: they answer, cancel, pause, resume, retry and fork them, and wait for them.
+
+use treadle::RunId;
+use treadle::history::{self, Fork, History, Trusted, reopen};
+use treadle::journal::{Loaded, Message, OwnerId, Phase, Reply, Request, Signer};
+
+use super::encode::{from_bytes, to_bytes};
+use super::execution::{CANCEL, EVENT, PAUSE, RESUME};
+use super::world::{EPOCH, World};
+
+impl World {
+    pub(super) fn send(&mut self) {
+        let runs = self.ledger.unfinished();
+        if !runs.is_empty() {
+            let run = runs[self.random.below(runs.len())];
+            self.send_answer(run);
+        }
+    }
+
+    pub(super) fn follow(&mut self, at: usize) {
+        let runs: Vec<_> = self.ledger.runs.keys().copied().collect();
+        let process = &mut self.processes[at];
+        if runs.is_empty() || !process.engine.is_open() || process.frozen_until > self.time {
+            return;
+        }
+        let run = runs[self.random.below(runs.len())];
+        match process.followed.contains(&run) && self.random.one_in(3) {
+            true => {
+                process.followed.remove(&run);
+                process.engine.unfollow(run);
+            }
+            false => process.follow(run, self.time),
+        }
+        process.perform(&mut self.ledger, self.time);
+    }
+
+    /// An answer that the run waits for, or will, is sent by a process that has nothing else to do with the journal.
+    pub(super) fn send_answer(&mut self, run: RunId) -> bool {
+        let wanted = self.ledger.runs[&run].wanted();
+        if wanted.is_empty() {
+            return false;
+        }
+        let answer = wanted[self.random.below(wanted.len())];
+        self.send_to(run, EVENT, to_bytes(answer));
+        true
+    }
+
+    pub(super) fn send_to(&mut self, run: RunId, kind: u8, body: Vec<u8>) {
+        self.sent += 1;
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&self.sent.to_be_bytes());
+        let request = Request::Send { run, message: Message { id, kind, body }, now: EPOCH + self.time };
+        self.ask(request);
+    }
+
+    fn ask(&mut self, request: Request) {
+        if let Ok(reply) = self.store.carry_out(request.clone()) {
+            self.ledger.note(OwnerId([0; 16]), &request, &reply, self.time);
+        }
+    }
+
+    /// A user cancels, pauses, resumes, retries or forks a run.
+    pub(super) fn meddle(&mut self) {
+        let runs: Vec<_> = self.ledger.runs.keys().copied().collect();
+        if runs.is_empty() {
+            return;
+        }
+        let run = runs[self.random.below(runs.len())];
+        match self.random.below(8) {
+            0 => self.send_to(run, CANCEL, Vec::new()),
+            1 | 2 => self.send_to(run, PAUSE, Vec::new()),
+            3 | 4 => self.send_to(run, RESUME, Vec::new()),
+            5 | 6 => self.retry(),
+            _ => self.fork(run),
+        }
+    }
+
+    /// A run that was cancelled goes on.
+    fn retry(&mut self) {
+        let runs = self.ledger.ended(Phase::Cancelled);
+        if runs.is_empty() {
+            return;
+        }
+        let run = runs[self.random.below(runs.len())];
+        let Some(loaded) = self.load(run) else { return };
+        let request = reopen(&loaded, &Signer::default(), EPOCH + self.time).expect("it was cancelled");
+        // What was in its inbox is there still.
+        let facts = self.ledger.runs.get_mut(&loaded.run.id).expect("it was made");
+        let events = loaded.inbox.iter().filter(|entry| entry.kind == EVENT);
+        facts.sent = events.map(|entry| from_bytes(&entry.body).name).collect();
+        self.ask(request);
+    }
+
+    fn fork(&mut self, run: RunId) {
+        let Some(loaded) = self.load(run) else { return };
+        if self.made > 12 {
+            return;
+        }
+        let id = self.new_id();
+        let at = History::new(&loaded, Trusted::Signed(&Signer::default())).points().expect("it is what was written");
+        let at = self.random.one_in(2).then(|| self.random.between(*at.start(), *at.end()));
+        let fork = Fork { id, at, stream: &[] };
+        let request = history::fork(&loaded, &fork, &Signer::default(), EPOCH + self.time);
+        self.ledger.forks.insert(id);
+        self.ask(request.expect("it is one of its records"));
+    }
+
+    fn load(&mut self, run: RunId) -> Option<Loaded> {
+        let Ok(Reply::Loaded(mut loaded)) = self.store.carry_out(Request::Load { runs: vec![run] }) else {
+            return None;
+        };
+        loaded.pop().and_then(|(_, loaded)| loaded.ok()).map(|loaded| *loaded)
+    }
+
+    pub(super) fn new_id(&mut self) -> RunId {
+        self.made += 1;
+        let mut bytes = [0; 10];
+        bytes[..8].copy_from_slice(&self.random.next().to_be_bytes());
+        RunId::new(self.made, bytes)
+    }
+}
