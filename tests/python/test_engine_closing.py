@@ -205,7 +205,8 @@ async def test_a_step_may_close_its_own_engine(url: str):
         await engine.close()
 
 
-async def test_the_loop_goes_on_while_another_process_has_the_file_locked(url: str, tmp_path: Path):
+async def test_the_loop_goes_on_while_another_process_has_the_file_locked(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
     async with Engine(url, workflows=ALL):
         pass
     script = f"""
