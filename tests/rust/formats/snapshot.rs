@@ -52,7 +52,9 @@ proptest! {
         let bytes = sealed(&image, &secrets());
         let mut body = &bytes[HEAD..bytes.len() - 32];
         let read = rmpv::decode::read_value_ref(&mut body).unwrap();
-        prop_assert_eq!(read.as_array().map(Vec::len), Some(18));
+        // What came with later versions is at the end, and left out where it says nothing.
+        let parts = if image.timeout.is_some() { 18 } else if image.begun.is_some() { 17 } else { 16 };
+        prop_assert_eq!(read.as_array().map(Vec::len), Some(parts));
         prop_assert!(body.is_empty());
     }
 }
