@@ -126,6 +126,7 @@ pub fn one_loaded(answer: Outcome) -> Result<Loaded, JournalError> {
 }
 
 /// Whether the error says that the place of a journal cannot be used, in these words.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub fn is_unusable(error: &JournalError, words: &str) -> bool {
     matches!(error, JournalError::Unusable { .. }) && error.to_string().contains(words)
 }
