@@ -82,19 +82,21 @@ fn is_cut_short(db: &Connection, run: &Stored) -> rusqlite::Result<bool> {
     Ok(end < run.row.seq)
 }
 
+// A page of runs, newest first.
+macro_rules! page {
+    ($index:literal, $($fits:literal),+) => {
+        select!(
+            "FROM runs r ",
+            $index,
+            " LEFT JOIN processes o ON o.n = r.owner WHERE r.id >= ?1 AND r.id < ?2 ",
+            $($fits,)+
+            " ORDER BY r.id DESC LIMIT ?3"
+        )
+    };
+}
+
 // Nearly all runs are completed, so that the index of phases leaves those out.
 pub(super) fn list_sql(filter: &Filter) -> &'static str {
-    macro_rules! page {
-        ($index:literal, $fits:literal) => {
-            select!(
-                "FROM runs r ",
-                $index,
-                " LEFT JOIN processes o ON o.n = r.owner WHERE r.id >= ?1 AND r.id < ?2 ",
-                $fits,
-                " ORDER BY r.id DESC LIMIT ?3"
-            )
-        };
-    }
     match (&filter.workflow, filter.phase) {
         (None, None) => page!("", "AND ?4 IS NULL AND ?5 IS NULL"),
         (None, Some(Phase::Completed)) => page!("", "AND ?4 IS NULL AND r.phase = ?5"),
@@ -109,25 +111,24 @@ pub(super) fn list_sql(filter: &Filter) -> &'static str {
     }
 }
 
-// By a key it is a look-up; otherwise the runs are gone through, newest first, until there are enough.
+// By a key it is a look-up; otherwise the runs are gone through, newest first, until there are enough. Prefixes are
+// compared as bytes: `length` of a text ends at a NUL.
 pub(super) fn narrow_list_sql(filter: &Filter) -> &'static str {
-    macro_rules! page {
+    macro_rules! narrow {
         ($index:literal, $fits:literal) => {
-            select!(
-                "FROM runs r ",
+            page!(
                 $index,
-                " LEFT JOIN processes o ON o.n = r.owner WHERE r.id >= ?1 AND r.id < ?2 ",
                 $fits,
-                " AND (?5 IS NULL OR r.phase = ?5) AND (?7 IS NULL OR substr(r.key, 1, length(?7)) = ?7) \
-                 AND (?8 IS NULL OR r.finished >= ?8) AND (?9 IS NULL OR r.finished < ?9) \
-                 ORDER BY r.id DESC LIMIT ?3"
+                " AND (?5 IS NULL OR r.phase = ?5) \
+                 AND (?7 IS NULL OR r.key IS NOT NULL AND substr(hex(r.key), 1, length(hex(?7))) = hex(?7)) \
+                 AND (?8 IS NULL OR r.finished >= ?8) AND (?9 IS NULL OR r.finished < ?9)"
             )
         };
     }
     match (&filter.workflow, &filter.key) {
-        (Some(_), Some(KeyFilter::Is(_))) => page!("INDEXED BY runs_key", "AND r.workflow = ?4 AND r.key = ?6"),
-        (Some(_), _) => page!("INDEXED BY runs_workflow", "AND r.workflow = ?4 AND ?6 IS NULL"),
-        (None, _) => page!("", "AND ?4 IS NULL AND (?6 IS NULL OR r.key = ?6)"),
+        (Some(_), Some(KeyFilter::Is(_))) => narrow!("INDEXED BY runs_key", "AND r.workflow = ?4 AND r.key = ?6"),
+        (Some(_), _) => narrow!("INDEXED BY runs_workflow", "AND r.workflow = ?4 AND ?6 IS NULL"),
+        (None, _) => narrow!("", "AND ?4 IS NULL AND (?6 IS NULL OR r.key = ?6)"),
     }
 }
 

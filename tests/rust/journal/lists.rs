@@ -73,14 +73,28 @@ fn runs_are_listed_by_their_key_and_their_end(store: &dyn Store) {
         }
         desk.create(NewRun { workflow, key, ..run(number) }, None, commit);
     }
+    for (number, key) in [(41, "a\0-41"), (42, "")] {
+        desk.create(NewRun { key: Some(key.to_owned()), ..run(number) }, None, commit(&["a"]));
+    }
     let all = match desk.ask(Request::List { filter: Filter { limit: 100, ..Filter::default() } }) {
         Ok(Reply::Listed(rows)) => rows,
         other => panic!("{other:?}"),
     };
     let is = |text: &str| Some(KeyFilter::Is(text.to_owned()));
     let begins = |text: &str| Some(KeyFilter::StartsWith(text.to_owned()));
-    let keys =
-        [None, is("a-9"), is("a%-1"), is("none"), begins("a"), begins("a%"), begins("A-"), begins(""), begins("x")];
+    let keys = [
+        None,
+        is("a-9"),
+        is("a%-1"),
+        is("none"),
+        begins("a"),
+        begins("a%"),
+        begins("A-"),
+        begins(""),
+        begins("x"),
+        begins("a\0"),
+        begins("a\0-4"),
+    ];
     for workflow in [None, Some("w".to_owned()), Some("v".to_owned())] {
         for key in &keys {
             for (finished_since, finished_before) in
