@@ -11,7 +11,7 @@ from ._treadle import Context
 from .keeping import CallScope, LoopScope, at_once, obtain
 from .providers import CALL, Provider
 from .replacements import actual
-from .waiting import settled
+from .waiting import finished
 
 Call = Callable[[Context, Any], Any]
 Body = Callable[[Context, Any], Any]
@@ -33,14 +33,11 @@ def in_thread(call: Call) -> Body:
             # A function that has not begun when its step is cancelled never does.
             return None if is_cancelled.is_set() else inside.run(_call, call, context, event)
 
-        future = loop.run_in_executor(None, work)
-        try:
-            result = await asyncio.shield(future)
-        except asyncio.CancelledError:
+        def cancel() -> None:
             is_cancelled.set()
             context._revoke()
-            await settled(future)
-            raise
+
+        result = await finished(loop.run_in_executor(None, work), cancel)
         return await result if asyncio.iscoroutine(result) else result
 
     return body

@@ -16,7 +16,7 @@ from .exceptions import EventLoopError, MemoTimeout
 from .failures import add_note
 from .steps import check_retry
 from .stored_errors import fields_of, from_fields
-from .waiting import settled
+from .waiting import finished
 
 if TYPE_CHECKING:
     from ._treadle import Context
@@ -160,12 +160,8 @@ def _is_async(function: Callable[..., Any]) -> bool:
 async def _in_thread(call: Callable[[], Any]) -> Any:
     """Call a function in the loop's default executor, and see to its end."""
     inside = copy_context()
-    future = asyncio.get_running_loop().run_in_executor(None, lambda: inside.run(_guarded, call))
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await settled(future)
-        raise
+    loop = asyncio.get_running_loop()
+    return await finished(loop.run_in_executor(None, lambda: inside.run(_guarded, call)))
 
 
 def _guarded(call: Callable[[], Any]) -> Any:
@@ -183,29 +179,39 @@ async def _tried(
     kwargs: dict[str, Any],
     options: _Options,
 ) -> Any:
-    began = time.monotonic()
-    attempt = 1
+    attempts = _Attempts(name, options.retry)
     while True:
         try:
             return await _in_time(name, function, args, kwargs, options.timeout)
         except Exception as error:
-            delay = _delay(options.retry, attempt, began, error)
+            delay = attempts.delay_after(error)
             if delay is None:
-                _note_attempts(name, attempt, error)
                 raise
         await asyncio.sleep(delay)
-        attempt += 1
 
 
-def _delay(retry: "Retry | None", attempt: int, began: float, error: Exception) -> float | None:
-    if retry is None:
-        return None
-    return MemoBegun.delay(retry, attempt, time.monotonic() - began, error)
+class _Attempts:
+    """The attempts of one call."""
 
+    __slots__ = ("_began", "_name", "_number", "_retry")
 
-def _note_attempts(name: str, attempt: int, error: Exception) -> None:
-    if attempt > 1:
-        add_note(error, f"in memo {name!r}, attempt {attempt}")
+    def __init__(self, name: str, retry: "Retry | None") -> None:
+        self._name = name
+        self._retry = retry
+        self._began = time.monotonic()
+        self._number = 1
+
+    def delay_after(self, error: Exception) -> float | None:
+        """Return the seconds before the next attempt; `None` if the error stays, which tells it."""
+        delay = None
+        if self._retry is not None:
+            elapsed = time.monotonic() - self._began
+            delay = MemoBegun.delay(self._retry, self._number, elapsed, error)
+        if delay is not None:
+            self._number += 1
+        elif self._number > 1:
+            add_note(error, f"in memo {self._name!r}, attempt {self._number}")
+        return delay
 
 
 async def _in_time(
@@ -289,18 +295,15 @@ def _tried_sync(
     kwargs: dict[str, Any],
     options: _Options,
 ) -> Any:
-    began = time.monotonic()
-    attempt = 1
+    attempts = _Attempts(name, options.retry)
     while True:
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            delay = _delay(options.retry, attempt, began, error)
+            delay = attempts.delay_after(error)
             if delay is None:
-                _note_attempts(name, attempt, error)
                 raise
         time.sleep(delay)
-        attempt += 1
 
 
 def _keep_sync(begun: MemoBegun, value: object, is_failure: bool) -> None:

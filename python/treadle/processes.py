@@ -19,7 +19,7 @@ from typing import Any
 
 from ._treadle import Context
 from .exceptions import StepProcessDied, StoredError, UnstorableValue
-from .waiting import settled
+from .waiting import finished
 
 # A fork of a process with threads may hold locks that nothing releases.
 _spawn = multiprocessing.get_context("spawn")
@@ -44,13 +44,7 @@ def in_process(
     async def body(_context: Context, event: Any) -> Any:
         call = _Call(name, _pickled(name, (function, keyword), event))
         future = asyncio.get_running_loop().run_in_executor(_executor(), call.work)
-        try:
-            answer = await asyncio.shield(future)
-        except asyncio.CancelledError:
-            call.cancel()
-            await settled(future)
-            raise
-        return _result(name, answer)
+        return _result(name, await finished(future, call.cancel))
 
     return body
 

@@ -22,6 +22,21 @@ async def settled(future: "asyncio.Future[Any]") -> None:
         future.exception()
 
 
+async def finished(
+    future: "asyncio.Future[T]", when_cancelled: Callable[[], object] = lambda: None
+) -> T:
+    """Return the result of a future that continues when the waiter is cancelled.
+
+    Then `when_cancelled` is called, and `CancelledError` is raised once the future is done.
+    """
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        when_cancelled()
+        await settled(future)
+        raise
+
+
 def done_to_the_end(
     loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, T]]
 ) -> "asyncio.Future[T]":
