@@ -11,7 +11,7 @@
 
 use hashbrown::HashSet;
 
-use super::{Host, HostDelivery, Phase, Run, Slot, WaitId, WaitOver};
+use super::{Arrival, Host, HostDelivery, Phase, Run, Slot, WaitId, WaitOver};
 use crate::timers::Time;
 use crate::{EventKind, Refused};
 
@@ -68,18 +68,18 @@ pub struct Routing<H: Host> {
     has_begun: bool,
 }
 
-struct InTransit<H: Host> {
+pub(super) struct InTransit<H: Host> {
     // Gone once it has arrived.
     event: Option<H::Event>,
-    route: Route,
+    pub(super) route: Route,
     // The last waiter that was asked.
     asked: Option<WaitId>,
-    receiver: Option<WaitId>,
+    pub(super) receiver: Option<WaitId>,
     // The last wait that was compared of bodies that have yet to come to it, and its class, if the event is of another.
     compared: Option<u64>,
     other: Option<H::Class>,
     // The wait for which the event is deferred.
-    deferred_for: Option<u64>,
+    pub(super) deferred_for: Option<u64>,
 }
 
 /// What the host finds out about an event, without a lock on the run.
@@ -133,23 +133,6 @@ pub enum Routed<H: Host> {
     Arrived(Arrival<H>),
 }
 
-/// What has become of the events of a [`Routing`].
-pub struct Arrival<H: Host> {
-    /// Whether the run defers all that comes.
-    pub is_deferred: bool,
-    /// Whether one is deferred for a body that may be about to wait for it; then there is a deadline for that.
-    pub is_delayed: bool,
-    /// Whether one was queued for a step.
-    pub is_queued: bool,
-    /// The waits that are over, each with the event that the waiter has received. One that turns out to be gone gives
-    /// it back.
-    pub received: Vec<(WaitOver<H>, H::Event)>,
-    /// For the host to drop where foreign code may run.
-    pub dropped: Vec<H::Event>,
-    /// The delivery of the step that is done.
-    pub finished: Option<HostDelivery<H>>,
-}
-
 impl Origin {
     /// The delivery whose body sends the events: it does not wait for what it sends itself.
     fn sender(self) -> Option<u64> {
@@ -159,16 +142,16 @@ impl Origin {
         }
     }
 
-    fn is_from_outside(self) -> bool {
+    pub(super) fn is_from_outside(self) -> bool {
         let is_new = matches!(self, Self::Outside | Self::Inbox(_) | Self::Deferred { is_from_outside: true, .. });
         is_new || self.is_given_back()
     }
 
-    fn is_given_back(self) -> bool {
+    pub(super) fn is_given_back(self) -> bool {
         matches!(self, Self::GivenBack(_))
     }
 
-    fn is_deferred(self) -> bool {
+    pub(super) fn is_deferred(self) -> bool {
         matches!(self, Self::Deferred { .. })
     }
 
@@ -387,44 +370,6 @@ impl<H: Host> Routing<H> {
     }
 }
 
-impl<H: Host> Arrival<H> {
-    fn new(is_deferred: bool) -> Self {
-        let (received, dropped) = (Vec::new(), Vec::new());
-        Self { is_deferred, is_delayed: false, is_queued: false, received, dropped, finished: None }
-    }
-
-    fn add(&mut self, run: &mut Run<H>, origin: Origin, one: &InTransit<H>, event: H::Event, now: &impl Fn() -> Time) {
-        let is_given_back = origin.is_given_back();
-        let is_kept_again = is_given_back && one.route == Route::Nowhere && one.receiver.is_none();
-        let is_delayed = !self.is_deferred && !is_kept_again && one.receiver.is_none() && one.deferred_for.is_some();
-        if is_delayed {
-            run.delay(now);
-            self.is_delayed = true;
-            if origin.is_deferred() {
-                self.dropped.push(event);
-                return;
-            }
-        }
-        self.dropped.extend(run.depart(origin, &event));
-        let is_deferred = self.is_deferred || is_delayed;
-        let refused = match (one.receiver, one.route) {
-            _ if is_kept_again => run.keep_again(event),
-            _ if is_deferred && is_given_back => run.hold_again(event),
-            _ if is_deferred => run.hold(event, origin.is_from_outside()),
-            (Some(receiver), _) => {
-                self.received.extend(run.receive(receiver, &event).map(|over| (over, event)));
-                return;
-            }
-            (None, Route::Steps(kind)) => {
-                self.is_queued = true;
-                run.deliver(kind, event)
-            }
-            (None, _) => run.keep(event),
-        };
-        self.dropped.extend(refused.err().map(|refused| refused.value));
-    }
-}
-
 impl<H: Host> Run<H> {
     /// Routes one event in the usual case: it is for steps, and nothing could keep it from them. Gives the delivery that
     /// is done with that.
@@ -453,54 +398,5 @@ impl<H: Host> Run<H> {
     fn defers(&self, origin: Origin) -> bool {
         let is_early = origin.is_deferred() || origin.is_given_back();
         self.is_paused() || (self.is_release_due() && !is_early)
-    }
-
-    /// An event is no longer where it was. Gives the reference that is left of it.
-    fn depart(&mut self, origin: Origin, event: &H::Event) -> Option<H::Event> {
-        match origin {
-            Origin::Deferred { number, .. } => self.release(number).map(|held| held.event),
-            Origin::GivenBack(slot) => self.take_back(slot, event),
-            Origin::Outside | Origin::Inbox(_) | Origin::Sent { .. } | Origin::Returned(_) => None,
-        }
-    }
-
-    /// All events of an origin are where they go; there were `before` deliveries before that. Gives the delivery that
-    /// is done with that.
-    #[inline]
-    pub(super) fn conclude(
-        &mut self,
-        origin: Origin,
-        before: u64,
-        now: impl FnOnce() -> Time,
-    ) -> Option<HostDelivery<H>> {
-        match origin {
-            Origin::Returned(slot) => {
-                self.inherit(slot, before);
-                self.stamp(now);
-                return self.finish_step(slot);
-            }
-            Origin::Inbox(entry) => self.consume(entry),
-            Origin::Sent { slot, digest } => {
-                self.inherit(slot, before);
-                self.note_sent(slot, digest);
-            }
-            Origin::Outside | Origin::Deferred { .. } | Origin::GivenBack(_) => {}
-        }
-        None
-    }
-
-    /// An entry of the inbox is dealt with by what happened: the next commit says so.
-    pub fn consume(&mut self, entry: u64) {
-        self.consumed.make().push(entry);
-    }
-
-    /// Whether any entry of the inbox was consumed since the last call of [`Run::take_consumed`].
-    pub fn has_consumed(&self) -> bool {
-        self.consumed.get().is_some_and(|consumed| !consumed.is_empty())
-    }
-
-    /// The entries of the inbox that were consumed since the last call.
-    pub fn take_consumed(&mut self) -> Vec<u64> {
-        self.consumed.take()
     }
 }
