@@ -1,0 +1,70 @@
+//! What is logged.
+
+use pyo3::exceptions::PyBaseException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use crate::Started;
+use crate::python::run::Run;
+
+/// Logs something that nobody else will see.
+#[cold]
+pub fn log_error(py: Python<'_>, text: &str, error: &PyErr) {
+    log(py, text, error.value(py));
+}
+
+/// A step raised while the run was ending for another reason: that reason stands, this one is logged.
+#[cold]
+pub fn log_while_ending(py: Python<'_>, run: &Run, started: &Started, error: &PyErr) {
+    let text = format!(
+        "step {:?} raised while run {} of workflow {:?} was ending",
+        run.plan.get().step_name(started.step),
+        run.id_text(),
+        run.plan.get().name
+    );
+    log(py, &text, error.value(py));
+}
+
+/// Something that reports the failure of a run when it is dropped: nobody else will ever know.
+#[cold]
+pub fn unretrieved(py: Python<'_>, run: &Run, error: &PyErr) -> PyResult<Py<PyAny>> {
+    static UNRETRIEVED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let text = format!("run {} of workflow {:?} failed and was never awaited", run.id_text(), run.plan.get().name);
+    let class = UNRETRIEVED.import(py, "treadle.log", "Unretrieved")?;
+    Ok(class.call1((text, error.value(py), run.event_loop.bind(py)))?.unbind())
+}
+
+/// Whether somebody listens to what happens to runs: the logger `treadle` at the level DEBUG.
+pub fn is_debug_logged(py: Python<'_>) -> PyResult<bool> {
+    static IS_DEBUG_LOGGED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let is_enabled_for =
+        IS_DEBUG_LOGGED.get_or_try_init(py, || logger(py)?.getattr(intern!(py, "isEnabledFor")).map(Bound::unbind))?;
+    const DEBUG: u8 = 10;
+    is_enabled_for.bind(py).call1((DEBUG,))?.is_truthy()
+}
+
+/// Logs what happens to a run, at the level DEBUG.
+#[cold]
+pub fn log_debug(py: Python<'_>, run: &Run, what: &str) -> PyResult<()> {
+    let text = format!("run {} of workflow {:?} {what}", run.id_text(), run.plan.get().name);
+    logger(py)?.call_method1(intern!(py, "debug"), ("%s", text)).map(|_| ())
+}
+
+/// Logs what somebody should look after.
+#[cold]
+pub fn log_warning(py: Python<'_>, text: &str) -> PyResult<()> {
+    logger(py)?.call_method1(intern!(py, "warning"), ("%s", text)).map(|_| ())
+}
+
+fn logger(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import(intern!(py, "treadle.log"))?.call_method0(intern!(py, "logger"))
+}
+
+pub(super) fn log(py: Python<'_>, text: &str, error: &Bound<'_, PyBaseException>) {
+    static LOG: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let logged = LOG.import(py, "treadle.log", "log_exception").and_then(|log| log.call1((text, error)));
+    if let Err(failure) = logged {
+        failure.write_unraisable(py, None);
+    }
+}

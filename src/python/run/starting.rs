@@ -1,0 +1,114 @@
+//! How a run begins, or goes on.
+
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+
+use super::Run;
+use crate::python::clock::{self, ManualClock, new_run_id};
+use crate::python::current::CurrentRun;
+use crate::python::durable::Durable;
+use crate::python::gate::Gate;
+use crate::python::plan::Plan;
+use crate::python::run_options::RunOptions;
+use crate::python::state::{Python3, State};
+use crate::python::{error, wake};
+use crate::{Phase, Route, Run as CoreRun};
+
+impl Run {
+    /// Starts a run on the running event loop.
+    pub fn start(plan: &Bound<'_, Plan>, event: Bound<'_, PyAny>, given: RunOptions) -> PyResult<Py<Self>> {
+        let py = plan.py();
+        let event_loop = wake::running_loop(py).map_err(|_| error::no_event_loop(&plan.get().name))?;
+        let Route::Steps(kind) = plan.get().route(&event) else {
+            return Err(error::unrouted_start(plan.get(), &event));
+        };
+        let clock = ManualClock::current(py)?;
+        let has_deadline = plan.get().core.deadline.is_some() || given.limits.deadline.is_some();
+        let created = if has_deadline { clock::now_by(clock.as_ref()) } else { 0 };
+        let mut core = CoreRun::new(new_run_id()?, plan.get().core.clone(), created);
+        given.put_into(&mut core);
+        let run = Self::make(plan, &event_loop, core, clock)?;
+        let delivered = run.get().state.lock().core.deliver(kind, event.unbind());
+        drop(delivered);
+        Self::enter(&run, &event_loop)?;
+        run.get().log(py, || "was started".to_owned())?;
+        Ok(run.unbind())
+    }
+
+    /// Goes on with a run of which the core was restored.
+    pub fn go_on(plan: &Bound<'_, Plan>, core: CoreRun<Python3>, durable: Option<Box<Durable>>) -> PyResult<Py<Self>> {
+        let py = plan.py();
+        let event_loop = wake::running_loop(py).map_err(|_| error::no_event_loop(&plan.get().name))?;
+        let core_is_paused = core.is_paused();
+        let run = Self::make(plan, &event_loop, core, ManualClock::current(py)?)?;
+        // Whoever resumes a snapshot wants it to run. A journal is asked by nobody: what was paused stays so.
+        let stays_paused = durable.is_some() && core_is_paused;
+        if durable.is_some() {
+            let mut state = run.get().state.lock();
+            state.durable = durable;
+            state.detached = true;
+            drop(state);
+            run.get().watch();
+        }
+        if !stays_paused {
+            Self::resume_now(&run)?;
+        }
+        Self::enter(&run, &event_loop)?;
+        Self::arm_timer(&run)?;
+        run.get().log(py, || "goes on".to_owned())?;
+        Ok(run.unbind())
+    }
+
+    pub fn make<'py>(
+        plan: &Bound<'py, Plan>,
+        event_loop: &Bound<'py, PyAny>,
+        core: CoreRun<Python3>,
+        clock: Option<Py<ManualClock>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = plan.py();
+        let run = Self {
+            plan: plan.clone().unbind(),
+            id: core.id(),
+            event_loop: event_loop.clone().unbind(),
+            gate: Gate::of(event_loop)?.unbind(),
+            thread: Mutex::new(thread::current().id()),
+            is_debug_logged: error::is_debug_logged(py)?,
+            clock,
+            is_watched: AtomicBool::new(false),
+            state: Mutex::new(State::new(core)),
+        };
+        let run = Bound::new(py, run)?;
+        let base = CurrentRun::new_context(&run)?;
+        run.get().state.lock().base_context = Some(base);
+        Ok(run)
+    }
+
+    /// The run belongs to the step that started it, if one did, and waits for its turn on the event loop.
+    pub fn enter(run: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Some(parent) = CurrentRun::get(run.py())?
+            && !run.get().state.lock().detached
+        {
+            Self::adopt(&parent, run);
+        }
+        Gate::add_run(run.get().gate.bind(run.py()), event_loop, run.clone().unbind())
+    }
+
+    /// Registers a child, which is cancelled with its parent.
+    fn adopt(parent: &Bound<'_, Self>, child: &Bound<'_, Self>) {
+        let mut state = parent.get().state.lock();
+        if state.core.phase() == Phase::Running {
+            state.children.make().insert(child.as_ptr() as usize, child.clone().unbind());
+            drop(state);
+            child.get().state.lock().parent = Some(parent.clone().unbind());
+        }
+    }
+
+    /// Gives the run a task of its own, unless somebody drives it already.
+    pub fn start_in_task(run: &Bound<'_, Self>) -> PyResult<()> {
+        let started = std::mem::replace(&mut run.get().state.lock().started, true);
+        if started { Ok(()) } else { Self::spawn_lanes(run, 1) }
+    }
+}
