@@ -70,10 +70,24 @@ def _public(module: str, name: str) -> Public:
     nodes = [node for node in found if _is_overload(node)] or found[:1]
     docs = [doc for node in found if (doc := _doc(node))]
     if isinstance(nodes[0], ast.ClassDef):
-        bases = ", ".join(ast.unparse(base) for base in nodes[0].bases)
-        signature = f"class {name}({bases})" if bases else f"class {name}"
-        return Public(module, name, [signature], docs[0] if docs else "", _members(nodes[0]))
+        own, bases = _bases(nodes[0])
+        signature = f"class {name}({', '.join(bases)})" if bases else f"class {name}"
+        members = [member for node in (nodes[0], *own) for member in _members(node)]
+        return Public(module, name, [signature], docs[0] if docs else "", members)
     return Public(module, name, [_signature(node) for node in nodes], "".join(docs[:1]), [])
+
+
+def _bases(node: ast.ClassDef) -> tuple[list[ast.ClassDef], list[str]]:
+    """Return the private bases, whose members count as those of the class, and the others."""
+    public = {name for module in MODULES for name in _names(module)}
+    own, others = [], []
+    for base in node.bases:
+        found = [part for part in _sources() if _name(part) == ast.unparse(base)]
+        if found and isinstance(found[0], ast.ClassDef) and ast.unparse(base) not in public:
+            own.append(found[0])
+        else:
+            others.append(ast.unparse(base))
+    return own, others
 
 
 @cache

@@ -1,6 +1,6 @@
 """Engines: many runs, and a journal from which they continue after a crash.
 
-- `engine`: what users call.
+- `engine`: what users call: opening, closing, starting runs; `known`: runs that the journal has.
 - `settings`: what an engine is given, checked.
 - `session`: an engine that is open: its journal, its runs, opening and closing.
 - `executing`: the runs that this process executes, by id and by key.
