@@ -8,8 +8,10 @@ use std::hash::Hash;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use crate::child::{ChildEnd, Family, OpenChild};
 use crate::error::Error;
 use crate::event::{EncodedEvent, StepId};
+use crate::memo::{Kept, Memo};
 use crate::queue::Collected;
 use crate::record::Record;
 use crate::replay::{Collection, Failure, MOST_FAILURES, Replay, Wanted};
@@ -77,6 +79,10 @@ pub struct Image<E, V, C> {
     pub kept: BTreeMap<u64, E>,
     /// Events that are held, oldest first.
     pub held: VecDeque<Held<E>>,
+    /// Where it stands among the runs that have started it; nothing if none has.
+    pub family: Option<Family>,
+    /// The children that have not ended.
+    pub children: BTreeMap<RunId, OpenChild>,
 }
 
 /// A delivery that is not done.
@@ -147,6 +153,8 @@ impl<E: PartialEq, V: PartialEq, C: Eq + Hash> PartialEq for Image<E, V, C> {
             && self.groups == other.groups
             && self.kept == other.kept
             && self.held == other.held
+            && self.family == other.family
+            && self.children == other.children
     }
 }
 
@@ -157,7 +165,8 @@ impl EncodedImage {
         let collected = self.groups.values().flat_map(|it| it.collected.pending());
         let held = self.held.iter().map(|it| &it.event);
         let events = pending.chain(collected).chain(self.kept.values()).chain(held);
-        let memos = self.pending.values().flat_map(|it| it.replay.memos.iter()).map(|(_, memo)| memo.kept.value());
+        let memos =
+            self.pending.values().flat_map(|it| it.replay.memos.iter()).filter_map(|(_, memo)| memo.kept.value());
         let state = self.state.iter().map(|(_, value)| value).chain(memos);
         state.chain(events.flat_map(EncodedEvent::values)).any(|value| value.tag == Tag::Opaque)
     }
@@ -185,7 +194,9 @@ impl<E, V, C> Image<E, V, C> {
         }
         ensure(self.kept.keys().all(|number| KEPT_NUMBERS.contains(number)), "a kept event has no valid number")?;
         let is_idle = self.pending.is_empty() && self.waits.is_empty() && self.groups.is_empty();
-        let is_done = is_idle && self.kept.is_empty() && self.held.is_empty();
+        let numbers = self.children.values().all(|child| (1..=self.delivered).contains(&child.seq));
+        ensure(numbers, "a child belongs to no delivery")?;
+        let is_done = is_idle && self.kept.is_empty() && self.held.is_empty() && self.children.is_empty();
         ensure(self.status != Status::Ended || is_done, "the run has ended, but not all of it")
     }
 
@@ -195,11 +206,22 @@ impl<E, V, C> Image<E, V, C> {
         ensure(pending.attempt > 0, "there is no attempt before the first")?;
         ensure(pending.replay.failures.len() <= MOST_FAILURES, "a delivery remembers too many failures")?;
         ensure(pending.replay.memos.next_number() <= LAST_NUMBER, "a number is too large")?;
+        ensure(self.knows_children(seq, pending), "a child that has not ended is not known to its parent")?;
         let is_whole = |call: &Collection<E, C>| match &call.events {
             Some(events) => events.len() == call.expected.len(),
             None => true,
         };
         ensure(pending.replay.collected.iter().all(is_whole), "a call collected more or fewer events than it expected")
+    }
+
+    fn knows_children(&self, seq: u64, pending: &Pending<E, C, V>) -> bool {
+        pending.replay.memos.iter().all(|(number, memo)| match &memo.kept {
+            Kept::Child(child) if child.end.is_none() => {
+                let known = OpenChild { seq, number, on_parent_end: child.on_parent_end };
+                self.children.get(&child.id) == Some(&known)
+            }
+            _ => true,
+        })
     }
 
     fn has_step(&self, step: StepId) -> bool {
@@ -233,6 +255,8 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
             groups: BTreeMap::new(),
             kept: BTreeMap::new(),
             held: VecDeque::new(),
+            family: None,
+            children: BTreeMap::new(),
         }
     }
 
@@ -267,9 +291,9 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
             }
             Record::Sent { seq, digest } => self.in_flight(seq)?.replay.sent.push(digest),
             Record::Memo { seq, number, memo } => {
-                let is_next = self.in_flight(seq)?.replay.memos.put(number, memo);
-                must(is_next && number <= LAST_NUMBER, "a memo has another number than the next one")?;
+                self.keep_memo(seq, number, memo)?;
             }
+            Record::ChildEnded { child, end } => self.end_child(child, end)?,
             Record::Forgotten { seq, number } => {
                 let forgotten = self.in_flight(seq)?.replay.memos.forget(number);
                 forgotten.ok_or(Error::InvalidRecord("no such memo is there"))?;
@@ -328,6 +352,27 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
         Ok(pending)
     }
 
+    fn keep_memo(&mut self, seq: u64, number: u64, memo: Memo<V>) -> Result<(), Error> {
+        let child = match &memo.kept {
+            Kept::Child(child) if child.end.is_none() => Some((child.id, child.on_parent_end)),
+            _ => None,
+        };
+        let is_next = self.in_flight(seq)?.replay.memos.put(number, memo);
+        must(is_next && number <= LAST_NUMBER, "a memo has another number than the next one")?;
+        let Some((id, on_parent_end)) = child else { return Ok(()) };
+        let other = self.children.insert(id, OpenChild { seq, number, on_parent_end });
+        must(other.is_none(), "a child is started twice")
+    }
+
+    fn end_child(&mut self, id: RunId, end: ChildEnd<V>) -> Result<(), Error> {
+        let open = self.children.remove(&id).ok_or(Error::InvalidRecord("a child ends that was not started"))?;
+        // Its step may be done, or have made another call in its place.
+        if let Some(pending) = self.pending.get_mut(&open.seq) {
+            let _ = pending.replay.memos.end_child(open.number, end);
+        }
+        Ok(())
+    }
+
     fn turn(&mut self, from: Status, to: Status) -> Result<(), Error> {
         must(self.status == from, "a run is paused or resumed twice")?;
         self.status = to;
@@ -381,6 +426,7 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
         self.groups.clear();
         self.kept.clear();
         self.held.clear();
+        self.children.clear();
     }
 }
 

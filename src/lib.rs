@@ -9,7 +9,8 @@
 //! - [`queue`]: deliveries that wait for a step, and events that a step collects.
 //! - [`stream`]: what a run publishes.
 //! - [`timers`]: the deadlines of a run. [`retry`]: when a failed step is tried again.
-//! - [`replay`]: what a delivery has done so far, for a body that runs again; [`memo`]: the calls that it makes once.
+//! - [`replay`]: what a delivery has done so far, for a body that runs again; [`memo`]: the calls that it makes once;
+//!   [`child`]: the runs that it starts.
 //! - [`digest`]: a value by type and content, the same in every process: what is the same input, the same event.
 //! - [`record`]: what happens to a run; [`image`]: a run as plain data, the fold of its records;
 //!   [`translate`]: either as objects of a host or as bytes.
@@ -23,6 +24,7 @@
 //! - [`run_id`], [`error`]: the name of a run, and what can go wrong.
 //! - `python` (feature `python`): the binding, the only room that knows Python.
 
+pub mod child;
 pub mod digest;
 pub mod engine;
 pub mod error;
@@ -53,6 +55,7 @@ pub mod writer;
 #[cfg(feature = "python")]
 mod python;
 
+pub use child::{Child, ChildEnd, Family, OnParentEnd, OpenChild};
 pub use error::{Error, FormatError, Refused};
 pub use event::{Body, Delivery, EncodedEvent, EventKind, Routes, StepId};
 pub use image::{EncodedImage, Grouped, Held, Image, Pending, Status, Waiting};
@@ -63,9 +66,9 @@ pub use record::{EncodedRecord, Record};
 pub use replay::{Collection, Failure, Replay, Wanted};
 pub use retry::{Backoff, RetryPlan};
 pub use run::{
-    Answer, Arrival, Collecting, Deadline, Gathered, Host, HostDelivery, HostImage, HostRecord, Leftover, Limits,
-    Lookup, MOST_IN_A_ROW, Once, Origin, Phase, Plan, Progress, Question, Remains, Route, Routed, Routing, Run,
-    Setbacks, Slot, Started, StepPlan, Unkept, WaitId, WaitOver,
+    Answer, Arrival, ChildBegun, ChildCall, Collecting, Deadline, Gathered, Host, HostDelivery, HostImage, HostRecord,
+    Leftover, Limits, Lookup, MAX_FAMILY_DEPTH, MOST_IN_A_ROW, Once, Origin, Phase, Plan, Progress, Question, Remains,
+    Route, Routed, Routing, Run, Setbacks, Slot, Started, StepPlan, Unkept, WaitId, WaitOver,
 };
 pub use run_id::RunId;
 pub use secret::{KeyId, Secrets};

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use hashbrown::{Equivalent, HashMap};
 
+use crate::child::{Child, ChildEnd};
+
 /// A digest of the arguments of a call.
 pub type ArgumentsDigest = [u8; 32];
 
@@ -18,13 +20,26 @@ pub enum Kept<V> {
     Result(V),
     /// What it raised.
     Failure(V),
+    /// The run that it started.
+    Child(Box<Child<V>>),
 }
 
 impl<V> Kept<V> {
-    /// The value, whatever it stands for.
-    pub fn value(&self) -> &V {
-        let (Self::Result(value) | Self::Failure(value)) = self;
-        value
+    /// The value, whatever it stands for. There is none of a child that has not ended.
+    pub fn value(&self) -> Option<&V> {
+        match self {
+            Self::Result(value) | Self::Failure(value) => Some(value),
+            Self::Child(child) => child.end.as_ref().map(|end| end.value()),
+        }
+    }
+
+    /// The same, with what `function` makes of its value.
+    pub fn copied<T>(&self, function: impl FnOnce(&V) -> T) -> Kept<T> {
+        match self {
+            Self::Result(value) => Kept::Result(function(value)),
+            Self::Failure(value) => Kept::Failure(function(value)),
+            Self::Child(child) => Kept::Child(Box::new(child.copied(function))),
+        }
     }
 
     /// The same of another value.
@@ -35,6 +50,7 @@ impl<V> Kept<V> {
         Ok(match self {
             Self::Result(value) => Kept::Result(function(value)?),
             Self::Failure(value) => Kept::Failure(function(value)?),
+            Self::Child(child) => Kept::Child(Box::new(child.try_map(function)?)),
         })
     }
 }
@@ -57,6 +73,8 @@ pub enum Turn {
     Ordered(u64),
     /// In any other strand: how often this name came with these arguments.
     Occurrence(u64),
+    /// The name alone tells it, in whatever strand and order.
+    Named,
 }
 
 /// A call and what it gave.
@@ -86,6 +104,10 @@ pub enum Begun {
     New(MemoCall),
 }
 
+/// A name that tells a call from all others stands for another call: it was made with other arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherArguments;
+
 /// The memos of a delivery, by number, and how far the body has come that runs now.
 #[derive(Debug)]
 pub struct Memos<V> {
@@ -100,6 +122,8 @@ struct Seen {
     // and the others.
     ahead: BTreeMap<(u64, u64), u64>,
     known: HashMap<MemoCall, u64>,
+    // Those that their name alone tells: the running body may come to them any number of times.
+    named: HashMap<Box<str>, u64>,
     // How often each name came with the same arguments.
     counts: HashMap<Named, u64>,
     // The number of the last call with an order.
@@ -176,6 +200,36 @@ impl<V> Memos<V> {
         self.kept.get(&number)
     }
 
+    /// The child of this number has ended.
+    ///
+    /// # Errors
+    /// What it gave, if there is no such child, or it has ended before.
+    pub fn end_child(&mut self, number: u64, end: ChildEnd<V>) -> Result<(), ChildEnd<V>> {
+        match self.kept.get_mut(&number).map(|memo| &mut memo.kept) {
+            Some(Kept::Child(child)) if child.end.is_none() => {
+                child.end = Some(end);
+                Ok(())
+            }
+            _ => Err(end),
+        }
+    }
+
+    /// The children that have not ended.
+    pub fn open_children_mut(&mut self) -> impl Iterator<Item = &mut Child<V>> {
+        self.kept.values_mut().filter_map(|memo| match &mut memo.kept {
+            Kept::Child(child) if child.end.is_none() => Some(&mut **child),
+            _ => None,
+        })
+    }
+
+    /// The child of this number.
+    pub fn child_mut(&mut self, number: u64) -> Option<&mut Child<V>> {
+        match self.kept.get_mut(&number).map(|memo| &mut memo.kept) {
+            Some(Kept::Child(child)) => Some(child),
+            _ => None,
+        }
+    }
+
     /// Adds a memo behind all others. Says whether its number is larger than theirs.
     pub fn put(&mut self, number: u64, memo: Memo<V>) -> bool {
         let is_last = number == self.next_number();
@@ -206,6 +260,7 @@ impl<V> Memos<V> {
                 match memo.call.turn {
                     Turn::Ordered(begun) => seen.ahead.insert((begun, *number), *number),
                     Turn::Occurrence(_) => seen.known.insert(memo.call.clone(), *number),
+                    Turn::Named => seen.named.insert(memo.call.name.clone(), *number),
                 };
             }
             Box::new(seen)
@@ -249,6 +304,18 @@ impl<V> Memos<V> {
         Begun::New(call)
     }
 
+    /// The running body makes a call that its name alone tells, in whatever strand and order.
+    ///
+    /// # Errors
+    /// It was made with other arguments.
+    pub fn begin_named(&mut self, name: &str, arguments: &ArgumentsDigest) -> Result<Begun, OtherArguments> {
+        let Some(number) = self.seen().named.get(name).copied() else {
+            return Ok(Begun::New(MemoCall { name: name.into(), arguments: *arguments, turn: Turn::Named }));
+        };
+        let is_same = self.kept.get(&number).is_some_and(|memo| memo.call.arguments == *arguments);
+        if is_same { Ok(Begun::Before(number)) } else { Err(OtherArguments) }
+    }
+
     fn begin_in_order(&mut self, name: &str, arguments: &ArgumentsDigest) -> Begun {
         if let Some((&(begun, number), _)) = self.seen().ahead.first_key_value()
             && let Some(memo) = self.kept.get(&number)
@@ -275,7 +342,12 @@ impl<V> Memos<V> {
     /// In the body's own task nothing is kept of what the body has not come to by now. In another strand the calls of
     /// that one are new from now on, and so are those of the body's own task that it has not come to: they may depend on
     /// this one. Other strands go on as before.
+    ///
+    /// What its name alone tells has no place among the others, and voids none.
     pub fn stray(&mut self, strand: Strand, call: &MemoCall) -> Vec<u64> {
+        if call.turn == Turn::Named {
+            return Vec::new();
+        }
         let seen = self.seen();
         let mut void: Vec<_> = std::mem::take(&mut seen.ahead).into_values().collect();
         if strand == Strand::BODY {
@@ -292,7 +364,10 @@ impl<V> Memos<V> {
     pub fn keep(&mut self, memo: Memo<V>) -> u64 {
         let number = self.next_number();
         // Built before the memo is there, so that the running body does not come to it again.
-        self.seen();
+        let seen = self.seen();
+        if memo.call.turn == Turn::Named {
+            seen.named.insert(memo.call.name.clone(), number);
+        }
         self.kept.insert(number, memo);
         number
     }

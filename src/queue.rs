@@ -108,6 +108,12 @@ impl<E, C, V> Queue<E, C, V> {
         self.ready.len()
     }
 
+    /// The delivery of this number, if it waits.
+    pub fn find_mut(&mut self, seq: u64) -> Option<&mut Delivery<E, C, V>> {
+        let waiting = self.ready.iter_mut().chain(self.loads.iter_mut().flat_map(|load| &mut load.backlog));
+        waiting.into_iter().find(|delivery| delivery.seq == seq)
+    }
+
     /// All deliveries that wait: the ready ones, then those that wait for a place.
     pub fn waiting(&self) -> impl Iterator<Item = &Delivery<E, C, V>> {
         self.ready.iter().chain(self.loads.iter().flat_map(|load| &load.backlog))

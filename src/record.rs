@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::child::ChildEnd;
 use crate::event::{EncodedEvent, StepId};
 use crate::image::Waiting;
 use crate::memo::Memo;
 use crate::replay::{Failure, Wanted};
+use crate::run_id::RunId;
 use crate::timers::Time;
 use crate::value::Value;
 
@@ -73,7 +75,7 @@ pub enum Record<E, V, C> {
         /// A digest of the event.
         digest: u64,
     },
-    /// The body of a delivery has made a call that is made once.
+    /// The body of a delivery has made a call that is made once, or has started a child.
     Memo {
         /// The delivery.
         seq: u64,
@@ -81,6 +83,13 @@ pub enum Record<E, V, C> {
         number: u64,
         /// The call, and what it gave.
         memo: Memo<V>,
+    },
+    /// A child has ended.
+    ChildEnded {
+        /// The child.
+        child: RunId,
+        /// What it gave.
+        end: ChildEnd<V>,
     },
     /// A memo is void: the body has made another call before it came to that one.
     Forgotten {
@@ -202,7 +211,8 @@ impl<E, V, C> Record<E, V, C> {
     pub fn value(&self) -> Option<&V> {
         match self {
             Self::Set { value, .. } => Some(value),
-            Self::Memo { memo, .. } => Some(memo.kept.value()),
+            Self::Memo { memo, .. } => memo.kept.value(),
+            Self::ChildEnded { end, .. } => Some(end.value()),
             _ => None,
         }
     }
@@ -229,6 +239,7 @@ impl<E, V, C> Record<E, V, C> {
             Self::Finished { .. }
                 | Self::Retried { .. }
                 | Self::Memo { .. }
+                | Self::ChildEnded { .. }
                 | Self::Received { .. }
                 | Self::ReceivedKept { .. }
                 | Self::Paused

@@ -57,6 +57,8 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
         image.waited = self.waited;
         image.grouped = self.grouped;
         image.published = self.published;
+        image.family = self.family;
+        image.children = self.children;
         image.state = state(self.state, to)?;
         for (seq, it) in self.pending {
             image.pending.insert(seq, pending(it, to)?);
@@ -171,6 +173,9 @@ impl<E, V, C> Record<E, V, C> {
             Self::Due { seq } => Record::Due { seq },
             Self::Sent { seq, digest } => Record::Sent { seq, digest },
             Self::Memo { seq, number, memo: it } => Record::Memo { seq, number, memo: memo(it, to)? },
+            Self::ChildEnded { child, end } => {
+                Record::ChildEnded { child, end: end.try_map(|value| to.value("a child", value))? }
+            }
             Self::Forgotten { seq, number } => Record::Forgotten { seq, number },
             Self::Asked { seq, place, wanted, at } => Record::Asked { seq, place, wanted, at },
             Self::Waiting { wait, waiting: it } => Record::Waiting { wait, waiting: waiting(it, to)? },

@@ -1,11 +1,12 @@
 """treadle: a workflow engine for async Python with its core in Rust."""
 
-from ._treadle import Context, Run, StreamReader, __version__, current_context
+from ._treadle import ChildRun, Context, Run, StreamReader, __version__, current_context
 from .events import Event, Lagged, StartEvent, StepFailed, StopEvent
 from .exceptions import (
     DamagedRun,
     EngineClosed,
     EventLoopError,
+    FamilyTooDeep,
     IncompatibleSnapshot,
     InternalError,
     InvalidSignature,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from .runs import RunHandle, RunInfo
 
 __all__ = [
+    "ChildRun",
     "Context",
     "DamagedRun",
     "Engine",
@@ -59,6 +61,7 @@ __all__ = [
     "Event",
     "EventLoopError",
     "FailureInfo",
+    "FamilyTooDeep",
     "IncompatibleSnapshot",
     "Inspection",
     "InternalError",

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, final, overloa
 
 from .retry import Retry
 from .starting import Options
+from .workflow import Workflow
 
 _E = TypeVar("_E")
 _P = ParamSpec("_P")
@@ -197,6 +198,49 @@ class Context:
             StepCancelled: the step was cancelled while its thread went on.
         """
 
+    def run(
+        self,
+        workflow: Workflow,
+        event: object = None,
+        /,
+        *,
+        key: str | None = None,
+        on_parent_end: Literal["cancel", "detach"] = "cancel",
+        max_depth: int = 100,
+        timeout: float | timedelta | None = ...,
+        deadline: float | timedelta | None = ...,
+        state: Mapping[str, Any] | None = ...,
+        **fields: Any,
+    ) -> ChildRun:
+        """Start a run of a workflow as a child of this one, and return it at once.
+
+        Await it, any number of times, for its result. A body that runs again (after a crash, a
+        retry, a pause, in a run that was resumed) finds the same child, and is given its result or
+        its exception again. An `await` that is cancelled leaves the child as it is.
+
+        Args:
+            workflow: the workflow of the child. It may be the one of this run.
+            event: the first event, or else the fields of the start event by keyword.
+            key: names the child among those of this step and this event: the same key gives the
+                same child, in whatever order the calls are made.
+            on_parent_end: what becomes of the child when this run ends first: "cancel", or
+                "detach" to let it continue.
+            max_depth: how many runs may be above the child: so a loop of children is found.
+            timeout, deadline, state: as of `Workflow.run`.
+
+        Raises:
+            FamilyTooDeep: more than `max_depth` runs would be above the child.
+            KeyConflict: this step has started a child of this key with another input.
+            TypeError, ValueError, UnroutedEvent: as of `Workflow.run`.
+            EventLoopError: the caller is not on the event loop of the run.
+            OutsideStep: the body of the step is over.
+            RunEnded: the run is over.
+        """
+
+    @property
+    def parent(self) -> str | None:
+        """The id of the run that started this one by `Context.run`; `None` if none did."""
+
     @property
     def attempt(self) -> int:
         """1 on the first try of this step for this event, then 2, and so on."""
@@ -301,6 +345,17 @@ class Context:
             EventLoopError: no event loop is running here: the step is not an `async def`.
             RunEnded: the run is over.
         """
+
+    def _run_child(
+        self,
+        workflow: Workflow,
+        event: object,
+        key: str | None,
+        detaches: bool,
+        max_depth: int,
+        given: Options | None = None,
+    ) -> ChildRun:
+        """Start a child, or find the one that an earlier body started by the same call."""
 
     def _begin_memo(
         self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]
@@ -523,7 +578,62 @@ class StreamReader(AsyncIterator[Any]):
     def __aiter__(self) -> Self: ...
     def __anext__(self) -> Awaitable[Any]: ...
 
+@final
+class ChildRun(Coroutine[Any, Any, Any]):
+    """A run that a step started by `Context.run`. Await it, any number of times, for the result.
+
+    `await` raises what the child failed with, or `RunCancelled`.
+    """
+
+    @property
+    def id(self) -> str:
+        """The run's UUID (version 7)."""
+
+    @property
+    def run_id(self) -> str:
+        """The same as `id`."""
+
+    @property
+    def workflow(self) -> str:
+        """The name of the run's workflow."""
+
+    def done(self) -> bool:
+        """Return whether the run is over, as far as its parent knows."""
+
+    def cancel(self) -> bool:
+        """Cancel the run. Return whether it was still going on, as far as its parent knows."""
+
+    def stream_events(self, after: int | None = None) -> AsyncIterator[Any]:
+        """Read the stream of the run from behind the event with the number `after` until its end.
+
+        It begins with the first event if `after` is not given.
+
+        Raises:
+            RunEnded: the run is in memory and was over before this one was resumed: its stream is
+                not kept.
+            TypeError, ValueError: `after` is not a number, or less than 0.
+        """
+
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def send(self, value: None, /) -> Any: ...
+    def throw(self, exception: Any, value: Any = None, traceback: Any = None) -> Any: ...
+    def close(self) -> None: ...
+    @property
+    def __name__(self) -> str: ...
+    @property
+    def __qualname__(self) -> str: ...
+
 # What follows is of no use outside of the package.
+
+@final
+class ChildWait:
+    """One `await` of a child."""
+
+    def __await__(self) -> Self: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def throw(self, exception: Any, value: Any = None, traceback: Any = None) -> Any: ...
+    def close(self) -> None: ...
 
 @final
 class EventWait(Awaitable[_E]):

@@ -98,6 +98,10 @@ class MemoTimeout(TreadleError, TimeoutError):
     """A call of `Context.once` took longer than its `timeout`."""
 
 
+class FamilyTooDeep(TreadleError, RuntimeError):
+    """A child would have more runs above it than its `max_depth`: children start children."""
+
+
 class OutsideStep(TreadleError, RuntimeError):
     """Something was called that only code below a step may call, and while its body runs."""
 

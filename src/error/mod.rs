@@ -16,6 +16,13 @@ pub enum Error {
     RunEnded,
     /// The body of the step is over: what it left behind makes no more calls that are kept.
     StepOver,
+    /// A child would be further from the first run of its family than it may be.
+    TooDeep {
+        /// How many runs would be above it.
+        depth: u32,
+    },
+    /// A call that its name alone tells from others was made with another input.
+    OtherInput,
     /// The key was written since its version was read.
     Outdated,
     /// An event reached `collect` whose class is not among the expected ones.
@@ -77,6 +84,8 @@ impl fmt::Display for Error {
             Self::InvalidImage(why) => write!(f, "this is not the image of a run: {why}"),
             Self::Format(error) => error.fmt(f),
             Self::StepOver => f.write_str("the step is over"),
+            Self::TooDeep { depth } => write!(f, "a child would have {depth} runs above it"),
+            Self::OtherInput => f.write_str("a call of this name was made with another input"),
             Self::Outdated => f.write_str("the key was written meanwhile"),
             Self::NotExpected => f.write_str("the event's class is not among the expected ones"),
         }

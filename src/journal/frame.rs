@@ -14,7 +14,7 @@ use crate::wire::read::{Reader, Trust};
 use crate::wire::write::Writer;
 
 /// The newest version of the format: the one that is written.
-pub(super) const VERSION: u8 = 3;
+pub(super) const VERSION: u8 = 4;
 
 const FIRST_VERSION: u8 = 1;
 

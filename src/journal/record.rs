@@ -6,6 +6,7 @@ use super::frame::{self, Check, NOTHING, Spot, Whole};
 use crate::error::{Error, FormatError};
 use crate::event::{EncodedEvent, StepId};
 use crate::image::Waiting;
+use crate::memo::{Kept, Memo};
 use crate::record::{EncodedRecord, Record};
 use crate::replay::Failure;
 use crate::run_id::RunId;
@@ -82,7 +83,7 @@ fn spot(run: RunId, seq: u64, whole: Whole) -> Spot<'static> {
 fn has_opaque(record: &EncodedRecord) -> bool {
     let is_opaque = |value: &Value| value.tag == Tag::Opaque;
     match record {
-        Record::Set { .. } | Record::Memo { .. } => record.value().is_some_and(is_opaque),
+        Record::Set { .. } | Record::Memo { .. } | Record::ChildEnded { .. } => record.value().is_some_and(is_opaque),
         _ => record.event().is_some_and(|event| event.values().any(is_opaque)),
     }
 }
@@ -94,10 +95,15 @@ fn room(record: &EncodedRecord) -> usize {
         + match record {
             Record::Set { key, value } => key.len() + room_for_value(value),
             Record::Delete { key } => key.len(),
-            Record::Memo { memo, .. } => MEMO + memo.call.name.len() + room_for_value(memo.kept.value()),
+            Record::Memo { memo, .. } => MEMO + room_for_memo(memo),
+            Record::ChildEnded { end, .. } => room_for_value(end.value()),
             Record::Retried { failure, .. } => failure.text.len(),
             _ => record.event().map_or(0, |event| room_for_event(event) + room_for_names(event)),
         }
+}
+
+fn room_for_memo(memo: &Memo<Value>) -> usize {
+    memo.call.name.len() + memo.kept.value().map_or(0, room_for_value)
 }
 
 pub(super) fn room_for_names(event: &EncodedEvent) -> usize {
@@ -134,10 +140,23 @@ pub(super) mod kind {
     pub const HELD_AGAIN: u64 = 25;
     pub const MEMO: u64 = 26;
     pub const FORGOTTEN: u64 = 27;
+    pub const CHILD: u64 = 28;
+    pub const CHILD_ENDED: u64 = 29;
 }
 
 fn key_place(seq: u64, key: &str) -> Place<'_> {
     Place { at: At::Record { seq, kind: "state" }, owner: "", name: Some(key) }
+}
+
+const MEMO_PLACE: &str = "memo";
+const CHILD_PLACE: &str = "child";
+
+/// The kind of a call's record, and the place of its value.
+fn memo_kind(memo: &Memo<Value>) -> (u64, &'static str) {
+    match memo.kept {
+        Kept::Child(_) => (kind::CHILD, CHILD_PLACE),
+        Kept::Result(_) | Kept::Failure(_) => (kind::MEMO, MEMO_PLACE),
+    }
 }
 
 fn write<'a>(to: &mut Writer<'a>, number: u64, record: &'a EncodedRecord) -> Result<(), FormatError> {
@@ -169,8 +188,14 @@ fn write<'a>(to: &mut Writer<'a>, number: u64, record: &'a EncodedRecord) -> Res
         Record::Due { seq } => to.record(kind::DUE, &[*seq], 0),
         Record::Sent { seq, digest } => to.record(kind::SENT, &[*seq, *digest], 0),
         Record::Memo { seq, number: memo_number, memo } => {
-            to.record(kind::MEMO, &[*seq, *memo_number], 1)?;
-            to.memo(memo, at("memo"))
+            let (kind, place) = memo_kind(memo);
+            to.record(kind, &[*seq, *memo_number], 1)?;
+            to.memo(memo, at(place))
+        }
+        Record::ChildEnded { child, end } => {
+            to.record(kind::CHILD_ENDED, &[], 2)?;
+            to.bytes(child.as_bytes())?;
+            to.child_end(end, *child, at("child ended"))
         }
         Record::Forgotten { seq, number } => to.record(kind::FORGOTTEN, &[*seq, *number], 0),
         Record::Asked { seq, place, wanted, at } => {
@@ -257,9 +282,18 @@ fn read(from: &mut Reader<'_>, number: u64) -> Result<EncodedRecord, FormatError
         }
         kind::DUE => Record::Due { seq: from.uint()? },
         kind::SENT => Record::Sent { seq: from.uint()?, digest: from.uint()? },
-        kind::MEMO => {
+        kind::MEMO | kind::CHILD => {
+            let place = if kind == kind::CHILD { CHILD_PLACE } else { MEMO_PLACE };
             let (seq, memo_number) = (from.uint()?, from.uint()?);
-            Record::Memo { seq, number: memo_number, memo: from.memo(at("memo"))? }
+            let memo = from.memo(at(place))?;
+            if memo_kind(&memo).0 != kind {
+                return Err(from.malformed("a call is of another kind than its record"));
+            }
+            Record::Memo { seq, number: memo_number, memo }
+        }
+        kind::CHILD_ENDED => {
+            let child = RunId::from_bytes(from.bytes()?);
+            Record::ChildEnded { child, end: from.child_end(child, at("child ended"))? }
         }
         kind::FORGOTTEN => Record::Forgotten { seq: from.uint()?, number: from.uint()? },
         kind::ASKED => {
@@ -307,8 +341,8 @@ fn parts(kind: u64) -> Option<usize> {
         kind::DELETE | kind::DUE | kind::WAIT_OVER | kind::KEPT_TAKEN | kind::PUBLISHED => 1,
         kind::HELD_AGAIN | kind::RELEASED => 1,
         kind::SET | kind::STARTED | kind::FINISHED | kind::SENT | kind::RECEIVED | kind::RECEIVED_KEPT => 2,
-        kind::RETURNED | kind::KEPT | kind::HELD | kind::FORGOTTEN => 2,
-        kind::QUEUED | kind::MEMO => 3,
+        kind::RETURNED | kind::KEPT | kind::HELD | kind::FORGOTTEN | kind::CHILD_ENDED => 2,
+        kind::QUEUED | kind::MEMO | kind::CHILD => 3,
         kind::RETRIED | kind::WAITING | kind::GROUPED | kind::COLLECTED => 4,
         kind::ASKED => 5,
         _ => return None,

@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use super::stored::lend;
-use crate::{Body, EncodedEvent, EncodedImage, Kept, Pending, Status, Tag, Value, snapshot};
+use crate::{Body, ChildEnd, EncodedEvent, EncodedImage, Kept, Pending, Status, Tag, Value, snapshot};
 
 /// What is in a snapshot, as plain objects.
 #[pyfunction]
@@ -85,13 +85,26 @@ fn pending<'py>(
     line.set_item("received", list(py, &pending.replay.received, |received| event(py, received))?)?;
     line.set_item("sent", pending.replay.sent.len())?;
     let memos = list(py, pending.replay.memos.iter(), |(_, memo)| {
-        let line = value(py, memo.kept.value())?;
+        let line = memo.kept.value().map_or_else(|| Ok(PyDict::new(py)), |kept| value(py, kept))?;
         line.set_item("name", &*memo.call.name)?;
-        line.set_item("is_failure", matches!(memo.kept, Kept::Failure(_)))?;
+        if let Kept::Child(child) = &memo.kept {
+            line.set_item("child", child.id.to_string())?;
+            line.set_item("is_over", child.end.is_some())?;
+        }
+        line.set_item("is_failure", is_failure(&memo.kept))?;
         Ok(line)
     })?;
     line.set_item("memos", memos)?;
     Ok(line)
+}
+
+/// Whether it is an exception that was kept.
+pub fn is_failure(kept: &Kept<Value>) -> bool {
+    match kept {
+        Kept::Result(_) => false,
+        Kept::Failure(_) => true,
+        Kept::Child(child) => child.end.as_ref().is_some_and(ChildEnd::is_failure),
+    }
 }
 
 /// An event as plain objects.

@@ -134,6 +134,7 @@ impl Context {
                 Ok(Once::New(call)) => Ok(call),
                 Ok(Once::Before(Kept::Result(value))) => Err(Ok((true, value.clone_ref(py)))),
                 Ok(Once::Before(Kept::Failure(value))) => Err(Ok((false, value.clone_ref(py)))),
+                Ok(Once::Before(Kept::Child(_))) => Err(Err(Error::OtherInput)),
                 Err(error) => Err(Err(error)),
             };
             drop(state);
@@ -206,6 +207,7 @@ impl MemoBegun {
                 return Err(refused(context, &why));
             }
         }
+        Run::cancel_void_children(run)?;
         Run::occurred(run, Occurrence::Memo)?;
         Ok(future)
     }

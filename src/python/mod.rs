@@ -6,13 +6,14 @@
 //! - `driver`: the lanes that run its steps; `coroutine`: one step's coroutine; `gate`: fairness between runs.
 //! - `starter`: runs that nothing awaits; `unreferenced`: those that nothing refers to.
 //! - `hook`: what the user's hooks may raise.
-//! - `context`, `wait`, `memo`, `reader`: what steps and callers use; `current`: how code below a step finds it; `number`: the numbers that they give.
+//! - `context`, `wait`, `memo`, `children`, `reader`: what steps and callers use; `current`: how code below a step finds it; `number`: the numbers that they give.
 //! - `failpoints` (feature `failpoints`): what tests need to know of them.
 //! - `convert`: values; `to_json`, `parse`: objects to JSON text and back; `pickle`: all others, with the `c_stack`
 //!   that takes; `text`: keys and names. `digest`: what is equal to what; `apart`: what an object consists of. `stored`: events as bytes; `wake`: waking waiters from any thread; `error`: every exception.
 
 mod apart;
 mod c_stack;
+mod children;
 mod clock;
 mod commits;
 mod context;
@@ -68,6 +69,8 @@ fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
     failpoints::register(module)?;
     error::classes::load(module.py());
     module.add_class::<context::Context>()?;
+    module.add_class::<children::ChildRun>()?;
+    module.add_class::<children::ChildWait>()?;
     module.add_class::<clock::ManualClock>()?;
     module.add_class::<driver::Lane>()?;
     module.add_class::<engine::EngineCore>()?;

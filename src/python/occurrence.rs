@@ -17,6 +17,8 @@ fn name(what: Occurrence) -> &'static str {
         Occurrence::Stored => "stored",
         Occurrence::Sent => "sent",
         Occurrence::Memo => "memo",
+        Occurrence::Child => "child",
+        Occurrence::ChildEnded => "child ended",
         Occurrence::Waiting => "waiting",
         Occurrence::Received => "received",
         Occurrence::Collected => "collected",

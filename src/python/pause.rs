@@ -140,6 +140,7 @@ impl Run {
             std::mem::take(&mut state.pausers)
         };
         Self::release_held(run)?;
+        Self::wake_for_children(run)?;
         pausers.iter().try_for_each(|waker| waker.wake(py, py.None()))?;
         Self::occurred(run, Occurrence::Resumed)
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hashbrown::HashSet;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -11,16 +12,16 @@ use super::convert::decode;
 use super::gate::{new_future, set_result_unless_done};
 use super::plan::Plan;
 use super::run::Run;
+use super::state::Python3;
 use super::stored::{ToBytes, ToObjects, lend};
 use super::text;
 use super::{error, wake};
-use crate::{EncodedImage, Phase, Route, Run as CoreRun, Secrets, StepId, snapshot};
+use crate::{EncodedImage, HostImage, Phase, Route, Run as CoreRun, Secrets, StepId, snapshot};
 
-/// The run at this moment, as bytes.
-pub fn take(run: &Bound<'_, Run>, secrets: Vec<Vec<u8>>) -> PyResult<Py<PyBytes>> {
+/// The run at this moment, as bytes, with its children inside.
+pub fn take(run: &Bound<'_, Run>, secrets: &Secrets) -> PyResult<Vec<u8>> {
     let py = run.py();
-    let secrets = Secrets::new(secrets)?;
-    let image = {
+    let mut image = {
         let state = run.get().state.lock();
         if state.core.phase() != Phase::Running {
             drop(state);
@@ -28,9 +29,31 @@ pub fn take(run: &Bound<'_, Run>, secrets: Vec<Vec<u8>>) -> PyResult<Py<PyBytes>
         }
         state.core.image()
     };
+    let is_durable = run.get().state.lock().durable.is_some();
+    if !is_durable {
+        take_children(run, &mut image, secrets)?;
+    }
     let image = image.translate(&mut ToBytes::new(py))?;
-    let sealed = snapshot::seal(&image, &secrets)?;
-    Ok(PyBytes::new(py, &sealed).unbind())
+    Ok(snapshot::seal(&image, secrets)?)
+}
+
+/// Puts the children that have not ended inside the image of their parent. Those whose step is done are in no snapshot:
+/// no body asks for them again.
+fn take_children(run: &Bound<'_, Run>, image: &mut HostImage<Python3>, secrets: &Secrets) -> PyResult<()> {
+    let mut known = Vec::new();
+    for pending in image.pending.values_mut() {
+        for child in pending.replay.memos.open_children_mut() {
+            known.push(child.id);
+            let live =
+                run.get().state.lock().kin.get().and_then(|kin| Some(kin.live.get(&child.id)?.clone_ref(run.py())));
+            let live = live.filter(|live| live.get().state.lock().core.phase() == Phase::Running);
+            if let Some(live) = live {
+                child.inside = Some(take(live.bind(run.py()), secrets)?.into());
+            }
+        }
+    }
+    image.children.retain(|id, _| known.contains(id));
+    Ok(())
 }
 
 #[pymethods]
@@ -51,7 +74,8 @@ impl Run {
     fn _snapshot(slf: &Bound<'_, Self>, secret: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyBytes>> {
         static SECRETS_OF: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let secrets = SECRETS_OF.import(slf.py(), "treadle.signing", "secrets_of")?.call1((secret,))?;
-        take(slf, secrets.extract()?)
+        let bytes = take(slf, &Secrets::new(secrets.extract::<Vec<Vec<u8>>>()?)?)?;
+        Ok(PyBytes::new(slf.py(), &bytes).unbind())
     }
 
     /// The keys and values, also of a run that is over.
@@ -110,9 +134,8 @@ impl Plan {
         secrets: Vec<Vec<u8>>,
         classes: &Bound<'_, PyDict>,
     ) -> PyResult<Py<Run>> {
-        let image = snapshot::open(lend(bytes), &Secrets::new(secrets)?)?;
-        let core = restore(slf.get(), image, classes)?;
-        Run::go_on(slf, core, None)
+        let run = go_on_from(slf, lend(bytes), Arc::new(Secrets::new(secrets)?), classes)?;
+        Ok(run)
     }
 
     /// Everything because of which a snapshot could not go on. Nothing is unpickled.
@@ -127,17 +150,30 @@ impl Plan {
     }
 }
 
+/// Goes on with a run from its snapshot.
+pub fn go_on_from(
+    plan: &Bound<'_, Plan>,
+    bytes: Bytes,
+    secrets: Arc<Secrets>,
+    classes: &Bound<'_, PyDict>,
+) -> PyResult<Py<Run>> {
+    let image = snapshot::open(bytes, &secrets)?;
+    let core = restore(plan.get(), image, classes)?;
+    let has_children = core.open_children().next().is_some();
+    let run = Run::go_on(plan, core, None)?;
+    if has_children {
+        run.get().state.lock().kin.make().secrets = Some(secrets);
+    }
+    Ok(run)
+}
+
 /// Everything because of which a plan could not go on with an image.
 pub fn problems(plan: &Plan, mut image: EncodedImage, classes: &Bound<'_, PyDict>) -> PyResult<Vec<String>> {
     fit(plan, &mut image, classes)
 }
 
 /// The run of an image that was stored.
-pub fn restore(
-    plan: &Plan,
-    mut image: EncodedImage,
-    classes: &Bound<'_, PyDict>,
-) -> PyResult<CoreRun<super::state::Python3>> {
+pub fn restore(plan: &Plan, mut image: EncodedImage, classes: &Bound<'_, PyDict>) -> PyResult<CoreRun<Python3>> {
     let problems = fit(plan, &mut image, classes)?;
     if !problems.is_empty() {
         return Err(error::incompatible(problems));

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTraceback, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::children::Kin;
 use super::convert::PyValue;
 use super::driver::Lane;
 use super::durable::Durable;
@@ -175,6 +176,8 @@ pub struct State {
     /// Those who wait until a memo is on disk, in the order of their records.
     pub memo_waiters: Rare<MemoWaiters>,
     pub children: Rare<HashMap<usize, Py<Run>>>,
+    /// The runs that its steps started by `Context.run`.
+    pub kin: Rare<Kin>,
     pub parent: Option<Py<Run>>,
     pub session: Option<Py<PyDict>>,
     /// Keeps the resources of the run, if a step asked for one: they are closed before the run is over.
@@ -211,6 +214,7 @@ impl State {
             readers: Vec::new(),
             memo_waiters: Rare::default(),
             children: Rare::default(),
+            kin: Rare::default(),
             parent: None,
             session: None,
             keeper: None,
@@ -271,6 +275,7 @@ impl State {
         self.waiters.iter().chain(&self.pausers).chain(&self.readers).try_for_each(|waker| waker.traverse(visit))?;
         self.memo_waiters.get().into_iter().flatten().try_for_each(|(_, waiter)| waiter.traverse(visit))?;
         self.children.get().into_iter().flat_map(HashMap::values).try_for_each(|child| visit.call(child))?;
+        self.kin.get().map_or(Ok(()), |kin| kin.traverse(&visit))?;
         visit.call(&self.parent)?;
         visit.call(&self.session)?;
         visit.call(&self.keeper)?;
@@ -306,7 +311,7 @@ impl State {
             std::mem::take(&mut self.waiters),
             std::mem::take(&mut self.pausers),
             std::mem::take(&mut self.readers),
-            (self.memo_waiters.take(), self.children.take()),
+            (self.memo_waiters.take(), self.children.take(), self.kin.take()),
             self.parent.take(),
             self.session.take(),
             self.keeper.take(),

@@ -68,6 +68,18 @@ fn line<'py>(
             line.set_item("due", *due as f64 / 1e6)?;
             "retried"
         }
+        Record::Memo { seq, memo, .. } if matches!(memo.kept, Kept::Child(_)) => {
+            line.set_item("delivery", seq)?;
+            let Kept::Child(child) = &memo.kept else { return Ok(None) };
+            line.set_item("child", child.id.to_string())?;
+            line.set_item("workflow", &*child.workflow)?;
+            "child"
+        }
+        Record::ChildEnded { child, end } => {
+            line.set_item("child", child.to_string())?;
+            line.set_item("is_failure", end.is_failure())?;
+            "child ended"
+        }
         Record::Memo { seq, memo, .. } => {
             line.set_item("delivery", seq)?;
             line.set_item("memo", &*memo.call.name)?;

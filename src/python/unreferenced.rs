@@ -15,17 +15,28 @@ use crate::{Phase, WaitId};
 
 /// Has the run stopped once nothing refers to it any more. The engine refers to those that have a journal.
 pub fn guard(run: &Bound<'_, Run>) -> PyResult<()> {
-    static GUARD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = run.py();
     let is_needed = {
         let state = run.get().state.lock();
-        state.guard.is_none() && state.durable.is_none() && state.core.phase() == Phase::Running
+        // A child is stopped with its parent.
+        state.guard.is_none()
+            && state.durable.is_none()
+            && state.core.phase() == Phase::Running
+            && state.core.family().is_none()
     };
-    if is_needed {
-        let guard = GUARD.import(py, "treadle.unreferenced", "Guard")?.call1((run, &run.get().event_loop))?;
-        let replaced = run.get().state.lock().guard.replace(guard.unbind());
-        drop(replaced);
-    }
+    if is_needed { set_guard(run) } else { Ok(()) }
+}
+
+/// The same for a child that outlives its parent.
+pub fn guard_child(child: &Bound<'_, Run>) -> PyResult<()> {
+    let has_guard = child.get().state.lock().guard.is_some();
+    if has_guard { Ok(()) } else { set_guard(child) }
+}
+
+fn set_guard(run: &Bound<'_, Run>) -> PyResult<()> {
+    static GUARD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let guard = GUARD.import(run.py(), "treadle.unreferenced", "Guard")?.call1((run, &run.get().event_loop))?;
+    let replaced = run.get().state.lock().guard.replace(guard.unbind());
+    drop(replaced);
     Ok(())
 }
 

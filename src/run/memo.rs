@@ -37,7 +37,11 @@ impl<H: Host> Run<H> {
             Begun::New(call) => Ok(Once::New(call)),
             Begun::Before(number) => {
                 let memo = memos.get(number).expect("what was found is kept");
-                Ok(Once::Before(&memo.kept))
+                match &memo.kept {
+                    // No child has the digest of arguments, unless somebody made it up.
+                    Kept::Child(_) => Err(Error::OtherInput),
+                    kept => Ok(Once::Before(kept)),
+                }
             }
         }
     }
@@ -71,14 +75,9 @@ impl<H: Host> Run<H> {
         let void = memos.stray(strand, &memo.call);
         let forgotten: Unkept<_> =
             void.iter().filter_map(|number| memos.forget(*number)).map(|memo| memo.kept).collect();
-        let recorded = has_log.then(|| Memo {
-            call: memo.call.clone(),
-            kept: match &memo.kept {
-                Kept::Result(value) => Kept::Result(H::copy_value(value)),
-                Kept::Failure(value) => Kept::Failure(H::copy_value(value)),
-            },
-        });
+        let recorded = has_log.then(|| Memo { call: memo.call.clone(), kept: memo.kept.copied(H::copy_value) });
         let number = memos.keep(memo);
+        self.void_children(&forgotten);
         for number in void {
             self.record(|| Record::Forgotten { seq: slot.seq, number });
         }

@@ -9,13 +9,14 @@
 //! - `state`: the keys and values, and what is published; `log`: the records; `deadlines`: the limits of time;
 //! - `poll`: what the host does next; `router`: where an event goes; `arrival`: it leaves one place and arrives at
 //!   another; `lookup`: a step asks for an event;
-//! - `collect`, `wait`, `memo`: what a step can do in its middle; `pause`: holding a run; `end`: its end;
+//! - `collect`, `wait`, `memo`, `children`: what a step can do in its middle; `pause`: holding a run; `end`: its end;
 //! - `references`: what a garbage collector has to visit;
 //! - `setbacks`: failures in a row that other steps deal with;
 //! - `restore`: a run from an [`Image`](crate::Image) and back; `settle`: bodies that run again, and have yet to come
 //!   to where they waited.
 
 mod arrival;
+mod children;
 mod collect;
 mod deadlines;
 mod delivery;
@@ -40,6 +41,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use crate::child::Family;
 use crate::event::Delivery;
 use crate::queue::Queue;
 use crate::rare::Rare;
@@ -52,6 +54,7 @@ use crate::value::Stored;
 use flight::Place;
 
 pub use arrival::Arrival;
+pub use children::{ChildBegun, ChildCall, MAX_FAMILY_DEPTH};
 pub use collect::{Collecting, Gathered, Leftover};
 pub use deadlines::Deadline;
 pub use end::Remains;
@@ -128,6 +131,9 @@ pub struct Run<H: Host> {
     retries: Rare<HashMap<u64, HostDelivery<H>>>,
     setbacks: Rare<setbacks::AllSetbacks>,
     groups: collect::Groups<H>,
+    // Where it stands among the runs that have started it.
+    family: Option<Box<Family>>,
+    children: Rare<children::Children>,
     waits: wait::Waits<H>,
     kept: Rare<VecDeque<(u64, H::Event)>>,
     kept_ever: u64,
@@ -184,6 +190,8 @@ impl<H: Host> Run<H> {
             retries: Rare::default(),
             setbacks: Rare::default(),
             groups: collect::Groups::default(),
+            family: None,
+            children: Rare::default(),
             waits: wait::Waits::default(),
             kept: Rare::default(),
             kept_ever: wait::KEPT_FROM,

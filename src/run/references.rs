@@ -15,7 +15,7 @@ impl<H: Host> Run<H> {
     pub fn values(&self) -> impl Iterator<Item = &H::Value> {
         let recorded = self.log.iter().flatten().filter_map(Record::value);
         let replays = self.deliveries().filter_map(|delivery| delivery.replay.as_deref());
-        let memos = replays.flat_map(|replay| replay.memos.iter()).map(|(_, memo)| memo.kept.value());
+        let memos = replays.flat_map(|replay| replay.memos.iter()).filter_map(|(_, memo)| memo.kept.value());
         self.store().iter().map(|(_, value)| value).chain(memos).chain(recorded)
     }
 

@@ -13,7 +13,7 @@ use super::wait::KEPT_FROM;
 use super::{Deadline, Host, HostDelivery, Phase, Plan, Run};
 use crate::event::Delivery;
 use crate::image::{Grouped, Image, Pending, Status, Waiting};
-use crate::memo::{Kept, Memo};
+use crate::memo::Memo;
 use crate::queue::Collected;
 use crate::replay::{Collection, Replay};
 
@@ -39,6 +39,7 @@ impl<H: Host> Run<H> {
         image.waited = self.waits.begun;
         image.grouped = self.groups.begun;
         image.published = self.stream.published();
+        image.family = self.family.as_deref().copied();
         image.state = self.store.iter().map(|(key, value)| (key, H::copy_value(value))).collect();
         if self.phase == Phase::Running {
             self.fill(&mut image);
@@ -47,6 +48,7 @@ impl<H: Host> Run<H> {
     }
 
     fn fill(&self, image: &mut HostImage<H>) {
+        image.children = self.open_children().map(|(id, child)| (id, *child)).collect();
         let due = self.timers.iter().filter_map(|(at, deadline)| match deadline {
             Deadline::Retry(seq) => Some((*seq, at)),
             _ => None,
@@ -80,6 +82,8 @@ impl<H: Host> Run<H> {
         run.created = image.created;
         run.deadline = image.deadline;
         run.timeout = image.timeout;
+        run.family = image.family.map(Box::new);
+        run.open(image.children);
         run.timers.clear();
         if let Some(deadline) = image.deadline {
             run.timers.add(deadline, Deadline::End);
@@ -189,11 +193,7 @@ fn replay<H: Host>(replay: &HostReplay<H>) -> HostReplay<H> {
 }
 
 fn copied_memo<H: Host>(memo: &Memo<H::Value>) -> Memo<H::Value> {
-    let kept = match &memo.kept {
-        Kept::Result(value) => Kept::Result(H::copy_value(value)),
-        Kept::Failure(value) => Kept::Failure(H::copy_value(value)),
-    };
-    Memo { call: memo.call.clone(), kept }
+    Memo { call: memo.call.clone(), kept: memo.kept.copied(H::copy_value) }
 }
 
 fn copied<H: Host>(collected: &Collected<H::Class, H::Event>) -> Collected<H::Class, H::Event> {

@@ -10,7 +10,7 @@ use crate::secret::{Key, KeyId, SIGNATURE_LEN, Secrets};
 use crate::wire::place::Within;
 use crate::wire::read::Trust;
 
-pub(super) const VERSION: u16 = 3;
+pub(super) const VERSION: u16 = 4;
 
 pub(super) const FIRST_VERSION: u16 = 1;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::child::{Family, OnParentEnd, OpenChild};
 use crate::error::FormatError;
 use crate::event::{EncodedEvent, StepId};
 use crate::image::{EncodedImage, Grouped, Held, Image, Pending, Status, Waiting};
@@ -22,10 +23,11 @@ type Result<T> = std::result::Result<T, FormatError>;
 pub(super) fn body(bytes: &Bytes, part: Range<usize>, within: Within, trust: Trust<'_>) -> Result<EncodedImage> {
     let mut from = Reader::new(bytes, part, within, trust, Some(Known::default()));
     let from = &mut from;
-    // The time of the first step came later, and a run's own timeout after that. What is not known at the end is left out.
+    // The time of the first step came later, a run's own timeout after that, and then families. What is not known at the
+    // end is left out.
     let length = from.array()?;
-    if !matches!(length, 16..=18) {
-        return Err(from.malformed("a body has 16 to 18 parts"));
+    if !matches!(length, 16..=18 | 20) {
+        return Err(from.malformed("a body has 16 to 18 parts, or 20"));
     }
     let id = RunId::from_bytes(from.bytes()?);
     from.set_run(id);
@@ -61,6 +63,11 @@ pub(super) fn body(bytes: &Bytes, part: Range<usize>, within: Within, trust: Tru
         image.begun = from.maybe(Reader::uint)?;
         image.timeout = Some(from.uint()?);
     }
+    if length == 20 {
+        image.begun = from.maybe(Reader::uint)?;
+        image.timeout = from.maybe(Reader::uint)?;
+        family(from, &mut image)?;
+    }
     from.finish()?;
     Ok(image)
 }
@@ -82,6 +89,30 @@ fn numbered<T>(
         map.insert(number, read(from, number)?);
     }
     Ok(map)
+}
+
+fn family(from: &mut Reader<'_>, image: &mut EncodedImage) -> Result<()> {
+    const LEAST: usize = 21;
+    image.family = from.maybe(|from| {
+        from.array_of(3)?;
+        let (parent, root) = (RunId::from_bytes(from.bytes()?), RunId::from_bytes(from.bytes()?));
+        Ok(Family { parent, root, depth: from.small_uint()? })
+    })?;
+    let children = from.list(LEAST, |from, _| {
+        from.array_of(4)?;
+        let id = RunId::from_bytes(from.bytes()?);
+        let (seq, number) = (from.uint()?, from.uint()?);
+        let on_parent_end = if from.bool()? { OnParentEnd::Detach } else { OnParentEnd::Cancel };
+        Ok((id, OpenChild { seq, number, on_parent_end }))
+    })?;
+    if children.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
+        return Err(from.malformed("the children are not in order"));
+    }
+    if image.family.is_none() && children.is_empty() {
+        return Err(from.malformed("a run without a family has no place for it"));
+    }
+    image.children = children.into_iter().collect();
+    Ok(())
 }
 
 fn state(from: &mut Reader<'_>, image: &mut EncodedImage) -> Result<()> {

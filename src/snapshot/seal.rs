@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::child::OnParentEnd;
 use crate::error::FormatError;
 use crate::event::EncodedEvent;
 use crate::image::{EncodedImage, Grouped, Pending, Status};
+use crate::memo::Kept;
 use crate::replay::{Collection, Replay};
 use crate::secret::Key;
 use crate::wire::place::{At, Place, Within};
@@ -23,7 +25,7 @@ pub(super) fn room(image: &EncodedImage) -> usize {
     let groups = image.groups.values().map(|it| PENDING + it.collected.pending().map(room_for_event).sum::<usize>());
     let kept = image.kept.values().map(|event| PENDING + room_for_event(event));
     let held = image.held.iter().map(|held| PENDING + room_for_event(&held.event));
-    let waits = image.waits.len() * PENDING;
+    let waits = (image.waits.len() + image.children.len()) * PENDING;
     NAMES + waits + state.chain(pending).chain(groups).chain(kept).chain(held).sum::<usize>()
 }
 
@@ -34,7 +36,11 @@ fn room_for_replay(replay: &Replay<EncodedEvent, Arc<str>>) -> usize {
     let failures = replay.failures.iter().map(|failure| failure.text.len() + 10);
     let numbers = 9 * (replay.sent.len() + 3 * replay.deadlines.len() + 3 * replay.collected.len());
     let memos = replay.memos.iter();
-    let memos = memos.map(|(_, memo)| MEMO + memo.call.name.len() + room_for_value(memo.kept.value()));
+    let memos = memos.map(|(_, memo)| {
+        let inside =
+            if let Kept::Child(child) = &memo.kept { child.inside.as_ref().map_or(0, |it| it.len()) } else { 0 };
+        MEMO + memo.call.name.len() + inside + memo.kept.value().map_or(0, room_for_value)
+    });
     numbers + received.chain(collected).chain(failures).chain(memos).sum::<usize>()
 }
 
@@ -46,7 +52,9 @@ pub(super) fn body(
     bytes: Vec<u8>,
 ) -> Result<Vec<u8>, FormatError> {
     let mut to = Writer::new(bytes, image.id, within, key, Some(Known::default()));
+    let has_family = image.family.is_some() || !image.children.is_empty();
     to.array(match (image.timeout, image.begun) {
+        _ if has_family => 20,
         (Some(_), _) => 18,
         (None, Some(_)) => 17,
         (None, None) => 16,
@@ -69,6 +77,11 @@ pub(super) fn body(
     groups(&mut to, image)?;
     loose_events(&mut to, image)?;
     match (image.timeout, image.begun) {
+        (timeout, begun) if has_family => {
+            to.maybe_uint(begun);
+            to.maybe_uint(timeout);
+            family(&mut to, image)?;
+        }
         (Some(timeout), begun) => {
             to.maybe_uint(begun);
             to.uint(timeout);
@@ -77,6 +90,27 @@ pub(super) fn body(
         (None, None) => {}
     }
     to.finish(trailer_len(key.is_some()))
+}
+
+fn family(to: &mut Writer<'_>, image: &EncodedImage) -> Done {
+    match &image.family {
+        Some(family) => {
+            to.array(3)?;
+            to.bytes(family.parent.as_bytes())?;
+            to.bytes(family.root.as_bytes())?;
+            to.uint(u64::from(family.depth));
+        }
+        None => to.nil(),
+    }
+    to.array(image.children.len())?;
+    for (id, child) in &image.children {
+        to.array(4)?;
+        to.bytes(id.as_bytes())?;
+        to.uint(child.seq);
+        to.uint(child.number);
+        to.bool(child.on_parent_end == OnParentEnd::Detach);
+    }
+    Ok(())
 }
 
 fn state<'a>(to: &mut Writer<'a>, image: &'a EncodedImage) -> Done {

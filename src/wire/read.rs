@@ -8,8 +8,9 @@ use hashbrown::HashSet;
 use rmp::Marker;
 
 use super::place::{At, Place, Within};
-use super::write::{Expected, memo_owner};
+use super::write::{CHILD_PARTS, Expected, NAMED, OCCURRENCE, ORDERED, child_owner, memo_owner};
 use super::{Unfolded, doubled, json};
+use crate::child::{Child, ChildEnd, OnParentEnd};
 use crate::error::FormatError;
 use crate::event::{Body, EncodedEvent};
 use crate::memo::{Kept, Memo, MemoCall, Turn};
@@ -238,7 +239,11 @@ impl<'a> Reader<'a> {
 
     /// A call that is made once, and what it gave.
     pub fn memo(&mut self, at: At<'_>) -> Result<Memo<Value>> {
-        self.array_of(6)?;
+        match self.array()? {
+            6 => {}
+            CHILD_PARTS => return self.child(at),
+            _ => return Err(self.malformed("a list has the wrong length")),
+        }
         let (name, arguments) = (self.text()?.into(), self.bytes()?);
         let is_ordered = self.bool()?;
         let turn = if is_ordered { Turn::Ordered(self.uint()?) } else { Turn::Occurrence(self.uint()?) };
@@ -247,6 +252,34 @@ impl<'a> Reader<'a> {
         let owner = memo_owner(&call, is_failure);
         let value = self.value(&Place { at, owner: &owner, name: Some(&call.name) })?;
         Ok(Memo { kept: if is_failure { Kept::Failure(value) } else { Kept::Result(value) }, call })
+    }
+
+    fn child(&mut self, at: At<'_>) -> Result<Memo<Value>> {
+        let (name, arguments) = (self.text()?.into(), self.bytes()?);
+        let turn = match (self.uint()?, self.uint()?) {
+            (OCCURRENCE, occurrence) => Turn::Occurrence(occurrence),
+            (ORDERED, begun) => Turn::Ordered(begun),
+            (NAMED, 0) => Turn::Named,
+            _ => return Err(self.malformed("a call has no such order")),
+        };
+        let (id, workflow) = (RunId::from_bytes(self.bytes()?), self.text()?.into());
+        let on_parent_end = if self.bool()? { OnParentEnd::Detach } else { OnParentEnd::Cancel };
+        let end = self.maybe(|from| from.child_end(id, at))?;
+        let inside = self.maybe(|from| {
+            let span = from.binary()?;
+            Ok(from.slice(span))
+        })?;
+        let child = Child { id, workflow, on_parent_end, end, inside };
+        Ok(Memo { call: MemoCall { name, arguments, turn }, kept: Kept::Child(Box::new(child)) })
+    }
+
+    /// What a child gave.
+    pub fn child_end(&mut self, child: RunId, at: At<'_>) -> Result<ChildEnd<Value>> {
+        self.array_of(2)?;
+        let is_failure = self.bool()?;
+        let owner = child_owner(child, is_failure);
+        let value = self.value(&Place { at, owner: &owner, name: None })?;
+        Ok(if is_failure { ChildEnd::Failure(value) } else { ChildEnd::Result(value) })
     }
 
     /// What a deadline is for.

@@ -8,6 +8,7 @@ use rmp::encode::{self, ByteBuf};
 
 use super::place::{At, Place, Within};
 use super::{Unfolded, doubled};
+use crate::child::{Child, ChildEnd, OnParentEnd};
 use crate::error::FormatError;
 use crate::event::{Body, EncodedEvent};
 use crate::memo::{Kept, Memo, MemoCall, Turn};
@@ -227,16 +228,52 @@ impl<'a> Writer<'a> {
 
     /// A call that is made once, and what it gave.
     pub fn memo(&mut self, memo: &'a Memo<Value>, at: At<'_>) -> Result<(), FormatError> {
-        let (is_ordered, turn) = turn_parts(memo.call.turn);
+        let (is_failure, value) = match &memo.kept {
+            Kept::Result(value) => (false, value),
+            Kept::Failure(value) => (true, value),
+            Kept::Child(child) => return self.child(&memo.call, child, at),
+        };
+        let (order, turn) = turn_parts(memo.call.turn);
         self.array(6)?;
         self.text(&memo.call.name)?;
         self.bytes(&memo.call.arguments)?;
-        self.bool(is_ordered);
+        self.bool(order == ORDERED);
         self.uint(turn);
-        let is_failure = matches!(memo.kept, Kept::Failure(_));
         self.bool(is_failure);
         let owner = memo_owner(&memo.call, is_failure);
-        self.value(memo.kept.value(), &Place { at, owner: &owner, name: Some(&memo.call.name) })
+        self.value(value, &Place { at, owner: &owner, name: Some(&memo.call.name) })
+    }
+
+    /// A call that has started a child.
+    fn child(&mut self, call: &'a MemoCall, child: &'a Child<Value>, at: At<'_>) -> Result<(), FormatError> {
+        let (order, turn) = turn_parts(call.turn);
+        self.array(CHILD_PARTS)?;
+        self.text(&call.name)?;
+        self.bytes(&call.arguments)?;
+        self.uint(order);
+        self.uint(turn);
+        self.bytes(child.id.as_bytes())?;
+        self.text(&child.workflow)?;
+        self.bool(child.on_parent_end == OnParentEnd::Detach);
+        match &child.end {
+            Some(end) => self.child_end(end, child.id, at)?,
+            None => self.nil(),
+        }
+        match &child.inside {
+            Some(inside) => self.bytes(inside),
+            None => {
+                self.nil();
+                Ok(())
+            }
+        }
+    }
+
+    /// What a child gave.
+    pub fn child_end(&mut self, end: &'a ChildEnd<Value>, child: RunId, at: At<'_>) -> Result<(), FormatError> {
+        self.array(2)?;
+        self.bool(end.is_failure());
+        let owner = child_owner(child, end.is_failure());
+        self.value(end.value(), &Place { at, owner: &owner, name: None })
     }
 
     #[inline]
@@ -278,15 +315,28 @@ impl<'a> Writer<'a> {
 pub(crate) fn memo_owner(call: &MemoCall, is_failure: bool) -> String {
     let arguments = call.arguments.iter().map(|byte| format!("{byte:02x}"));
     let kind = if is_failure { "failure" } else { "result" };
-    let (is_ordered, turn) = turn_parts(call.turn);
-    let order = if is_ordered { "call" } else { "occurrence" };
+    let (order, turn) = turn_parts(call.turn);
+    let order = if order == ORDERED { "call" } else { "occurrence" };
     format!("{kind}/{order}/{turn}/{}", arguments.collect::<String>())
 }
 
-fn turn_parts(turn: Turn) -> (bool, u64) {
+/// What is signed of what a child gave, so that no value can be given to another child.
+pub(crate) fn child_owner(child: RunId, is_failure: bool) -> String {
+    format!("{}/child/{child}", if is_failure { "failure" } else { "result" })
+}
+
+/// Of how many parts a call consists that has started a child.
+pub(crate) const CHILD_PARTS: usize = 9;
+
+pub(crate) const OCCURRENCE: u64 = 0;
+pub(crate) const ORDERED: u64 = 1;
+pub(crate) const NAMED: u64 = 2;
+
+fn turn_parts(turn: Turn) -> (u64, u64) {
     match turn {
-        Turn::Ordered(begun) => (true, begun),
-        Turn::Occurrence(occurrence) => (false, occurrence),
+        Turn::Ordered(begun) => (ORDERED, begun),
+        Turn::Occurrence(occurrence) => (OCCURRENCE, occurrence),
+        Turn::Named => (NAMED, 0),
     }
 }
 

@@ -17,6 +17,10 @@ pub enum Occurrence {
     Sent,
     /// A step made a call that is made once.
     Memo,
+    /// A step started a child.
+    Child,
+    /// A child has ended.
+    ChildEnded,
     /// A step waits.
     Waiting,
     /// A waiter, or the run, received something.
@@ -37,7 +41,7 @@ pub enum Occurrence {
 
 impl Occurrence {
     /// Every one.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Started,
         Self::Finished,
         Self::Retried,
@@ -45,6 +49,8 @@ impl Occurrence {
         Self::Stored,
         Self::Sent,
         Self::Memo,
+        Self::Child,
+        Self::ChildEnded,
         Self::Waiting,
         Self::Received,
         Self::Collected,
@@ -63,6 +69,8 @@ impl Occurrence {
             | Self::Retried
             | Self::Sent
             | Self::Memo
+            | Self::Child
+            | Self::ChildEnded
             | Self::Waiting
             | Self::Received
             | Self::Kept

@@ -5,6 +5,7 @@ import asyncio
 import inspect
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -17,6 +18,7 @@ import pytest
 import treadle
 import treadle.testing
 from treadle import (
+    ChildRun,
     Context,
     Engine,
     Event,
@@ -24,6 +26,7 @@ from treadle import (
     StartEvent,
     StopEvent,
     Workflow,
+    WorkflowTimeout,
     checks,
     once,
     step,
@@ -133,10 +136,24 @@ def once_in_step(timeout: Any) -> None:
     asyncio.run(_awaited(lambda: Workflow("w", [body]).run()))
 
 
+def child_in_step(use: Callable[[ChildRun], Any] = lambda _: None, **options: Any) -> None:
+    @step
+    async def body(ctx: Context, ev: StartEvent) -> StopEvent:
+        child = ctx.run(Workflow("child", [nothing]), **options)
+        use(child)
+        with suppress(WorkflowTimeout):
+            await child
+        return StopEvent()
+
+    asyncio.run(_awaited(lambda: Workflow("w", [body]).run()))
+
+
 DURATIONS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("step", "timeout"): lambda value: step(timeout=value),
     ("once", "timeout"): lambda value: once(timeout=value),
     ("Context.once", "timeout"): once_in_step,
+    ("Context.run", "timeout"): lambda value: child_in_step(timeout=value),
+    ("Context.run", "deadline"): lambda value: child_in_step(deadline=value),
     ("Workflow", "timeout"): lambda value: Workflow("w", [nothing], timeout=value),
     ("Workflow", "deadline"): lambda value: Workflow("w", [nothing], deadline=value),
     **{
@@ -166,6 +183,7 @@ RATIOS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("ManualClock.advance", "days"): lambda value: on_clock(days=value),
 }
 COUNTS: dict[tuple[str, str], Callable[[Any], Any]] = {
+    ("Context.run", "max_depth"): lambda value: child_in_step(max_depth=value),
     ("step", "concurrency"): lambda value: step(concurrency=value),
     ("Workflow", "stream_limit"): lambda value: Workflow("w", [nothing], stream_limit=value),
     ("Retry", "attempts"): lambda value: Retry(attempts=value),
@@ -173,6 +191,9 @@ COUNTS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("Engine.runs", "limit"): lambda value: on_engine(lambda engine: engine.runs(limit=value)),
 }
 POSITIONS: dict[tuple[str, str], Callable[[Any], Any]] = {
+    ("ChildRun.stream_events", "after"): lambda value: child_in_step(
+        lambda child: child.stream_events(after=value)
+    ),
     ("Engine", "max_recoveries"): lambda value: Engine("memory:", max_recoveries=value),
     ("Run.stream_events", "after"): lambda value: on_live_run(
         lambda run: run.stream_events(after=value)

@@ -1,5 +1,6 @@
 //! Tests of the core, a module a room. They need no Python.
 
+mod children;
 mod collected;
 mod digest;
 mod engine;

@@ -19,7 +19,7 @@ fn begin(memos: &mut TestMemos, strand: Strand, name: &str, argument: u8) -> Beg
 /// Makes a call: says what an earlier body was given, or keeps `gives`.
 fn once(memos: &mut TestMemos, strand: Strand, name: &str, argument: u8, gives: u64) -> Option<u64> {
     match begin(memos, strand, name, argument) {
-        Begun::Before(number) => Some(*memos.get(number).expect("it is kept").kept.value()),
+        Begun::Before(number) => memos.get(number).expect("it is kept").kept.value().copied(),
         Begun::New(call) => {
             keep(memos, strand, call, gives);
             None
@@ -226,7 +226,7 @@ fn side_by_side(
         let name = format!("{at}/{}", places[at]);
         match begin(memos, strands[at], &name, *argument) {
             Begun::Before(number) => {
-                let given = *memos.get(number).expect("it is kept").kept.value();
+                let given = *memos.get(number).expect("it is kept").kept.value().expect("it has a value");
                 assert_eq!(made.get(&(at, places[at])), Some(&given), "a memo goes to its own call");
                 places[at] += 1;
             }

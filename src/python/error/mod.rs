@@ -3,9 +3,10 @@
 //! The classes are defined in `treadle/exceptions.py`; this file alone names them.
 //!
 //! - this file: the errors of the core and of a journal; `classes`: the exceptions;
-//! - `run`, `step`, `routing`, `value`: the texts, by what they are about;
+//! - `run`, `step`, `child`, `routing`, `value`: the texts, by what they are about;
 //! - `place`: where an exception was raised; `log`: what is logged; `text`: objects as text.
 
+mod child;
 pub mod classes;
 mod log;
 mod place;
@@ -22,6 +23,7 @@ use pyo3::prelude::*;
 use crate::error::{Error, FormatError};
 use crate::journal::JournalError;
 
+pub use child::*;
 pub use log::*;
 pub use place::*;
 pub use routing::*;
@@ -41,6 +43,8 @@ impl From<Error> for PyErr {
             Error::InvalidRecord(_) | Error::InvalidImage(_) => classes::SnapshotError::new_err(text),
             Error::Format(failure) => format(&failure, text),
             Error::RunEnded => classes::RunEnded::new_err(text),
+            Error::TooDeep { .. } => classes::FamilyTooDeep::new_err(text),
+            Error::OtherInput => classes::KeyConflict::new_err(text),
         }
     }
 }

@@ -163,6 +163,7 @@ impl Run {
             )
         };
         drop((base, errors));
+        Self::leave_children(run);
         if let Some(guard) = guard {
             unreferenced::disarm(&guard.into_bound(py))?;
         }
@@ -185,6 +186,11 @@ impl Run {
         }
     }
 
+    /// Cancels a child. Says whether it was still going on.
+    pub fn cancel_child(child: &Bound<'_, Self>) -> PyResult<bool> {
+        Self::cancel(child)
+    }
+
     /// Cancels the children that run in other threads.
     pub fn cancel_children_elsewhere(run: &Bound<'_, Self>) -> PyResult<()> {
         let py = run.py();
@@ -194,6 +200,7 @@ impl Run {
     }
 
     pub(super) fn child_ended(parent: &Bound<'_, Self>, child: &Bound<'_, Self>) -> PyResult<()> {
+        Self::child_gave(parent, child)?;
         let removed = parent.get().state.lock().children.make().remove(&(child.as_ptr() as usize));
         drop(removed);
         Self::try_finish(parent)

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use treadle::{
-    Body, Collected, Collection, EncodedEvent, EncodedImage, EncodedRecord, Failure, Grouped, Held, Kept, Memo,
-    MemoCall, Pending, Record, Replay, RunId, Status, StepId, Store, Tag, Turn, Value, Waiting, Wanted,
+    Body, Child, ChildEnd, Collected, Collection, EncodedEvent, EncodedImage, EncodedRecord, Failure, Family, Grouped,
+    Held, Kept, Memo, MemoCall, OnParentEnd, OpenChild, Pending, Record, Replay, RunId, Status, StepId, Store, Tag,
+    Turn, Value, Waiting, Wanted,
 };
 
 type Class = Arc<str>;
@@ -121,7 +122,7 @@ fn replay(with_opaque: bool) -> impl Strategy<Value = Replay<EncodedEvent, Class
         prop::collection::vec(collection(with_opaque), 0..3),
         prop::collection::vec(any::<u64>(), 0..3),
         prop::collection::vec((wanted(), any::<u64>()), 0..3),
-        prop::collection::btree_map(1..1000_u64, memo(with_opaque), 0..3),
+        prop::collection::btree_map(1..1000_u64, prop_oneof![memo(with_opaque), child(with_opaque)], 0..3),
     );
     let full = full.prop_map(|(failures, received, collected, sent, deadlines, memos)| {
         let mut replay = Replay::default();
@@ -173,6 +174,46 @@ fn run_id() -> impl Strategy<Value = RunId> {
     any::<[u8; 16]>().prop_map(RunId::from_bytes)
 }
 
+fn child_end(with_opaque: bool) -> impl Strategy<Value = ChildEnd<Value>> + Clone {
+    let end = (any::<bool>(), value(with_opaque));
+    end.prop_map(|(is_failure, value)| if is_failure { ChildEnd::Failure(value) } else { ChildEnd::Result(value) })
+        .boxed()
+}
+
+/// A call that has started a child.
+fn child(with_opaque: bool) -> impl Strategy<Value = Memo<Value>> + Clone {
+    let turn = prop_oneof![turn(), Just(Turn::Named)];
+    let call = (name(), any::<[u8; 32]>(), turn);
+    let inside = prop::option::of(prop::collection::vec(any::<u8>(), 0..40).prop_map(bytes::Bytes::from));
+    let parts = (call, run_id(), name(), any::<bool>(), prop::option::of(child_end(with_opaque)), inside);
+    let child = parts.prop_map(|((name, arguments, turn), id, workflow, detaches, end, inside)| {
+        let on_parent_end = if detaches { OnParentEnd::Detach } else { OnParentEnd::Cancel };
+        let child = Child { id, workflow: (*workflow).into(), on_parent_end, end, inside };
+        Memo { call: MemoCall { name: (*name).into(), arguments, turn }, kept: Kept::Child(Box::new(child)) }
+    });
+    child.boxed()
+}
+
+fn family() -> impl Strategy<Value = Option<Family>> {
+    let family = (run_id(), run_id(), any::<u32>());
+    prop::option::of(family.prop_map(|(parent, root, depth)| Family { parent, root, depth }))
+}
+
+/// What a parent knows of the children that have not ended.
+fn open_children(pending: &BTreeMap<u64, Pending<EncodedEvent, Class>>) -> BTreeMap<RunId, OpenChild> {
+    let mut open = BTreeMap::new();
+    for (&seq, it) in pending {
+        for (number, memo) in it.replay.memos.iter() {
+            if let Kept::Child(child) = &memo.kept
+                && child.end.is_none()
+            {
+                open.insert(child.id, OpenChild { seq, number, on_parent_end: child.on_parent_end });
+            }
+        }
+    }
+    open
+}
+
 /// A run at any moment, with opaque values or without.
 pub fn image(with_opaque: bool) -> impl Strategy<Value = EncodedImage> {
     let head = (run_id(), name(), any::<u64>(), time(), any::<bool>(), 0..=1_u64 << 61);
@@ -182,7 +223,7 @@ pub fn image(with_opaque: bool) -> impl Strategy<Value = EncodedImage> {
     let kept = prop::collection::btree_map(1_u64 << 61..=3 << 61, event(with_opaque), 0..3);
     let held = (any::<bool>(), event(with_opaque));
     let held = held.prop_map(|(is_from_outside, event)| Held { is_from_outside, event });
-    let events = (kept, prop::collection::vec(held, 0..3));
+    let events = (kept, prop::collection::vec(held, 0..3), family());
     let parts = (head, state, numbered(pending(with_opaque)), numbered(wait), numbered(group(with_opaque)), events);
     parts.prop_map(|((id, workflow, created, deadline, is_paused, number), state, pending, waits, groups, events)| {
         let steps = (0..STEPS).map(|step| format!("step {step}").into()).collect();
@@ -192,6 +233,8 @@ pub fn image(with_opaque: bool) -> impl Strategy<Value = EncodedImage> {
         let number = number.max(1000);
         (image.delivered, image.waited, image.grouped, image.published) = (number, number, number, number);
         image.state = state.into_iter().collect::<Store<_>>();
+        image.children = open_children(&pending);
+        image.family = events.2;
         (image.pending, image.waits, image.groups) = (pending, waits, groups);
         (image.kept, image.held) = (events.0, events.1.into());
         image
@@ -216,6 +259,8 @@ pub fn record(with_opaque: bool) -> impl Strategy<Value = EncodedRecord> {
         n().prop_map(|seq| Record::Due { seq }),
         (n(), n()).prop_map(|(seq, digest)| Record::Sent { seq, digest }),
         (n(), n(), memo(with_opaque)).prop_map(|(seq, number, memo)| Record::Memo { seq, number, memo }),
+        (n(), n(), child(with_opaque)).prop_map(|(seq, number, memo)| Record::Memo { seq, number, memo }),
+        (run_id(), child_end(with_opaque)).prop_map(|(child, end)| Record::ChildEnded { child, end }),
         (n(), n()).prop_map(|(seq, number)| Record::Forgotten { seq, number }),
         (n(), n(), wanted(), n()).prop_map(|(seq, place, wanted, at)| Record::Asked { seq, place, wanted, at }),
     ];
@@ -252,5 +297,5 @@ pub fn record(with_opaque: bool) -> impl Strategy<Value = EncodedRecord> {
         Just(()).prop_map(|()| Record::Resumed),
         Just(()).prop_map(|()| Record::Ended),
     ];
-    prop_oneof![2 => state, 7 => delivery, 5 => wait, 2 => group, 8 => other]
+    prop_oneof![2 => state, 9 => delivery, 5 => wait, 2 => group, 8 => other]
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use treadle::journal::{Chain, Phase, Sign, Slot, entry, record};
 use treadle::{
-    Body, Collected, Collection, EncodedEvent, EncodedImage, EncodedRecord, Error, Failure, FormatError, Grouped, Held,
-    Kept, Memo, MemoCall, Pending, Record, Replay, RunId, Status, StepId, Tag, Turn, Value, Waiting, Wanted,
-    snapshot as format, snapshot::Standing,
+    Body, Child, ChildEnd, Collected, Collection, EncodedEvent, EncodedImage, EncodedRecord, Error, Failure, Family,
+    FormatError, Grouped, Held, Kept, Memo, MemoCall, OnParentEnd, OpenChild, Pending, Record, Replay, RunId, Status,
+    StepId, Tag, Turn, Value, Waiting, Wanted, snapshot as format, snapshot::Standing,
 };
 
 use super::{no_secrets, secrets, signing};
@@ -90,6 +90,41 @@ fn image_with_memos(with_opaque: bool) -> EncodedImage {
     image
 }
 
+fn child(with_opaque: bool, end: bool) -> Memo<Value> {
+    let child = Child {
+        id: RunId::new(1_700_000_000_001, [8; 10]),
+        workflow: "fetch".into(),
+        on_parent_end: if end { OnParentEnd::Cancel } else { OnParentEnd::Detach },
+        end: end.then(|| ChildEnd::Failure(value(with_opaque))),
+        inside: (!end).then(|| Bytes::from_static(b"inside")),
+    };
+    let turn = if end { Turn::Ordered(2) } else { Turn::Named };
+    Memo { call: MemoCall { name: "fetch".into(), arguments: [9; 32], turn }, kept: Kept::Child(Box::new(child)) }
+}
+
+/// The image of version 4, which has children.
+fn image_with_children(with_opaque: bool) -> EncodedImage {
+    let mut image = image_with_memos(with_opaque);
+    let family = Family { parent: RunId::new(1, [1; 10]), root: RunId::new(2, [2; 10]), depth: 3 };
+    image.family = Some(family);
+    let pending = image.pending.get_mut(&300).expect("it is pending");
+    pending.replay.memos.put(4, child(with_opaque, true));
+    pending.replay.memos.put(5, child(with_opaque, false));
+    let open = OpenChild { seq: 300, number: 5, on_parent_end: OnParentEnd::Detach };
+    image.children.insert(RunId::new(1_700_000_000_001, [8; 10]), open);
+    image
+}
+
+/// The records of version 4.
+fn records_with_children(with_opaque: bool) -> Vec<EncodedRecord> {
+    let children = [
+        Record::Memo { seq: 1, number: 2, memo: child(with_opaque, false) },
+        Record::Memo { seq: 1, number: 3, memo: child(with_opaque, true) },
+        Record::ChildEnded { child: RunId::new(1_700_000_000_001, [8; 10]), end: ChildEnd::Result(value(with_opaque)) },
+    ];
+    records_with_memos(with_opaque).into_iter().chain(children).collect()
+}
+
 /// The records of version 3.
 fn records_with_memos(with_opaque: bool) -> Vec<EncodedRecord> {
     let [first, second] = memos(with_opaque);
@@ -162,10 +197,12 @@ fn kept(name: &str) -> Vec<Bytes> {
 #[test]
 fn snapshots_are_what_they_were() {
     for (name, with_opaque, secrets) in [("snapshot", false, no_secrets()), ("signed_snapshot", true, secrets())] {
-        let made: Bytes = format::seal(&image_with_memos(with_opaque), &secrets).unwrap().into();
-        let newest = golden(&format!("{name}_v3"), std::slice::from_ref(&made));
+        let made: Bytes = format::seal(&image_with_children(with_opaque), &secrets).unwrap().into();
+        let newest = golden(&format!("{name}_v4"), std::slice::from_ref(&made));
         assert_eq!(newest, [made]);
-        assert_eq!(format::open(newest[0].clone(), &secrets), Ok(image_with_memos(with_opaque)));
+        assert_eq!(format::open(newest[0].clone(), &secrets), Ok(image_with_children(with_opaque)));
+        let third = kept(&format!("{name}_v3")).swap_remove(0);
+        assert_eq!(format::open(third, &secrets), Ok(image_with_memos(with_opaque)));
         for golden in [kept(&format!("{name}_v2")), kept(&format!("{name}_v1"))] {
             assert_eq!(format::open(golden[0].clone(), &secrets), Ok(image(with_opaque)));
         }
@@ -177,20 +214,25 @@ const STANDING: Standing = Standing { seq: 12, epoch: 3 };
 #[test]
 fn checkpoints_are_what_they_were() {
     for (name, with_opaque) in [("snapshot", false), ("signed_snapshot", true)] {
-        let made: Bytes = format::seal_checkpoint(&image_with_memos(with_opaque), STANDING, &secrets()).unwrap().into();
+        let made: Bytes =
+            format::seal_checkpoint(&image_with_children(with_opaque), STANDING, &secrets()).unwrap().into();
         let checkpoint = name.replace("snapshot", "checkpoint");
-        let newest = golden(&format!("{checkpoint}_v3"), std::slice::from_ref(&made));
+        let newest = golden(&format!("{checkpoint}_v4"), std::slice::from_ref(&made));
         assert_eq!(newest, [made]);
         let opened = format::open_checkpoint(newest[0].clone(), STANDING, &secrets());
-        assert_eq!(opened, Ok(image_with_memos(with_opaque)));
+        assert_eq!(opened, Ok(image_with_children(with_opaque)));
+        let third = kept(&format!("{checkpoint}_v3")).swap_remove(0);
+        assert_eq!(format::open_checkpoint(third, STANDING, &secrets()), Ok(image_with_memos(with_opaque)));
         for golden in [kept(&format!("{checkpoint}_v2")), kept(&format!("{name}_v1"))] {
             assert_eq!(format::open_checkpoint(golden[0].clone(), STANDING, &secrets()), Ok(image(with_opaque)));
         }
     }
-    let made: Bytes = format::seal_chained_checkpoint(&image_with_memos(true), STANDING, &secrets()).unwrap().into();
-    let newest = golden("chained_checkpoint_v3", std::slice::from_ref(&made));
+    let made: Bytes = format::seal_chained_checkpoint(&image_with_children(true), STANDING, &secrets()).unwrap().into();
+    let newest = golden("chained_checkpoint_v4", std::slice::from_ref(&made));
     assert_eq!(newest[0], made);
-    assert_eq!(format::open_checkpoint(made, STANDING, &secrets()), Ok(image_with_memos(true)));
+    assert_eq!(format::open_checkpoint(made, STANDING, &secrets()), Ok(image_with_children(true)));
+    let third = kept("chained_checkpoint_v3").swap_remove(0);
+    assert_eq!(format::open_checkpoint(third, STANDING, &secrets()), Ok(image_with_memos(true)));
     let older = kept("chained_checkpoint_v2").swap_remove(0);
     assert_eq!(format::open_checkpoint(older, STANDING, &secrets()), Ok(image(true)));
 }
@@ -198,13 +240,14 @@ fn checkpoints_are_what_they_were() {
 #[test]
 fn records_are_what_they_were() {
     for (name, with_opaque) in [("records", false), ("signed_records", true)] {
-        let records = records_with_memos(with_opaque);
+        let records = records_with_children(with_opaque);
         let numbered = || (1..).zip(&records);
         let made: Vec<_> =
             numbered().map(|(seq, record)| record::encode(run(), seq, record, &secrets()).unwrap()).collect();
-        let newest = golden(&format!("{name}_v3"), &made);
+        let newest = golden(&format!("{name}_v4"), &made);
         assert_eq!(newest, made);
-        for golden in [newest, kept(&format!("{name}_v2")), kept(&format!("{name}_v1"))] {
+        let older = ["v3", "v2", "v1"].map(|version| kept(&format!("{name}_{version}")));
+        for golden in [newest].into_iter().chain(older) {
             for ((seq, record), bytes) in numbered().zip(&golden) {
                 assert_eq!(record::decode(run(), seq, bytes.clone(), &secrets()).as_ref(), Ok(record));
             }
@@ -223,13 +266,13 @@ fn slots() -> [Slot; 4] {
 
 #[test]
 fn what_is_beside_the_log_is_what_it_was() {
-    for (name, is_whole) in [("entries_v3", false), ("whole_entries_v3", true)] {
+    for (name, is_whole) in [("entries_v4", false), ("whole_entries_v4", true)] {
         let numbered = || slots().into_iter().flat_map(|slot| [(slot, page(true)), (slot, whole(false))]);
         let encoded = |(slot, event)| entry::encode(run(), &slot, &event, &secrets(), is_whole).unwrap();
         let made: Vec<_> = numbered().map(encoded).collect();
         let newest = golden(name, &made);
         assert_eq!(newest, made);
-        for golden in [newest, kept(&name.replace("v3", "v2"))] {
+        for golden in [newest, kept(&name.replace("v4", "v3")), kept(&name.replace("v4", "v2"))] {
             for ((slot, event), bytes) in numbered().zip(&golden) {
                 assert_eq!(entry::decode(run(), &slot, bytes.clone(), &secrets(), is_whole), Ok(event));
             }
@@ -237,9 +280,9 @@ fn what_is_beside_the_log_is_what_it_was() {
     }
     let wish = Slot::Inbox { id: [9; 16], kind: 1 };
     let made = entry::encode_wish(run(), &wish, &secrets()).unwrap();
-    let newest = golden("wish_v3", std::slice::from_ref(&made));
+    let newest = golden("wish_v4", std::slice::from_ref(&made));
     assert_eq!(newest[0], made);
-    for bytes in [made, kept("wish_v2").swap_remove(0)] {
+    for bytes in [made, kept("wish_v3").swap_remove(0), kept("wish_v2").swap_remove(0)] {
         assert_eq!(entry::check_wish(run(), &wish, bytes, &secrets(), true), Ok(()));
     }
 }
@@ -259,10 +302,10 @@ fn chained_records_are_what_they_were() {
     let mut chain = Chain::begin(Sign::All);
     chain.seal(&image(true), Standing { seq: 0, epoch: 1 }, &secrets()).unwrap();
     let start = chain.clone();
-    let records = records_with_memos(true);
+    let records = records_with_children(true);
     let numbered = || (1..).zip(&records);
     let made: Vec<_> = numbered().map(|(seq, it)| chain.encode(run(), seq, it, &secrets()).unwrap()).collect();
-    let newest = golden("chained_records_v3", &made);
+    let newest = golden("chained_records_v4", &made);
     assert_eq!(newest, made);
     let mut chain = start;
     for ((seq, record), bytes) in numbered().zip(newest) {
@@ -271,25 +314,26 @@ fn chained_records_are_what_they_were() {
 }
 
 #[test]
-fn chained_records_of_the_second_version_are_still_read_behind_their_checkpoint() {
-    // What their first record covers is the trailer of the checkpoint that was written then.
-    let records = records(true);
-    let golden = kept("chained_records_v2");
-    assert_eq!(golden.len(), records.len());
-    let mut before = None;
-    for (seq, (record, bytes)) in (1..).zip(records.iter().zip(&golden)) {
-        if let Some(before) = before.take() {
-            let row = super::chain::row(run(), seq);
-            let sealed = format::seal_chained_checkpoint(&image(true), Standing { seq: seq - 1, epoch: 1 }, &secrets());
-            let behind = treadle::journal::Loaded {
-                run: row,
-                checkpoint: Some((seq - 2, sealed.unwrap())),
-                records: vec![before],
-                inbox: vec![],
-            };
-            let read = Chain::end_of(&behind).decode(run(), seq, bytes.clone(), &secrets());
-            assert_eq!(read.as_ref(), Ok(record));
+fn chained_records_of_earlier_versions_are_still_read_behind_their_checkpoint() {
+    for (name, records) in [("chained_records_v2", records(true)), ("chained_records_v3", records_with_memos(true))] {
+        // What their first record covers is the trailer of the checkpoint that was written then.
+        let golden = kept(name);
+        assert_eq!(golden.len(), records.len());
+        let mut before = None;
+        for (seq, (record, bytes)) in (1..).zip(records.iter().zip(&golden)) {
+            if let Some(before) = before.take() {
+                let standing = Standing { seq: seq - 1, epoch: 1 };
+                let sealed = format::seal_chained_checkpoint(&image(true), standing, &secrets());
+                let behind = treadle::journal::Loaded {
+                    run: super::chain::row(run(), seq),
+                    checkpoint: Some((seq - 2, sealed.unwrap())),
+                    records: vec![before],
+                    inbox: vec![],
+                };
+                let read = Chain::end_of(&behind).decode(run(), seq, bytes.clone(), &secrets());
+                assert_eq!(read.as_ref(), Ok(record));
+            }
+            before = Some(bytes.to_vec());
         }
-        before = Some(bytes.to_vec());
     }
 }

@@ -11,7 +11,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use treadle::journal::record;
 use treadle::{
-    Body, EncodedEvent, EncodedImage, EncodedRecord, Record, RunId, Secrets, Tag, Value, snapshot as format,
+    Body, EncodedEvent, EncodedImage, EncodedRecord, Kept, Memo, Record, RunId, Secrets, Tag, Value, snapshot as format,
 };
 
 use super::{HEAD, arbitrary, no_secrets, sealed, secrets, signing, with_checksum};
@@ -313,8 +313,9 @@ fn signed_values(image: &EncodedImage) -> Vec<String> {
                 all.extend(of_event(format!("{id} collected {seq} {call} {at}"), event));
             }
         }
-        let memos = pending.replay.memos.iter().filter(|(_, memo)| memo.kept.value().tag == Tag::Opaque);
-        all.extend(memos.map(|(number, memo)| format!("{id} memo {seq} {number} {memo:?}")));
+        let memos =
+            pending.replay.memos.iter().filter(|(_, memo)| memo.kept.value().is_some_and(|it| it.tag == Tag::Opaque));
+        all.extend(memos.map(|(number, memo)| format!("{id} memo {seq} {number} {}", signed_memo(memo))));
     }
     for (number, group) in &image.groups {
         let mut classes: Vec<_> = group.collected.pending_by_class().collect();
@@ -353,6 +354,14 @@ fn what_is_taken_with_a_new_trailer_has_no_value_that_was_not_signed_for_its_pla
     assert!(tally.taken > 0);
 }
 
+/// What the signature of a memo covers: of a child its name and what it gave.
+fn signed_memo(memo: &Memo<Value>) -> String {
+    match &memo.kept {
+        Kept::Child(child) => format!("{} {:?}", child.id, child.end),
+        _ => format!("{memo:?}"),
+    }
+}
+
 /// What the signatures of a record cover.
 fn signed_parts(number: u64, record: &EncodedRecord) -> Vec<String> {
     let is_opaque = |value: &&Value| value.tag == Tag::Opaque;
@@ -361,8 +370,13 @@ fn signed_parts(number: u64, record: &EncodedRecord) -> Vec<String> {
             Some(value).filter(is_opaque).map(|value| format!("{number} {key:?} {value:?}")).into_iter().collect()
         }
         Record::Memo { memo, .. } => Some(memo)
-            .filter(|memo| is_opaque(&memo.kept.value()))
-            .map(|memo| format!("{number} {memo:?}"))
+            .filter(|memo| memo.kept.value().as_ref().is_some_and(is_opaque))
+            .map(|memo| format!("{number} {}", signed_memo(memo)))
+            .into_iter()
+            .collect(),
+        Record::ChildEnded { child, end } => Some(end)
+            .filter(|end| is_opaque(&end.value()))
+            .map(|end| format!("{number} {child} {end:?}"))
             .into_iter()
             .collect(),
         _ => {

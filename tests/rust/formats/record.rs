@@ -81,7 +81,7 @@ fn what_is_no_record_is_told_apart() {
     };
     assert_eq!(refusal(Vec::new()), FormatError::Truncated);
     assert_eq!(refusal(good[..9].to_vec()), FormatError::Truncated);
-    assert_eq!(changed(0, 4), FormatError::UnknownVersion { found: 4, newest: 3 });
+    assert_eq!(changed(0, 5), FormatError::UnknownVersion { found: 5, newest: 4 });
     assert_eq!(changed(1, 4), FormatError::UnknownFlags(4));
     assert_eq!(changed(3, 4), FormatError::Damaged);
     assert_eq!(refusal([&good[..], b"x"].concat()), FormatError::Damaged);

@@ -18,7 +18,7 @@ impl Simulation {
         let (shown, arguments) = if self.disturbances.takes_calls_for_one { (0, 0) } else { call };
         let (text, arguments) = (format!("memo {shown}"), [arguments; 32]);
         let answer = self.call(|run| match run.once(slot, Strand::BODY, &text, &arguments) {
-            Ok(Once::Before(kept)) => Ok(Err(kept.value().bytes.to_vec())),
+            Ok(Once::Before(kept)) => Ok(Err(kept.value().expect("no child").bytes.to_vec())),
             Ok(Once::New(call)) => Ok(Ok(call)),
             Err(error) => Err(error),
         });

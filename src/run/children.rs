@@ -1,0 +1,252 @@
+//! Children: runs that the body of a step in flight has started, and which its run knows until they end.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
+
+use super::flight::Place;
+use super::{Host, HostDelivery, Phase, Run, Slot};
+use crate::child::{Child, ChildEnd, Family, OnParentEnd, OpenChild};
+use crate::error::Error;
+use crate::memo::{ArgumentsDigest, Begun, Kept, Memo, MemoCall, Strand};
+use crate::record::Record;
+use crate::run_id::RunId;
+
+/// How deep a family may get, unless a call says otherwise: so a loop of children is found.
+pub const MAX_FAMILY_DEPTH: u32 = 100;
+
+/// The children of a run that have not ended.
+pub struct Children {
+    open: HashMap<RunId, Known>,
+    // Children that no body awaits any more: they are to be cancelled.
+    void: Vec<RunId>,
+}
+
+struct Known {
+    child: OpenChild,
+    // The body that knows it, to find its delivery without a search. Another one may run for the delivery by now.
+    slot: Option<Slot>,
+}
+
+impl Default for Children {
+    fn default() -> Self {
+        Self { open: HashMap::new(), void: Vec::new() }
+    }
+}
+
+/// Which child a body means.
+pub struct ChildCall<'a> {
+    /// The name of its call: that of the workflow, and the key if there is one.
+    pub name: &'a str,
+    /// Whether the name alone tells the call from others.
+    pub is_named: bool,
+    /// The digest of its input.
+    pub input: &'a ArgumentsDigest,
+    /// How deep the family may get.
+    pub max_depth: u32,
+}
+
+/// Whether a child is to be started.
+pub enum ChildBegun<'a, V> {
+    /// An earlier body has started it: the number of its memo.
+    Before(u64, &'a Child<V>),
+    /// It is to be started; [`Run::start_child`] keeps it.
+    New(MemoCall, Family),
+}
+
+impl<H: Host> Run<H> {
+    /// Where the run stands among the runs that have started it; nothing if none has.
+    pub fn family(&self) -> Option<&Family> {
+        self.family.as_deref()
+    }
+
+    /// The run belongs to the one that has started it.
+    pub fn belong(&mut self, family: Family) {
+        self.family = Some(Box::new(family));
+    }
+
+    /// Where a child of this run stands.
+    pub fn family_of_child(&self) -> Family {
+        match self.family() {
+            Some(family) => Family { parent: self.id, root: family.root, depth: family.depth.saturating_add(1) },
+            None => Family { parent: self.id, root: self.id, depth: 1 },
+        }
+    }
+
+    /// The body of a step in flight starts a child in one of its strands, or finds the one that an earlier body has
+    /// started by the same call.
+    ///
+    /// # Errors
+    /// [`Error::RunEnded`] once the outcome is known, [`Error::StepOver`] if the body is not in flight any more,
+    /// [`Error::TooDeep`] if the family is as deep as it may get, [`Error::OtherInput`] if the name alone tells the call,
+    /// and it was made with another input.
+    pub fn begin_child(
+        &mut self,
+        slot: Slot,
+        strand: Strand,
+        call: &ChildCall<'_>,
+    ) -> Result<ChildBegun<'_, H::Value>, Error> {
+        if self.phase != Phase::Running {
+            return Err(Error::RunEnded);
+        }
+        let family = self.family_of_child();
+        let flight = self.flight_mut(slot).ok_or(Error::StepOver)?;
+        // First: a call that is refused is none.
+        if family.depth > call.max_depth {
+            return Err(Error::TooDeep { depth: family.depth });
+        }
+        let memos = &mut flight.delivery.replay_mut().memos;
+        let begun = match call.is_named {
+            true => memos.begin_named(call.name, call.input).map_err(|_| Error::OtherInput)?,
+            false => memos.begin(strand, call.name, call.input),
+        };
+        let number = match begun {
+            Begun::New(call) => return Ok(ChildBegun::New(call, family)),
+            Begun::Before(number) => number,
+        };
+        let known = match memos.get(number).map(|memo| &memo.kept) {
+            Some(Kept::Child(child)) => child.id,
+            // Another call of this name: none has the digest of an input, unless somebody made it up.
+            _ => return Err(Error::OtherInput),
+        };
+        if let Some(known) = self.children.get_mut().and_then(|children| children.open.get_mut(&known)) {
+            known.slot = Some(slot);
+        }
+        match self.delivery(slot).and_then(|delivery| delivery.replay.as_deref()?.memos.get(number)).map(|it| &it.kept)
+        {
+            Some(Kept::Child(child)) => Ok(ChildBegun::Before(number, child)),
+            _ => Err(Error::StepOver),
+        }
+    }
+
+    /// A child that is new has been made: it is known from now on. Gives the number of its memo, and what is void by
+    /// that.
+    ///
+    /// # Errors
+    /// As [`Run::begin_child`].
+    pub fn start_child(
+        &mut self,
+        slot: Slot,
+        strand: Strand,
+        call: MemoCall,
+        child: Child<H::Value>,
+    ) -> Result<(u64, super::Unkept<H::Value>), Error> {
+        let (id, on_parent_end) = (child.id, child.on_parent_end);
+        let memo = Memo { call, kept: Kept::Child(Box::new(child)) };
+        let unkept = self.keep_memo(slot, strand, memo).map_err(|(error, _)| error)?;
+        let number = self.last_memo(slot).ok_or(Error::StepOver)?;
+        let child = OpenChild { seq: slot.seq, number, on_parent_end };
+        self.children.make().open.insert(id, Known { child, slot: Some(slot) });
+        Ok((number, unkept))
+    }
+
+    fn last_memo(&self, slot: Slot) -> Option<u64> {
+        let replay = self.delivery(slot)?.replay.as_deref()?;
+        replay.memos.next_number().checked_sub(1)
+    }
+
+    /// A child has ended: what it gave is kept for the bodies that ask for it.
+    ///
+    /// # Errors
+    /// What it gave, if the run is over or has no such child that has not ended.
+    pub fn end_child(
+        &mut self,
+        id: RunId,
+        end: ChildEnd<H::Value>,
+    ) -> Result<Option<ChildEnd<H::Value>>, ChildEnd<H::Value>> {
+        if self.phase != Phase::Running {
+            return Err(end);
+        }
+        let Some(known) = self.children.get_mut().and_then(|children| children.open.remove(&id)) else {
+            return Err(end);
+        };
+        self.record(|| Record::ChildEnded { child: id, end: end.copied(H::copy_value) });
+        let Some(delivery) = self.delivery_of(&known) else { return Ok(Some(end)) };
+        Ok(delivery.replay_mut().memos.end_child(known.child.number, end).err())
+    }
+
+    fn delivery_of(&mut self, known: &Known) -> Option<&mut HostDelivery<H>> {
+        let seq = known.child.seq;
+        if let Some(slot) = known.slot.filter(|slot| self.flight(*slot).is_some()) {
+            return self.flight_mut(slot).map(|flight| &mut flight.delivery);
+        }
+        if self.retries.get().is_some_and(|retries| retries.contains_key(&seq)) {
+            return self.retries.make().get_mut(&seq);
+        }
+        let place = self.flights.iter().position(|place| matches!(place, Place::Taken(it) if it.delivery.seq == seq));
+        match place {
+            Some(place) => match &mut self.flights[place] {
+                Place::Taken(flight) => Some(&mut flight.delivery),
+                Place::Free(_) => None,
+            },
+            None => self.queue.find_mut(seq),
+        }
+    }
+
+    /// What a child gave that the body of a step in flight has started; nothing as long as it has not ended, or if its
+    /// memo is void.
+    pub fn child_end(&self, slot: Slot, number: u64) -> Option<&ChildEnd<H::Value>> {
+        match &self.delivery(slot)?.replay.as_deref()?.memos.get(number)?.kept {
+            Kept::Child(child) => child.end.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Takes the snapshot out of a child that was inside the snapshot of this run.
+    pub fn take_inside(&mut self, slot: Slot, number: u64) -> Option<bytes::Bytes> {
+        self.flight_mut(slot)?.delivery.replay_mut().memos.child_mut(number)?.inside.take()
+    }
+
+    /// The children that have not ended.
+    pub fn open_children(&self) -> impl Iterator<Item = (RunId, &OpenChild)> {
+        self.children.get().into_iter().flat_map(|children| &children.open).map(|(id, known)| (*id, &known.child))
+    }
+
+    /// Whether it is a child that has not ended.
+    pub fn has_open_child(&self, id: RunId) -> bool {
+        self.children.get().is_some_and(|children| children.open.contains_key(&id))
+    }
+
+    /// The children to be cancelled by now, since no body awaits them any more: each once.
+    pub fn take_void_children(&mut self) -> Vec<RunId> {
+        self.children.get_mut().map(|children| std::mem::take(&mut children.void)).unwrap_or_default()
+    }
+
+    /// The memos of these children are forgotten.
+    pub(super) fn void_children(&mut self, unkept: &[Kept<H::Value>]) {
+        for kept in unkept {
+            if let Kept::Child(child) = kept
+                && child.end.is_none()
+                && child.on_parent_end == OnParentEnd::Cancel
+            {
+                self.children.make().void.push(child.id);
+            }
+        }
+    }
+
+    pub(super) fn open(&mut self, children: BTreeMap<RunId, OpenChild>) {
+        if !children.is_empty() {
+            let known = children.into_iter().map(|(id, child)| (id, Known { child, slot: None }));
+            self.children.make().open.extend(known);
+        }
+    }
+
+    /// The body of a step in flight waits for a child: nothing of it moves, unless something else of it does.
+    pub fn await_child(&mut self, slot: Slot) {
+        let is_first = self.flight_mut(slot).is_some_and(|flight| {
+            flight.waits += 1;
+            flight.waits == 1
+        });
+        self.waiting += u32::from(is_first);
+    }
+
+    /// The body waits for a child no longer.
+    pub fn child_awaited(&mut self, slot: Slot) {
+        let is_last = self.flight_mut(slot).is_some_and(|flight| {
+            let was_waiting = flight.waits > 0;
+            flight.waits = flight.waits.saturating_sub(1);
+            was_waiting && flight.waits == 0
+        });
+        self.waiting -= u32::from(is_last);
+    }
+}
