@@ -67,7 +67,17 @@ fn id(number: u64) -> RunId {
 
 fn run(number: u64) -> NewRun {
     let (id, workflow) = (id(number), "crawl".to_owned());
-    NewRun { id, workflow, key: None, input: [1; 32], created: number * 1000, stream_limit: 65_536 }
+    NewRun {
+        id,
+        workflow,
+        key: None,
+        input: [1; 32],
+        created: number * 1000,
+        stream_limit: 65_536,
+        parent: None,
+        root: None,
+        depth: 0,
+    }
 }
 
 fn record() -> Commit {

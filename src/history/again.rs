@@ -74,6 +74,9 @@ pub fn fork(loaded: &Loaded, fork: &Fork<'_>, signer: &Signer, now: Time) -> Res
         input: loaded.run.input,
         created: now,
         stream_limit: loaded.run.stream_limit,
+        parent: None,
+        root: None,
+        depth: 0,
     };
     // A fork is not trusted any more than the run that it comes from.
     let sign = if Chain::start_of(loaded).signs_all() { Sign::All } else { signer.sign };

@@ -8,6 +8,7 @@
 //! - [`request`], [`reply`], [`error`]: what is asked, what comes back, what can go wrong.
 //! - [`op`]: the names by which operations are known again.
 //! - [`record`], [`entry`]: what is written of a run, in its log and beside it, as bytes; `frame`: what is around them.
+//! - [`outgoing`]: what a commit writes to other runs.
 //! - [`chain`]: what of it is signed, and how records are chained.
 //! - [`lease`]: how long a process is taken to live, and the clock of that.
 //! - [`outbox`]: requests on their way to a journal, their order, and sending them again.
@@ -30,6 +31,7 @@ pub mod lease;
 pub mod memory;
 pub mod op;
 pub mod outbox;
+pub mod outgoing;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod packed;
 #[cfg(feature = "postgres")]
@@ -49,6 +51,7 @@ pub use entry::Slot;
 pub use error::JournalError;
 pub use op::{OpId, OpIds};
 pub use outbox::Outbox;
+pub use outgoing::{IfOver, Missing, Outgoing, Undelivered};
 pub use reply::{Claimed, DeadLetter, Ends, Entry, Loaded, Next, Polled, Reply, RunRow, StreamRead};
 pub use request::{
     Claim, Claimant, Commit, Cursor, Digest, EntryId, EntryNumber, Filter, KeyFilter, Message, NewRun, OwnerId, Phase,
@@ -69,7 +72,8 @@ pub struct Batch {
     /// Requests that are given back, since the journal is away: whether they were carried out is not known. With one of
     /// a run, all come back that were submitted together with it for the same run and are not answered.
     pub returned: Vec<(Ticket, Request, JournalError)>,
-    /// What others have done to the journal. What was submitted here is not news.
+    /// What others have done to the journal. What was submitted here is not news, except for what commits have written to
+    /// other runs.
     pub news: News,
 }
 
@@ -90,6 +94,18 @@ pub struct News {
 impl News {
     /// All of it.
     pub const ALL: Self = Self { inbox: true, work: true, ends: true, other: true };
+
+    /// What there is to ask for when the request is carried out: it may have written to other runs of this process.
+    pub fn of(request: &Request) -> Self {
+        let mut news = Self::default();
+        for outgoing in request.commit().map_or(&[][..], |commit| &commit.outgoing) {
+            match outgoing {
+                Outgoing::Send { .. } => news.inbox = true,
+                Outgoing::Create { owner, .. } => news.work |= owner.is_none(),
+            }
+        }
+        news
+    }
 
     /// Whether there is any.
     pub fn is_any(self) -> bool {

@@ -256,11 +256,17 @@ impl Outbox {
             self.answers.push((ticket, outcome));
             return;
         }
-        let of_part = |seq| match &outcome {
-            Ok(_) => Ok(Reply::Appended { seq }),
+        // What was not delivered of all of them is said to the last.
+        let last = parts.len() - 1;
+        let of_part = |at, seq| match &outcome {
+            Ok(Reply::Appended { undelivered, .. }) if at == last => {
+                Ok(Reply::Appended { seq, undelivered: undelivered.clone() })
+            }
+            Ok(_) => Ok(Reply::appended(seq)),
             Err(error) => Err(error.clone()),
         };
-        self.answers.extend(parts.into_iter().map(|(ticket, seq)| (ticket, of_part(seq))));
+        let parts = parts.into_iter().enumerate();
+        self.answers.extend(parts.map(|(at, (ticket, seq))| (ticket, of_part(at, seq))));
     }
 
     fn release_all(&mut self) {

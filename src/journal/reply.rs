@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::error::JournalError;
 use super::op::OpId;
+use super::outgoing::Undelivered;
 use super::request::{Cursor, Digest, EntryId, EntryNumber, OwnerId, Phase, Status};
 use crate::run_id::RunId;
 use crate::timers::Time;
@@ -53,6 +54,12 @@ pub struct RunRow {
     pub reason: Option<String>,
     /// How many messages to it could not be delivered.
     pub dead_letters: u64,
+    /// The run that started it.
+    pub parent: Option<RunId>,
+    /// The first of the runs that led to it.
+    pub root: Option<RunId>,
+    /// How many runs led to it.
+    pub depth: u32,
 }
 
 /// A message that could not be delivered. It is kept.
@@ -172,6 +179,8 @@ pub enum Reply {
     Appended {
         /// The sequence number of the run's last record.
         seq: u64,
+        /// The messages of the commit that were not delivered, in their order.
+        undelivered: Vec<Undelivered>,
     },
     /// The run goes on.
     Reopened {
@@ -227,6 +236,13 @@ pub enum Reply {
         /// How many.
         runs: usize,
     },
+}
+
+impl Reply {
+    /// The answer to a commit of which everything was delivered.
+    pub fn appended(seq: u64) -> Self {
+        Self::Appended { seq, undelivered: Vec::new() }
+    }
 }
 
 impl RunRow {

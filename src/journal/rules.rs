@@ -1,11 +1,10 @@
 //! What a commit does to a run's row. Every backend asks here, so that they cannot differ.
 
-use super::Limits;
 use super::error::JournalError;
 use super::op::OpId;
-use super::recovery;
 use super::reply::{Reply, RunRow};
 use super::request::{Commit, EntryNumber, Message, NewRun, OwnerId, Phase, Status};
+use super::{Limits, outgoing, recovery};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
@@ -33,6 +32,26 @@ pub(super) fn new_row(run: NewRun, op: OpId) -> RunRow {
         not_before: None,
         reason: None,
         dead_letters: 0,
+        parent: run.parent,
+        root: run.root,
+        depth: run.depth,
+    }
+}
+
+/// Refuses the first commit of a run if it cannot be written.
+pub(super) fn check_first(new: &NewRun, commit: &Commit, limits: Limits) -> Result<(), JournalError> {
+    if !taken_out(commit).is_empty() {
+        return Err(not_in_inbox(new.id));
+    }
+    check_silent(new.id, commit)?;
+    check(&new_row(new.clone(), commit.op), commit, limits)
+}
+
+/// Refuses a commit that writes to other runs where none does.
+pub(super) fn check_silent(run: RunId, commit: &Commit) -> Result<(), JournalError> {
+    match commit.outgoing.is_empty() {
+        true => Ok(()),
+        false => Err(JournalError::Invalid { run, why: "only a run that goes on writes to other runs" }),
     }
 }
 
@@ -60,7 +79,7 @@ pub(super) fn check(row: &RunRow, commit: &Commit, limits: Limits) -> Result<(),
     if commit.outcome.is_some() && !commit.status.phase.is_over() {
         return invalid("only a run that is over has an outcome");
     }
-    Ok(())
+    outgoing::check(row.id, commit, limits)
 }
 
 /// Refuses a message that cannot be stored.

@@ -176,9 +176,14 @@ impl<B: Backend> Loop<B> {
         failpoint!("journal.batch_taken");
         let bytes: usize = requests.iter().map(|(_, request)| request.bytes()).sum();
         let (tickets, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
+        let mut own = News::default();
+        requests.iter().for_each(|request| own |= News::of(request));
         let mut batch = Batch::default();
         match self.guarded(|backend| backend.carry_out(requests)) {
-            Ok(Ok(answers)) => batch.answers = tickets.into_iter().zip(answers).collect(),
+            Ok(Ok(answers)) => {
+                batch.answers = tickets.into_iter().zip(answers).collect();
+                batch.news = own;
+            }
             Ok(Err(Away(requests, error))) => {
                 let returned = tickets.into_iter().zip(requests);
                 batch.returned = returned.map(|(ticket, request)| (ticket, request, error.clone())).collect();
@@ -187,7 +192,7 @@ impl<B: Backend> Loop<B> {
         }
         self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
         if self.looked.elapsed() >= LOOK_EVERY {
-            batch.news = self.news();
+            batch.news |= self.news();
         }
         self.tell(batch);
         failpoint!("journal.batch_told");

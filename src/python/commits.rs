@@ -263,6 +263,9 @@ pub fn begin(
         key,
         created: now,
         stream_limit: plan.get().core.stream_limit as u64,
+        parent: None,
+        root: None,
+        depth: 0,
     };
     Ok((core, Creation::new(&image, run, &journal.get().signer, now)?))
 }

@@ -11,11 +11,14 @@ use super::ledger::{Draft, Ledger};
 use super::link::{Around, Link, Sql, Step, step};
 use super::rows::{COLUMNS, Stored, Uuid, columns, key_digest, sql};
 use super::{Broken, read, write};
-use crate::journal::{Commit, EntryId, JournalError, Outcome, OwnerId, Request, rules};
+use crate::journal::outgoing::Known;
+use crate::journal::{Commit, EntryId, JournalError, Outcome, Outgoing, OwnerId, Reply, Request, rules};
 use crate::run_id::RunId;
 
 /// The most requests of one transaction: the numbers of what it adds must fit between those of two transactions.
 const MOST: usize = 4096;
+/// The most that requests of one transaction write to other runs.
+const MOST_OUTGOING: usize = 60_000;
 /// The most bytes of one that has more than one request.
 const MOST_BYTES: usize = 32 << 20;
 
@@ -47,7 +50,7 @@ static FIND_KEYS: Sql = Sql {
 };
 
 static KNOWN: Sql = Sql {
-    text: "SELECT i.run, i.id FROM unnest($1, $2) AS m(run, id), {s}.inbox i WHERE i.run = m.run AND i.id = m.id",
+    text: "SELECT i.run, i.id, i.dead IS NOT NULL FROM unnest($1, $2) AS m(run, id), {s}.inbox i WHERE i.run = m.run AND i.id = m.id",
     types: &[Type::UUID_ARRAY, Type::UUID_ARRAY],
 };
 
@@ -91,6 +94,7 @@ fn kind(request: &Request) -> Kind {
 struct Group {
     writes: Vec<usize>,
     bytes: usize,
+    outgoing: usize,
     // They come after the writes.
     reads: Vec<usize>,
     read: HashSet<RunId>,
@@ -104,13 +108,16 @@ impl State {
         for (at, request) in requests.iter().enumerate() {
             match kind(request) {
                 Kind::Write(run) => {
+                    let outgoing = request.commit().map_or(0, |commit| commit.outgoing.len());
                     let is_full = group.writes.len() == MOST
-                        || (!group.writes.is_empty() && group.bytes + request.bytes() > MOST_BYTES);
+                        || (!group.writes.is_empty() && group.bytes + request.bytes() > MOST_BYTES)
+                        || group.outgoing + outgoing > MOST_OUTGOING;
                     if is_full || group.read.contains(&run) {
                         self.flush(&mut group, requests, &mut answers).await;
                     }
                     group.writes.push(at);
                     group.bytes += request.bytes();
+                    group.outgoing += outgoing;
                 }
                 Kind::Read => {
                     group.reads.push(at);
@@ -190,7 +197,9 @@ impl State {
         let answers = ledger.carry_out_all(requests, tries.was_lost);
         let is_refused = requests.iter().zip(&answers).any(|(request, answer)| {
             let is_guess = matches!(kind(request), Kind::Write(run) if guessed.contains(&run));
-            answer.is_err() && (is_guess || !is_locked && has_taken_out(request))
+            let has_missed = matches!(answer, Ok(Reply::Appended { undelivered, .. }) if !undelivered.is_empty());
+            let may_be_stale = is_guess || !is_locked && writes_beside(request);
+            answer.is_err() && may_be_stale || has_missed && !is_locked
         });
         if is_refused {
             return Err(Fault::Stale);
@@ -245,8 +254,9 @@ impl State {
     }
 }
 
-fn has_taken_out(request: &Request) -> bool {
-    commit_of(request).is_some_and(|(_, commit)| !rules::taken_out(commit).is_empty())
+// Whether its commit is about more than the row of its run.
+fn writes_beside(request: &Request) -> bool {
+    commit_of(request).is_some_and(|(_, commit)| !rules::taken_out(commit).is_empty() || !commit.outgoing.is_empty())
 }
 
 fn commit_of(request: &Request) -> Option<(RunId, &Commit)> {
@@ -292,9 +302,24 @@ impl Needs {
             }
             if let Some((run, commit)) = commit_of(request) {
                 needs.taken_out.extend(rules::taken_out(commit).into_iter().map(|number| (run, number)));
+                commit.outgoing.iter().for_each(|outgoing| needs.add_outgoing(outgoing));
             }
         }
         needs
+    }
+
+    fn add_outgoing(&mut self, outgoing: &Outgoing) {
+        match outgoing {
+            Outgoing::Create { run, owner, .. } => {
+                let is_first = self.runs.insert(run.id);
+                self.new.extend(is_first.then_some(run.id));
+                self.owners.extend(owner);
+            }
+            Outgoing::Send { to, message, .. } => {
+                self.runs.insert(*to);
+                self.sent.push((*to, message.id));
+            }
+        }
     }
 
     async fn read(&self, link: &Link, ledger: &mut Ledger, is_locked: bool) -> Result<(), Fault> {
@@ -368,7 +393,8 @@ fn read_owner(ledger: &mut Ledger, row: &Row) -> Result<(), JournalError> {
 }
 
 fn read_message(ledger: &mut Ledger, row: &Row) -> Result<(), JournalError> {
-    ledger.known.insert((row.get::<_, Uuid>(0).into(), row.get::<_, Uuid>(1).0));
+    let known = if row.get(2) { Known::Dead } else { Known::Delivered };
+    ledger.known.insert((row.get::<_, Uuid>(0).into(), row.get::<_, Uuid>(1).0), known);
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::LIMITS;
 use super::rows::{Stored, check_names, key_digest};
+use crate::journal::outgoing::Known;
 use crate::journal::{
     Commit, EntryId, EntryNumber, JournalError, Message, NewRun, Outcome, OwnerId, Refusal, Reply, Request, recovery,
     rules,
@@ -22,7 +23,7 @@ pub(super) struct Draft {
     /// Takes the place of the records before `log`.
     pub(super) checkpoint: Option<(u64, Vec<u8>)>,
     pub(super) published: Vec<(u64, Vec<u8>)>,
-    pub(super) sent: Vec<(Message, Time)>,
+    pub(super) sent: Vec<Sent>,
     pub(super) consumed: Vec<EntryNumber>,
     pub(super) dead: Vec<(EntryNumber, String)>,
     pub(super) outcome: Option<Vec<u8>>,
@@ -34,6 +35,14 @@ pub(super) struct Draft {
     pub(super) too_many_names: u64,
 }
 
+/// A message to a run.
+pub(super) struct Sent {
+    pub(super) message: Message,
+    pub(super) at: Time,
+    /// Why it is a dead letter at once.
+    pub(super) dead: Option<&'static str>,
+}
+
 /// The rows that a group of requests is worked out from.
 #[derive(Default)]
 pub(super) struct Ledger {
@@ -43,7 +52,7 @@ pub(super) struct Ledger {
     /// The numbers of living owners.
     pub(super) owners: HashMap<OwnerId, i64>,
     /// Messages that are known already.
-    pub(super) known: HashSet<(RunId, EntryId)>,
+    pub(super) known: HashMap<(RunId, EntryId), Known>,
     /// What is in the inboxes of what is to be taken out; if this is not known, it is taken to be there.
     pub(super) inbox: Option<HashSet<(RunId, EntryNumber)>>,
     // What was taken out by a request of the group.
@@ -104,7 +113,7 @@ impl Ledger {
         let written = if was_lost { self.written(requests) } else { HashMap::new() };
         let answers = requests.iter().enumerate().map(|(at, &request)| match request {
             Request::Append { run, after, commit, .. } if written.get(run).is_some_and(|&last| at < last) => {
-                Ok(Reply::Appended { seq: after + commit.records.len() as u64 })
+                Ok(Reply::Appended { seq: after + commit.records.len() as u64, undelivered: self.undelivered(commit) })
             }
             request => self.carry_out(request),
         });
@@ -135,12 +144,12 @@ impl Ledger {
         }
     }
 
-    fn owner(&self, owner: Option<OwnerId>) -> Result<i64, JournalError> {
+    pub(super) fn owner(&self, owner: Option<OwnerId>) -> Result<i64, JournalError> {
         let Some(owner) = owner else { return Ok(0) };
         self.owners.get(&owner).copied().ok_or(JournalError::LeaseLost(owner))
     }
 
-    fn draft(&mut self, id: RunId) -> Result<&mut Draft, JournalError> {
+    pub(super) fn draft(&mut self, id: RunId) -> Result<&mut Draft, JournalError> {
         self.drafts.get_mut(&id).and_then(Option::as_mut).ok_or(JournalError::UnknownRun(id))
     }
 
@@ -157,33 +166,38 @@ impl Ledger {
         }
         let number = self.owner(owner)?;
         check_names(new)?;
+        rules::check_first(new, commit, LIMITS)?;
+        self.keys.extend(digest.map(|digest| (digest, new.id)));
+        Ok(Reply::Created { epoch: self.insert(new, owner, number, commit.clone()) })
+    }
+
+    /// Adds a run that is not there, with a first commit that was checked; gives its epoch.
+    pub(super) fn insert(&mut self, new: &NewRun, owner: Option<OwnerId>, number: i64, commit: Commit) -> u64 {
         let mut row = rules::new_row(new.clone(), commit.op);
-        rules::check(&row, commit, LIMITS)?;
-        if !rules::taken_out(commit).is_empty() {
-            return Err(rules::not_in_inbox(new.id));
-        }
         rules::give(&mut row, owner);
         let epoch = row.epoch;
         let mut draft = Draft::new(Stored { row, version: 1, owner: number, consumed: 0 }, None);
-        draft.write(commit.clone());
+        draft.write(commit);
         self.living.extend(owner.map(|_| number));
-        self.keys.extend(digest.map(|digest| (digest, new.id)));
         self.drafts.insert(new.id, Some(draft));
-        Ok(Reply::Created { epoch })
+        epoch
     }
 
     fn append(&mut self, id: RunId, epoch: u64, after: u64, commit: &Commit) -> Outcome {
         let draft = self.draft(id)?;
         let row = &draft.stored.row;
         if rules::is_written(row, commit) {
-            return Ok(Reply::Appended { seq: row.seq });
+            let seq = row.seq;
+            return Ok(Reply::Appended { seq, undelivered: self.undelivered(commit) });
         }
         rules::check_turn(row, epoch, after)?;
         let owner = draft.stored.owner;
         self.check(id, commit)?;
+        self.check_outgoing(commit)?;
         self.living.insert(owner);
         self.write(id, commit)?;
-        Ok(Reply::Appended { seq: self.draft(id)?.stored.row.seq })
+        let seq = self.draft(id)?.stored.row.seq;
+        Ok(Reply::Appended { seq, undelivered: self.send_out(commit)? })
     }
 
     fn reopen(&mut self, id: RunId, after: u64, owner: Option<OwnerId>, commit: &Commit) -> Outcome {
@@ -194,6 +208,7 @@ impl Ledger {
         }
         let mut row = draft.stored.row.clone();
         rules::reopen(&mut row, after, owner)?;
+        rules::check_silent(id, commit)?;
         self.check(id, commit)?;
         self.living.extend(owner.map(|_| number));
         let draft = self.draft(id)?;
@@ -225,7 +240,7 @@ impl Ledger {
 
     fn send(&mut self, id: RunId, message: &Message, now: Time) -> Outcome {
         rules::check_message(id, message, LIMITS)?;
-        let is_known = self.known.contains(&(id, message.id));
+        let is_known = self.known.contains_key(&(id, message.id));
         let draft = self.draft(id)?;
         if is_known {
             return Ok(Reply::Sent { new: false });
@@ -233,11 +248,18 @@ impl Ledger {
         if draft.stored.row.is_over() {
             return Err(JournalError::RunEnded(id));
         }
-        draft.sent.push((message.clone(), now));
+        self.deliver(id, message, now)?;
+        Ok(Reply::Sent { new: true })
+    }
+
+    /// Puts a message that is new into the inbox of a run that goes on.
+    pub(super) fn deliver(&mut self, id: RunId, message: &Message, at: Time) -> Result<(), JournalError> {
+        let draft = self.draft(id)?;
+        draft.sent.push(Sent { message: message.clone(), at, dead: None });
         draft.stored.row.inbox += 1;
         draft.is_changed = true;
-        self.known.insert((id, message.id));
-        Ok(Reply::Sent { new: true })
+        self.known.insert((id, message.id), Known::Delivered);
+        Ok(())
     }
 
     fn refuse(&mut self, id: RunId, epoch: u64, refusal: &Refusal, now: Time) -> Outcome {

@@ -3,7 +3,7 @@
 //! - [`place`]: where the database is; `tls`: how it is reached safely; `link`: one connection.
 //! - `schema`: the tables; what a newer version changes.
 //! - `backend`: what waits, in groups, each carried out until it is answered.
-//! - `ledger`, `rows`, `write`: what a group of requests does to runs, worked out from their rows by the rules of all
+//! - `ledger`, `outgoing`, `rows`, `write`: what a group of requests does to runs, worked out from their rows by the rules of all
 //!   backends, and written in one round trip.
 //! - `owners`, `claim`, `runs`, `ends`, `read`: what is no matter of such a group; `window`: a cursor over numbers that do
 //!   not become visible in their order.
@@ -19,6 +19,7 @@ mod fault;
 mod group;
 mod ledger;
 mod link;
+mod outgoing;
 mod owners;
 pub mod place;
 mod read;

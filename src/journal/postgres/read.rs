@@ -60,7 +60,7 @@ static LIST_PHASE: Sql = rows!(
 
 // By a key it is a look-up; otherwise the runs are gone through, newest first, until there are enough.
 macro_rules! narrow_rows {
-    ($fits:literal, $key:expr) => {
+    ($fits:literal, $key:expr $(, $family:expr)*) => {
         rows!(
             concat!(
                 "r.id >= $1 AND r.id < $2 AND ($4 IS NULL OR r.workflow = $4 COLLATE \"C\") \
@@ -69,12 +69,35 @@ macro_rules! narrow_rows {
                 " AND ($7 IS NULL OR starts_with(r.key, $7)) AND ($8 IS NULL OR r.finished >= $8) \
                  AND ($9 IS NULL OR r.finished < $9) ORDER BY r.id DESC LIMIT $3"
             ),
-            &[Type::UUID, Type::UUID, Type::INT8, Type::TEXT, Type::INT2, $key, Type::TEXT, Type::INT8, Type::INT8,]
+            &[
+                Type::UUID,
+                Type::UUID,
+                Type::INT8,
+                Type::TEXT,
+                Type::INT2,
+                $key,
+                Type::TEXT,
+                Type::INT8,
+                Type::INT8,
+                $($family),*
+            ]
         )
     };
 }
 static LIST_KEY: Sql = narrow_rows!("r.key_digest = $6", Type::BYTEA);
 static LIST_NARROW: Sql = narrow_rows!("($6 IS NULL OR r.key = $6 COLLATE \"C\")", Type::TEXT);
+static LIST_PARENT: Sql = narrow_rows!(
+    "r.parent = $10 AND ($11 IS NULL OR r.root = $11) AND ($6 IS NULL OR r.key = $6 COLLATE \"C\")",
+    Type::TEXT,
+    Type::UUID,
+    Type::UUID
+);
+static LIST_ROOT: Sql = narrow_rows!(
+    "r.root = $11 AND $10 IS NULL AND ($6 IS NULL OR r.key = $6 COLLATE \"C\")",
+    Type::TEXT,
+    Type::UUID,
+    Type::UUID
+);
 
 static CHECKPOINTS: Sql =
     Sql { text: "SELECT run, seq, state FROM {s}.checkpoints WHERE run = ANY($1)", types: &[Type::UUID_ARRAY] };
@@ -355,16 +378,16 @@ fn list(filter: &Filter) -> Step<'static> {
     step
 }
 
-// Few lists select by a key or by the end of runs.
+// Few lists select by a key, by the end of runs, or by what led to them.
 fn narrow(step: &mut Step<'static>, filter: &Filter) {
     step.sql = &LIST_NARROW;
     let mut prefix = None;
     match (&filter.key, &filter.workflow) {
-        (Some(KeyFilter::Is(key)), Some(workflow)) => {
+        (Some(KeyFilter::Is(key)), Some(workflow)) if !filter.is_of_family() => {
             step.sql = &LIST_KEY;
             step.given.push(Box::new(key_digest(workflow, Some(key)).map(Vec::from)));
         }
-        (Some(KeyFilter::Is(key)), None) => step.given.push(Box::new(Some(storable(key)))),
+        (Some(KeyFilter::Is(key)), _) => step.given.push(Box::new(Some(storable(key)))),
         (Some(KeyFilter::StartsWith(key)), _) => {
             prefix = Some(storable(key));
             step.given.push(Box::new(None::<String>));
@@ -374,6 +397,11 @@ fn narrow(step: &mut Step<'static>, filter: &Filter) {
     step.given.push(Box::new(prefix));
     step.given.push(Box::new(filter.finished_since.map(sql)));
     step.given.push(Box::new(filter.finished_before.map(sql)));
+    if filter.is_of_family() {
+        step.sql = if filter.parent.is_some() { &LIST_PARENT } else { &LIST_ROOT };
+        step.given.push(Box::new(filter.parent.map(Uuid::from)));
+        step.given.push(Box::new(filter.root.map(Uuid::from)));
+    }
 }
 
 fn records(run: RunId, after: u64, limit: usize, rows: &[Row]) -> Result<Vec<(u64, Vec<u8>)>, JournalError> {

@@ -15,7 +15,7 @@ use super::place::Place;
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from one version to the next; `{s}` is the schema. Once released an entry never changes.
-const MIGRATIONS: [&str; 1] = [V1];
+const MIGRATIONS: [&str; 2] = [V1, V2];
 
 const V1: &str = "
 CREATE TABLE {s}.meta (
@@ -117,6 +117,13 @@ CREATE INDEX inbox_new ON {s}.inbox (number) WHERE body IS NOT NULL AND dead IS 
 CREATE TABLE {s}.ends (number bigint PRIMARY KEY, run uuid NOT NULL);
 ";
 
+// What led to a run. A process of the version before goes on beside it: it starts no run for another.
+const V2: &str = "
+ALTER TABLE {s}.runs ADD COLUMN parent uuid, ADD COLUMN root uuid, ADD COLUMN depth bigint NOT NULL DEFAULT 0;
+CREATE INDEX runs_parent ON {s}.runs (parent, id) WHERE parent IS NOT NULL;
+CREATE INDEX runs_root ON {s}.runs (root, id) WHERE root IS NOT NULL;
+";
+
 /// The statements that lead from a version to the newest one, for those who manage the database themselves.
 pub fn statements(schema: &str, from: i64) -> String {
     let name = quoted(schema);
@@ -127,7 +134,7 @@ pub fn statements(schema: &str, from: i64) -> String {
     for step in MIGRATIONS.iter().skip(usize::try_from(from).unwrap_or(0)) {
         text += &step.replace("{s}", &name);
     }
-    if (1..VERSION).contains(&from) {
+    if (0..VERSION).contains(&from) {
         text += &format!("UPDATE {name}.meta SET version = {VERSION};\n");
     }
     text

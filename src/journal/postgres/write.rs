@@ -7,7 +7,7 @@
 use tokio_postgres::types::Type;
 
 use super::bell::News;
-use super::ledger::{Draft, Ledger};
+use super::ledger::{Draft, Ledger, Sent};
 use super::link::{Sql, Step, step};
 use super::rows::{Uuid, key_digest, sql, storable};
 use crate::journal::{packed, rules};
@@ -55,12 +55,13 @@ const UPDATE_TYPES: &[Type] = &[
 
 static INSERT: Sql = Sql {
     text: "INSERT INTO {s}.runs (id, version, workflow, key, key_digest, input, created, stream_limit, updated, finished, \
-           phase, due, wake, owner, epoch, seq, op, made_by, inbox, consumed, published, recoveries, dead_letters) \
-           SELECT id, 1, workflow, key, key_digest, input, created, stream_limit, updated, finished, phase, due, wake, \
-           owner, epoch, seq, op, made_by, inbox, consumed, published, 0, 0 \
-           FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
+           phase, due, wake, owner, epoch, seq, op, made_by, inbox, consumed, published, recoveries, dead_letters, parent, root, \
+           depth) SELECT id, 1, workflow, key, key_digest, input, created, stream_limit, updated, finished, phase, due, \
+           wake, owner, epoch, seq, op, made_by, inbox, consumed, published, 0, dead_letters, parent, root, depth \
+           FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
+           $22, $23, $24) \
            AS c(id, workflow, key, key_digest, input, created, stream_limit, updated, finished, phase, due, wake, owner, \
-           epoch, seq, op, made_by, inbox, consumed, published)",
+           epoch, seq, op, made_by, inbox, consumed, published, dead_letters, parent, root, depth)",
     types: &[
         Type::UUID_ARRAY,
         Type::TEXT_ARRAY,
@@ -81,6 +82,10 @@ static INSERT: Sql = Sql {
         Type::UUID_ARRAY,
         Type::INT8_ARRAY,
         Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
+        Type::UUID_ARRAY,
+        Type::UUID_ARRAY,
         Type::INT8_ARRAY,
     ],
 };
@@ -109,10 +114,18 @@ static FORGET_PUBLISHED: Sql = Sql {
 };
 
 static SEND: Sql = Sql {
-    text: "INSERT INTO {s}.inbox (run, number, id, kind, at, body) \
-           SELECT run, $6 + (pg_current_xact_id()::text::bigint << 16) + place, id, kind, at, body \
-           FROM unnest($1, $2, $3, $4, $5) WITH ORDINALITY AS m(run, id, kind, at, body, place)",
-    types: &[Type::UUID_ARRAY, Type::UUID_ARRAY, Type::INT2_ARRAY, Type::INT8_ARRAY, Type::BYTEA_ARRAY, Type::INT8],
+    text: "INSERT INTO {s}.inbox (run, number, id, kind, at, body, dead) \
+           SELECT run, $7 + (pg_current_xact_id()::text::bigint << 16) + place, id, kind, at, body, dead \
+           FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY AS m(run, id, kind, at, body, dead, place)",
+    types: &[
+        Type::UUID_ARRAY,
+        Type::UUID_ARRAY,
+        Type::INT2_ARRAY,
+        Type::INT8_ARRAY,
+        Type::BYTEA_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::INT8,
+    ],
 };
 
 static CONSUME: Sql = Sql {
@@ -251,6 +264,10 @@ fn insert<'a>(changed: &[&Draft], steps: &mut Vec<Step<'a>>) {
         each!(|run| sql(run.row.inbox)),
         each!(|run| sql(run.consumed)),
         each!(|run| sql(run.row.published)),
+        each!(|run| sql(run.row.dead_letters)),
+        each!(|run| run.row.parent.map(Uuid::from)),
+        each!(|run| run.row.root.map(Uuid::from)),
+        each!(|run| i64::from(run.row.depth)),
     ));
 }
 
@@ -288,7 +305,7 @@ fn bodies<'a>(changed: Vec<&'a Draft>, base: i64, steps: &mut Vec<Step<'a>>) {
     let mut log = (Vec::new(), Vec::new(), Vec::new());
     let mut stream = (Vec::new(), Vec::new(), Vec::new());
     let mut forgotten = (Vec::new(), Vec::new());
-    let mut sent = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut sent = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut names = (Vec::new(), Vec::new());
     let mut reopened = Vec::new();
     let mut outcomes = (Vec::new(), Vec::new());
@@ -315,12 +332,13 @@ fn bodies<'a>(changed: Vec<&'a Draft>, base: i64, steps: &mut Vec<Step<'a>>) {
             forgotten.0.push(id);
             forgotten.1.push(sql(last_forgotten));
         }
-        for (message, at) in &draft.sent {
+        for Sent { message, at, dead } in &draft.sent {
             sent.0.push(id);
             sent.1.push(Uuid(message.id));
             sent.2.push(i16::from(message.kind));
             sent.3.push(sql(*at));
             sent.4.push(message.body.as_slice());
+            sent.5.push(*dead);
         }
         if draft.too_many_names > 0 {
             names.0.push(id);
@@ -348,7 +366,7 @@ fn bodies<'a>(changed: Vec<&'a Draft>, base: i64, steps: &mut Vec<Step<'a>>) {
         steps.push(step!(FORGET_PUBLISHED, forgotten.0, forgotten.1));
     }
     if !sent.0.is_empty() {
-        steps.push(step!(SEND, sent.0, sent.1, sent.2, sent.3, sent.4, base));
+        steps.push(step!(SEND, sent.0, sent.1, sent.2, sent.3, sent.4, sent.5, base));
     }
     if !names.0.is_empty() {
         steps.push(step!(FORGET_NAMES, names.0, names.1));

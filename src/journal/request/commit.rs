@@ -2,6 +2,7 @@
 
 use super::{EntryNumber, Status};
 use crate::journal::op::OpId;
+use crate::journal::outgoing::Outgoing;
 use crate::timers::Time;
 
 /// What one commit writes: all of it or nothing.
@@ -29,14 +30,20 @@ pub struct Commit {
     pub progress: bool,
     /// Entries of the inbox that cannot be delivered, and why: they become dead letters.
     pub undeliverable: Vec<(EntryNumber, String)>,
+    /// What is written to other runs. Only an `Append` has any.
+    pub outgoing: Vec<Outgoing>,
 }
 
 impl Commit {
+    /// The most that one commit writes to other runs.
+    pub const MOST_OUTGOING: usize = 30_000;
+
     /// Whether the next commit of the run can be written with this one as one.
     pub fn takes(&self, next: &Self) -> bool {
         let ends_here = self.release || self.status.phase.is_over();
+        let has_room = self.outgoing.len() + next.outgoing.len() <= Self::MOST_OUTGOING;
         // A checkpoint in the middle would stand for records that come behind it.
-        !ends_here && (self.checkpoint.is_none() || next.checkpoint.is_some())
+        !ends_here && has_room && (self.checkpoint.is_none() || next.checkpoint.is_some())
     }
 
     /// Adds the next commit of the run, under the name of that.
@@ -52,6 +59,7 @@ impl Commit {
         self.release = next.release;
         self.progress |= next.progress;
         self.undeliverable.extend(next.undeliverable);
+        self.outgoing.extend(next.outgoing);
     }
 
     /// Adds a checkpoint if the commit has room for it within so many bytes. A run goes on without one: its records
@@ -69,6 +77,7 @@ impl Commit {
             + self.published.iter().map(|(_, body)| body.len() + EACH).sum::<usize>()
             + self.consumed.len() * size_of::<EntryNumber>()
             + self.undeliverable.iter().map(|(_, why)| why.len() + EACH).sum::<usize>()
+            + self.outgoing.iter().map(Outgoing::bytes).sum::<usize>()
             + self.checkpoint.as_ref().map_or(0, Vec::len)
             + self.outcome.as_ref().map_or(0, Vec::len)
     }

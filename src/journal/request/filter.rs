@@ -21,14 +21,24 @@ pub struct Filter {
     pub finished_since: Option<Time>,
     /// Only those that ended before this time.
     pub finished_before: Option<Time>,
+    /// Only those that this run started.
+    pub parent: Option<RunId>,
+    /// Only those that this run led to.
+    pub root: Option<RunId>,
     /// At most so many.
     pub limit: usize,
 }
 
 impl Filter {
-    /// Whether it selects by a key, or by the end of runs.
+    /// Whether it selects by a key, by the end of runs, or by what led to them.
     pub fn is_narrow(&self) -> bool {
-        self.key.is_some() || self.finished_since.is_some() || self.finished_before.is_some()
+        let is_by_end = self.finished_since.is_some() || self.finished_before.is_some();
+        self.key.is_some() || is_by_end || self.is_of_family()
+    }
+
+    /// Whether it selects by what led to runs.
+    pub fn is_of_family(&self) -> bool {
+        self.parent.is_some() || self.root.is_some()
     }
 }
 

@@ -65,7 +65,8 @@ pub enum Request {
         commit: Commit,
     },
     /// Goes on with a run: `Appended`, also if it was the last operation on the run, whoever owns that by now; or
-    /// `Conflict` unless the run has this epoch, its owner lives, and its last record has this number.
+    /// `Conflict` unless the run has this epoch, its owner lives, and its last record has this number. If the commit makes a
+    /// run for a process that has no lease: `LeaseLost`.
     Append {
         /// The run.
         run: RunId,
@@ -255,9 +256,7 @@ impl Request {
         const FIXED: usize = size_of::<Request>();
         FIXED
             + match self {
-                Self::Create { run, commit, .. } => {
-                    run.workflow.len() + run.key.as_ref().map_or(0, String::len) + commit.bytes()
-                }
+                Self::Create { run, commit, .. } => run.bytes() + commit.bytes(),
                 Self::Append { commit, .. } | Self::Reopen { commit, .. } => commit.bytes(),
                 Self::Send { message, .. } => message.body.len(),
                 Self::Load { runs } => size_of_val(runs.as_slice()),

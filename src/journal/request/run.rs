@@ -65,4 +65,17 @@ pub struct NewRun {
     pub created: Time,
     /// How many entries of its stream are kept; at least one.
     pub stream_limit: u64,
+    /// The run that started it, unless it was started from outside.
+    pub parent: Option<RunId>,
+    /// The first of the runs that led to it: the root of its parent, or its parent if that has none.
+    pub root: Option<RunId>,
+    /// How many runs led to it.
+    pub depth: u32,
+}
+
+impl NewRun {
+    /// About how much memory its parts take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.workflow.len() + self.key.as_ref().map_or(0, String::len)
+    }
 }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, ToSql};
 use super::batch::Answer;
 use super::failure::Failure;
 use super::runs::{self, Stored, sql};
-use super::{LIMITS, ends, inbox, owners};
+use super::{LIMITS, ends, inbox, outgoing, owners};
 use crate::journal::{Commit, Digest, NewRun, OpId, OwnerId, Reply, packed, rules};
 use crate::run_id::RunId;
 
@@ -13,12 +13,20 @@ pub(super) fn create(db: &Connection, new: &NewRun, owner: Option<OwnerId>, comm
     if let Some(there) = existing(db, new)? {
         return Ok(if there.made_by.is_same(commit.op) { rules::created_again(owner) } else { there.into() });
     }
-    let mut owner_number = owners::living(db, owner)?;
+    let owner_number = owners::living(db, owner)?;
+    rules::check_first(new, commit, LIMITS)?;
+    Ok(Reply::Created { epoch: insert(db, new, owner.zip(owner_number), commit)? })
+}
+
+/// Adds a run that is not there, with a first commit that was checked; gives its epoch. An owner comes with its number.
+pub(super) fn insert(
+    db: &Connection,
+    new: &NewRun,
+    owner: Option<(OwnerId, i64)>,
+    commit: &Commit,
+) -> rusqlite::Result<u64> {
+    let (owner, mut owner_number) = owner.unzip();
     let mut row = rules::new_row(new.clone(), commit.op);
-    rules::check(&row, commit, LIMITS)?;
-    if !rules::taken_out(commit).is_empty() {
-        return Err(rules::not_in_inbox(row.id).into());
-    }
     rules::give(&mut row, owner);
     rules::apply(&mut row, commit);
     if row.owner.is_none() {
@@ -31,7 +39,7 @@ pub(super) fn create(db: &Connection, new: &NewRun, owner: Option<OwnerId>, comm
     if !row.phase().goes_on() {
         ends::push(db, row.id)?;
     }
-    Ok(Reply::Created { epoch: row.epoch })
+    Ok(row.epoch)
 }
 
 // The run that has the id or the key of a new one.
@@ -45,6 +53,11 @@ impl From<There> for Reply {
     fn from(there: There) -> Self {
         Self::Exists { id: there.id, input: there.input }
     }
+}
+
+/// Whether there is a run of this id.
+pub(super) fn is_there(db: &Connection, id: RunId) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?.exists([id.as_bytes()])
 }
 
 fn existing(db: &Connection, new: &NewRun) -> rusqlite::Result<Option<There>> {
@@ -66,10 +79,11 @@ fn find(db: &Connection, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Resu
 pub(super) fn append(db: &Connection, id: RunId, epoch: u64, after: u64, commit: &Commit) -> Answer {
     let mut run = runs::find(db, id)?;
     if rules::is_written(&run.row, commit) {
-        return Ok(Reply::Appended { seq: run.row.seq });
+        return Ok(Reply::Appended { seq: run.row.seq, undelivered: outgoing::undelivered(db, commit)? });
     }
     rules::check_turn(&run.row, epoch, after)?;
     check(db, &run, commit)?;
+    outgoing::check_owners(db, commit)?;
     let was = (run.row.phase(), run.owner);
     let was_counted = run.row.recoveries > 0 || run.row.not_before.is_some() || run.row.reason.is_some();
     write(db, &mut run, commit)?;
@@ -84,7 +98,7 @@ pub(super) fn append(db: &Connection, id: RunId, epoch: u64, after: u64, commit:
     if !run.row.phase().goes_on() {
         ends::push(db, id)?;
     }
-    Ok(Reply::Appended { seq: run.row.seq })
+    Ok(Reply::Appended { seq: run.row.seq, undelivered: outgoing::send_out(db, commit)? })
 }
 
 pub(super) fn reopen(db: &Connection, id: RunId, after: u64, owner: Option<OwnerId>, commit: &Commit) -> Answer {
@@ -94,6 +108,7 @@ pub(super) fn reopen(db: &Connection, id: RunId, after: u64, owner: Option<Owner
         return Ok(rules::reopened_again(&run.row, owner)?);
     }
     rules::reopen(&mut run.row, after, owner)?;
+    rules::check_silent(id, commit)?;
     check(db, &run, commit)?;
     run.owner = owner_number;
     write(db, &mut run, commit)?;

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::batch::Answer;
 use super::runs::{self, Stored, sql, sql_limit};
 use super::{LIMITS, owners};
+use crate::journal::outgoing::BURIED;
 use crate::journal::{
     Cursor, DeadLetter, Entry, EntryNumber, JournalError, Message, OwnerId, Polled, Reply, Request, rules,
 };
@@ -20,12 +21,25 @@ pub(super) fn send(db: &Connection, id: RunId, message: &Message, now: Time) -> 
     if run.row.is_over() {
         return Err(JournalError::RunEnded(id).into());
     }
-    insert(db, run.n, &message.id, message.kind, sql(now), &message.body)?;
+    deliver(db, &mut run, message, now)?;
+    Ok(Reply::Sent { new: true })
+}
+
+/// Puts a message that is new into the inbox of a run that goes on.
+pub(super) fn deliver(db: &Connection, run: &mut Stored, message: &Message, at: Time) -> rusqlite::Result<()> {
+    insert(db, run.n, &message.id, message.kind, sql(at), &message.body)?;
     failpoint!("journal.message_inserted");
     run.row.inbox += 1;
-    runs::update(db, &run)?;
-    runs::update_wake(db, &run)?;
-    Ok(Reply::Sent { new: true })
+    runs::update(db, run)?;
+    runs::update_wake(db, run)
+}
+
+/// Keeps a message that came after the end of its run as a dead letter.
+pub(super) fn bury(db: &Connection, run: &mut Stored, message: &Message, at: Time) -> rusqlite::Result<()> {
+    let number = insert(db, run.n, &message.id, message.kind, sql(at), &message.body)?;
+    db.prepare_cached("UPDATE inbox SET dead = ?2 WHERE number = ?1")?.execute((number, BURIED))?;
+    run.row.dead_letters += 1;
+    count_dead(db, run)
 }
 
 /// Whether the entry is in the inbox of the run.
@@ -101,10 +115,10 @@ pub(super) fn redeliver(db: &Connection, id: RunId) -> Answer {
     Ok(Reply::Redelivered { messages: dead.len() })
 }
 
-fn insert(db: &Connection, n: i64, id: &[u8; 16], kind: u8, at: i64, body: &[u8]) -> rusqlite::Result<()> {
+// Gives its number.
+fn insert(db: &Connection, n: i64, id: &[u8; 16], kind: u8, at: i64, body: &[u8]) -> rusqlite::Result<i64> {
     db.prepare_cached("INSERT INTO inbox (run, id, kind, at, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute((n, id, kind, at, body))
-        .map(drop)
+        .insert((n, id, kind, at, body))
 }
 
 fn count_dead(db: &Connection, run: &Stored) -> rusqlite::Result<()> {

@@ -4,7 +4,7 @@
 //! - `look`: a file that is only looked into.
 //! - `schema`: the tables; what a newer version changes.
 //! - `batch`: one transaction for all that waits.
-//! - `runs`, `commits`, `owners`, `inbox`, `ends`, `read`: what each request does in it.
+//! - `runs`, `commits`, `outgoing`, `owners`, `inbox`, `ends`, `read`: what each request does in it.
 //! - [`Fault`]: what can be wrong with the file.
 //! - `files`: whether the files are still at their paths.
 //! - `machine`, `locks`: by what processes of one machine know whether another one lives.
@@ -33,6 +33,7 @@ mod locks;
 mod look;
 mod machine;
 mod open;
+mod outgoing;
 mod owners;
 #[cfg(test)]
 mod plans;

@@ -57,10 +57,25 @@ pub(super) fn list(db: &Connection, filter: &Filter) -> Answer {
     };
     let (since, before) = (filter.finished_since.map(sql), filter.finished_before.map(sql));
     let limit = sql_limit(filter.limit);
-    let all: [&dyn ToSql; 9] =
-        [first.as_bytes(), end.as_bytes(), &limit, &filter.workflow, &phase, &key, &prefix, &since, &before];
-    let (statement, parameters) =
-        if filter.is_narrow() { (narrow_list_sql(filter), &all[..]) } else { (list_sql(filter), &all[..5]) };
+    let (parent, root) = (filter.parent.as_ref().map(RunId::as_bytes), filter.root.as_ref().map(RunId::as_bytes));
+    let all: [&dyn ToSql; 11] = [
+        first.as_bytes(),
+        end.as_bytes(),
+        &limit,
+        &filter.workflow,
+        &phase,
+        &key,
+        &prefix,
+        &since,
+        &before,
+        &parent,
+        &root,
+    ];
+    let (statement, parameters) = match filter.is_narrow() {
+        true if filter.is_of_family() => (family_list_sql(filter), &all[..]),
+        true => (narrow_list_sql(filter), &all[..9]),
+        false => (list_sql(filter), &all[..5]),
+    };
     let found: Vec<Stored> =
         db.prepare_cached(statement)?.query_map(parameters, stored)?.collect::<rusqlite::Result<_>>()?;
     let mut rows = Vec::with_capacity(found.len());
@@ -113,22 +128,38 @@ pub(super) fn list_sql(filter: &Filter) -> &'static str {
 
 // By a key it is a look-up; otherwise the runs are gone through, newest first, until there are enough. Prefixes are
 // compared as bytes: `length` of a text ends at a NUL.
+macro_rules! narrow {
+    ($index:literal, $fits:literal) => {
+        page!(
+            $index,
+            $fits,
+            " AND (?5 IS NULL OR r.phase = ?5) \
+             AND (?7 IS NULL OR r.key IS NOT NULL AND substr(hex(r.key), 1, length(hex(?7))) = hex(?7)) \
+             AND (?8 IS NULL OR r.finished >= ?8) AND (?9 IS NULL OR r.finished < ?9)"
+        )
+    };
+}
+
 pub(super) fn narrow_list_sql(filter: &Filter) -> &'static str {
-    macro_rules! narrow {
-        ($index:literal, $fits:literal) => {
-            page!(
-                $index,
-                $fits,
-                " AND (?5 IS NULL OR r.phase = ?5) \
-                 AND (?7 IS NULL OR r.key IS NOT NULL AND substr(hex(r.key), 1, length(hex(?7))) = hex(?7)) \
-                 AND (?8 IS NULL OR r.finished >= ?8) AND (?9 IS NULL OR r.finished < ?9)"
-            )
-        };
-    }
     match (&filter.workflow, &filter.key) {
         (Some(_), Some(KeyFilter::Is(_))) => narrow!("INDEXED BY runs_key", "AND r.workflow = ?4 AND r.key = ?6"),
         (Some(_), _) => narrow!("INDEXED BY runs_workflow", "AND r.workflow = ?4 AND ?6 IS NULL"),
         (None, _) => narrow!("", "AND ?4 IS NULL AND (?6 IS NULL OR r.key = ?6)"),
+    }
+}
+
+// What a run led to, newest first.
+pub(super) fn family_list_sql(filter: &Filter) -> &'static str {
+    match filter.parent {
+        Some(_) => narrow!(
+            "INDEXED BY runs_parent",
+            "AND r.parent = ?10 AND (?11 IS NULL OR r.root = ?11) AND (?4 IS NULL OR r.workflow = ?4) \
+             AND (?6 IS NULL OR r.key = ?6)"
+        ),
+        None => narrow!(
+            "INDEXED BY runs_root",
+            "AND r.root = ?11 AND ?10 IS NULL AND (?4 IS NULL OR r.workflow = ?4) AND (?6 IS NULL OR r.key = ?6)"
+        ),
     }
 }
 

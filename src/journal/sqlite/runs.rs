@@ -15,7 +15,7 @@ macro_rules! select {
         concat!(
             "SELECT r.n, r.id, r.workflow, r.key, r.input, r.created, r.stream_limit, r.updated, r.finished, \
              r.phase, r.due, o.id, r.epoch, r.seq, r.inbox, r.published, r.owner, r.wake, r.consumed, \
-             r.recoveries, r.not_before, r.reason, r.dead_letters, r.op, r.made_by ",
+             r.recoveries, r.not_before, r.reason, r.dead_letters, r.op, r.made_by, r.parent, r.root, r.depth ",
             $($rest),+
         )
     };
@@ -93,6 +93,9 @@ pub(super) fn stored(row: &Row) -> rusqlite::Result<Stored> {
             not_before: row.get(20)?,
             reason: row.get(21)?,
             dead_letters: row.get(22)?,
+            parent: row.get::<_, Option<[u8; 16]>>(25)?.map(RunId::from_bytes),
+            root: row.get::<_, Option<[u8; 16]>>(26)?.map(RunId::from_bytes),
+            depth: row.get(27)?,
         },
         owner: row.get(16)?,
         wake: row.get(17)?,
@@ -109,8 +112,9 @@ pub(super) fn insert(
 ) -> rusqlite::Result<i64> {
     db.prepare_cached(
         "INSERT INTO runs (id, workflow, key, input, created, stream_limit, updated, finished, phase, due, wake, \
-         owner, epoch, seq, op, made_by, inbox, consumed, published, outcome) VALUES (:id, :workflow, :key, :input, :created, \
-         :stream_limit, :updated, :finished, :phase, :due, :wake, :owner, :epoch, :seq, :op, :op, 0, 0, :published, :outcome)",
+         owner, epoch, seq, op, made_by, inbox, consumed, published, outcome, parent, root, depth) VALUES (:id, :workflow, \
+         :key, :input, :created, :stream_limit, :updated, :finished, :phase, :due, :wake, :owner, :epoch, :seq, :op, \
+         :op, 0, 0, :published, :outcome, :parent, :root, :depth)",
     )?
     .insert(named_params! {
         ":id": row.id.as_bytes(),
@@ -130,6 +134,9 @@ pub(super) fn insert(
         ":op": row.op.0,
         ":published": sql(row.published),
         ":outcome": outcome,
+        ":parent": row.parent.as_ref().map(RunId::as_bytes),
+        ":root": row.root.as_ref().map(RunId::as_bytes),
+        ":depth": row.depth,
     })
 }
 

@@ -61,7 +61,7 @@ pub(super) fn as_object(py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
         Reply::Done => return Ok(py.None()),
         Reply::Created { epoch } => epoch.into_pyobject(py)?.into_any(),
         Reply::Exists { id, input } => (id.to_string(), PyBytes::new(py, &input)).into_pyobject(py)?.into_any(),
-        Reply::Appended { seq } => seq.into_pyobject(py)?.into_any(),
+        Reply::Appended { seq, .. } => seq.into_pyobject(py)?.into_any(),
         Reply::Reopened { epoch, seq } => (epoch, seq).into_pyobject(py)?.into_any(),
         Reply::Ends(ends) => {
             let runs = PyList::new(py, ends.runs.iter().map(RunId::to_string))?;

@@ -63,7 +63,8 @@ impl Journal {
         let phase = status.map(phase).transpose()?;
         let since = since.map(micros);
         let after = after.map(id).transpose()?;
-        let filter = Filter { workflow, phase, since, after, key, finished_since, finished_before, limit };
+        let filter =
+            Filter { workflow, phase, since, after, key, finished_since, finished_before, limit, ..Filter::default() };
         Self::ask(slf, Request::List { filter })
     }
 

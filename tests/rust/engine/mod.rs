@@ -114,8 +114,17 @@ fn row(number: u8) -> RunRow {
 /// A run of this process, as a journal has it.
 fn loaded(number: u8) -> Loaded {
     let store = MemoryStore::default();
-    let run =
-        NewRun { id: id(number), workflow: "orders".into(), key: None, input: [0; 32], created: 0, stream_limit: 1 };
+    let run = NewRun {
+        id: id(number),
+        workflow: "orders".into(),
+        key: None,
+        input: [0; 32],
+        created: 0,
+        stream_limit: 1,
+        parent: None,
+        root: None,
+        depth: 0,
+    };
     store.carry_out(Request::Enlist { owner: OWNER, lease: LEASE_TIME }).expect("a lease");
     store.carry_out(Request::Create { run, owner: Some(OWNER), commit: Commit::default() }).expect("a run");
     match store.carry_out(Request::Load { runs: vec![id(number)] }) {

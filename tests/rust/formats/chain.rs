@@ -33,6 +33,9 @@ pub fn row(run: RunId, seq: u64) -> RunRow {
         not_before: None,
         reason: None,
         dead_letters: 0,
+        parent: None,
+        root: None,
+        depth: 0,
         is_cut_short: false,
     }
 }

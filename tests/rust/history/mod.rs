@@ -38,6 +38,9 @@ fn row(seq: u64, status: Status) -> RunRow {
         not_before: None,
         reason: None,
         dead_letters: 0,
+        parent: None,
+        root: None,
+        depth: 0,
     }
 }
 

@@ -35,11 +35,11 @@ fn an_append_is_written_once(store: &dyn Store) {
     let published = vec![(1, b"p".to_vec())];
     let request = append(2, 1, 1, Commit { consumed: vec![number], published, ..commit(&["b", "c"]) });
     for desk in [&desk, &desk, &other] {
-        assert_eq!(desk.ask(request.clone()), Ok(Reply::Appended { seq: 3 }));
+        assert_eq!(desk.ask(request.clone()), Ok(Reply::appended(3)));
         assert_eq!(desk.load(id(1)).records, texts(&["a", "b", "c"]));
     }
     assert_eq!(desk.ask_all(vec![append(3, 1, 3, commit(&["d"])), append(3, 1, 3, commit(&["d"]))]), {
-        [Ok(Reply::Appended { seq: 4 }), Ok(Reply::Appended { seq: 4 })]
+        [Ok(Reply::appended(4)), Ok(Reply::appended(4))]
     });
     assert_eq!(desk.load(id(1)).run.op, OpId([3; 16]));
 }
@@ -50,7 +50,7 @@ fn an_append_without_records_is_known_again(store: &dyn Store) {
     let status = Status { phase: Phase::Waiting, due: Some(7) };
     let request = append(2, 1, 1, Commit { status, release: true, ..commit(EMPTY) });
     for _ in 0..2 {
-        assert_eq!(desk.ask(request.clone()), Ok(Reply::Appended { seq: 1 }));
+        assert_eq!(desk.ask(request.clone()), Ok(Reply::appended(1)));
     }
     let late = append(3, 1, 1, commit(EMPTY));
     assert_eq!(desk.ask(late), Err(JournalError::Conflict(id(1))), "the run was handed back");
@@ -70,7 +70,7 @@ fn an_append_is_acknowledged_also_when_its_run_was_taken_over(store: &dyn Store)
     desk.create(run(1), Some(A), named(1, commit(&["a"])));
     desk.append(id(1), 1, 1, named(2, commit(&["b"])));
     desk.done(Request::Release { owner: A });
-    assert_eq!(desk.ask(append(2, 1, 1, commit(&["b"]))), Ok(Reply::Appended { seq: 2 }));
+    assert_eq!(desk.ask(append(2, 1, 1, commit(&["b"]))), Ok(Reply::appended(2)));
     assert_eq!(other.claim(B, 0).len(), 1);
     other.append(id(1), 2, 2, named(3, commit(&["c"])));
     assert_eq!(desk.ask(append(2, 1, 1, commit(&["b"]))), Err(JournalError::Conflict(id(1))));
@@ -82,7 +82,7 @@ fn an_end_is_written_once(store: &dyn Store) {
     desk.create(run(1), Some(A), named(1, commit(&["a"])));
     for _ in 0..2 {
         let end = append(2, 1, 1, ending(Phase::Completed, "result"));
-        assert_eq!(desk.ask(end), Ok(Reply::Appended { seq: 2 }));
+        assert_eq!(desk.ask(end), Ok(Reply::appended(2)));
     }
     assert_eq!(desk.get(id(1)).1, Some(b"result".to_vec()));
 }
@@ -103,7 +103,7 @@ fn a_creation_is_known_again_as_long_as_the_run_is_there(store: &dyn Store) {
     assert_eq!(desk.ask(create.clone()), Ok(Reply::Created { epoch: 1 }));
     assert_eq!(desk.ask(create.clone()), Ok(Reply::Created { epoch: 1 }));
     let answers = desk.ask_all(vec![create.clone(), append(2, 1, 1, commit(&["b"]))]);
-    assert_eq!(answers, [Ok(Reply::Created { epoch: 1 }), Ok(Reply::Appended { seq: 2 })]);
+    assert_eq!(answers, [Ok(Reply::Created { epoch: 1 }), Ok(Reply::appended(2))]);
     desk.done(Request::Release { owner: A });
     assert_eq!(other.claim(B, 0).len(), 1);
     other.append(id(1), 2, 2, named(3, commit(&["c"])));
@@ -208,6 +208,6 @@ fn what_was_sent_again_is_known_again_after_opening_again(store: &dyn Store) {
     desk.journal.close();
     drop(desk);
     let desk = store.open();
-    assert_eq!(desk.ask(append(2, 1, 1, commit(&["b"]))), Ok(Reply::Appended { seq: 2 }));
+    assert_eq!(desk.ask(append(2, 1, 1, commit(&["b"]))), Ok(Reply::appended(2)));
     assert_eq!(taken(&desk, claim(3, 9)), first);
 }

@@ -60,13 +60,13 @@ fn a_refused_request_does_not_fail_the_others_of_its_batch(store: &dyn Store) {
         Request::Create { run: run(3), owner: Some(A), commit: commit(&["c"]) },
         append(2, commit(&["d"])),
     ]);
-    assert_eq!(answers[0], Ok(Reply::Appended { seq: 2 }));
+    assert_eq!(answers[0], Ok(Reply::appended(2)));
     assert_eq!(answers[1], Err(JournalError::Conflict(id(1))));
     assert!(matches!(answers[2], Err(JournalError::Invalid { .. })));
     assert!(matches!(answers[3], Err(JournalError::Invalid { .. })));
     assert_eq!(answers[4], Err(JournalError::LeaseLost(B)));
     assert_eq!(answers[5], Ok(Reply::Created { epoch: 1 }));
-    assert_eq!(answers[6], Ok(Reply::Appended { seq: 3 }));
+    assert_eq!(answers[6], Ok(Reply::appended(3)));
     assert_eq!(desk.load(id(1)).records, texts(&["a", "b", "d"]));
     assert_eq!(desk.stream(id(1), 0, 9).published, 0);
 }

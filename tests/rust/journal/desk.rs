@@ -199,9 +199,14 @@ impl Desk {
         }
     }
 
+    /// An append of which not everything need be delivered.
+    pub fn append_any(&self, run: RunId, epoch: u64, after: u64, commit: Commit) {
+        assert!(matches!(self.try_append(run, epoch, after, commit), Ok(Reply::Appended { .. })));
+    }
+
     pub fn append(&self, run: RunId, epoch: u64, after: u64, commit: Commit) -> u64 {
         match self.try_append(run, epoch, after, commit) {
-            Ok(Reply::Appended { seq }) => seq,
+            Ok(Reply::Appended { seq, undelivered }) if undelivered.is_empty() => seq,
             other => panic!("{other:?}"),
         }
     }
@@ -279,7 +284,17 @@ pub fn id(number: u64) -> RunId {
 
 pub fn run(number: u64) -> NewRun {
     let created = number * 1000;
-    NewRun { id: id(number), workflow: "w".into(), key: None, input: [1; 32], created, stream_limit: 4 }
+    NewRun {
+        id: id(number),
+        workflow: "w".into(),
+        key: None,
+        input: [1; 32],
+        created,
+        stream_limit: 4,
+        parent: None,
+        root: None,
+        depth: 0,
+    }
 }
 
 pub fn texts(texts: &[&str]) -> Vec<Vec<u8>> {

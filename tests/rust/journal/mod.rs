@@ -9,6 +9,7 @@ mod inbox;
 mod lists;
 mod model;
 mod outbox;
+mod outgoing;
 mod owners;
 #[cfg(feature = "postgres")]
 mod postgres;

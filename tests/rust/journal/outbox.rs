@@ -36,7 +36,7 @@ fn tickets(outbox: &mut Outbox) -> Vec<Ticket> {
 }
 
 fn appended(seq: u64) -> Outcome {
-    Ok(Reply::Appended { seq })
+    Ok(Reply::appended(seq))
 }
 
 #[test]

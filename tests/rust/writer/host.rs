@@ -127,6 +127,9 @@ impl Host {
             input: Digest::from([number; 32]),
             created: 0,
             stream_limit: 1_000,
+            parent: None,
+            root: None,
+            depth: 0,
         };
         let image = image.translate(&mut ToBytes).expect("numbers can be stored");
         let creation = Creation::new(&image, new, &signer, 0).expect("there is a secret");

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::super::error::JournalError;
 use super::super::lease::{Clock, Lease};
 use super::super::op::OpId;
-use super::super::reply::{Claimed, Entry, Next, Polled, Reply, RunRow};
+use super::super::outgoing::{self as rules_of_outgoing, Known};
+use super::super::reply::{Claimed, Next, Polled, Reply, RunRow};
 use super::super::request::{Claim, Commit, Cursor, EntryNumber, Message, NewRun, OwnerId, Refusal, Request};
 use super::super::{Outcome, recovery, rules};
 use super::LIMITS;
@@ -14,11 +15,12 @@ use crate::run_id::RunId;
 use crate::timers::Time;
 
 mod ends;
+mod outgoing;
 mod read;
 mod run;
 
 use ends::EndLog;
-use run::Run;
+use run::{Run, entry};
 
 /// How much has happened to a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,26 +164,34 @@ impl State {
             return Ok(Reply::Exists { id: run.row.id, input: run.row.input });
         }
         self.check_owner(owner)?;
-        let id = new.id;
-        let mut run = Run::new(rules::new_row(new, commit.op));
-        run.check(&commit)?;
-        rules::give(&mut run.row, owner);
-        let epoch = run.row.epoch;
-        self.keys.extend(key.map(|key| (key, id)));
-        self.runs.insert(id, run);
-        self.write(id, commit);
-        Ok(Reply::Created { epoch })
+        rules::check_first(&new, &commit, LIMITS)?;
+        self.keys.extend(key.map(|key| (key, new.id)));
+        Ok(Reply::Created { epoch: self.insert(new, owner, commit) })
     }
 
-    fn append(&mut self, id: RunId, epoch: u64, after: u64, commit: Commit) -> Outcome {
+    // Adds a run that is not there, with a first commit that was checked; gives its epoch.
+    fn insert(&mut self, new: NewRun, owner: Option<OwnerId>, commit: Commit) -> u64 {
+        let id = new.id;
+        let mut run = Run::new(rules::new_row(new, commit.op));
+        rules::give(&mut run.row, owner);
+        let epoch = run.row.epoch;
+        self.runs.insert(id, run);
+        self.write(id, commit);
+        epoch
+    }
+
+    fn append(&mut self, id: RunId, epoch: u64, after: u64, mut commit: Commit) -> Outcome {
         let run = self.run(id)?;
         if rules::is_written(&run.row, &commit) {
-            return Ok(Reply::Appended { seq: run.row.seq });
+            return Ok(Reply::Appended { seq: run.row.seq, undelivered: self.undelivered(&commit) });
         }
         rules::check_turn(&run.row, epoch, after)?;
         run.check(&commit)?;
+        rules_of_outgoing::owners(&commit).try_for_each(|owner| self.check_owner(Some(owner)))?;
+        let (op, at, outgoing) = (commit.op, commit.at, std::mem::take(&mut commit.outgoing));
         self.write(id, commit);
-        Ok(Reply::Appended { seq: self.run(id)?.row.seq })
+        let seq = self.run(id)?.row.seq;
+        Ok(Reply::Appended { seq, undelivered: self.send_out(op, at, outgoing) })
     }
 
     fn reopen(&mut self, id: RunId, after: u64, owner: Option<OwnerId>, commit: Commit) -> Outcome {
@@ -192,6 +202,7 @@ impl State {
         }
         let mut row = run.row.clone();
         rules::reopen(&mut row, after, owner)?;
+        rules::check_silent(id, &commit)?;
         run.check(&commit)?;
         self.change(id, |run| run.row = row);
         self.write(id, commit);
@@ -285,19 +296,23 @@ impl State {
 
     fn send(&mut self, id: RunId, message: Message, now: Time) -> Outcome {
         rules::check_message(id, &message, LIMITS)?;
-        let number = self.last_entry + 1;
         let run = self.run(id)?;
-        if run.knows(&message.id) {
+        if run.known(&message.id) != Known::No {
             return Ok(Reply::Sent { new: false });
         }
         if run.row.is_over() {
             return Err(JournalError::RunEnded(id));
         }
-        let entry = Entry { number, run: id, id: message.id, kind: message.kind, at: now, body: message.body };
-        self.last_entry = number;
-        self.inboxes.insert(number, id);
-        self.change(id, |run| run.receive(entry));
+        self.deliver(id, message, now);
         Ok(Reply::Sent { new: true })
+    }
+
+    // Puts a message that is new into the inbox of a run that goes on.
+    fn deliver(&mut self, id: RunId, message: Message, at: Time) {
+        self.last_entry += 1;
+        let number = self.last_entry;
+        self.inboxes.insert(number, id);
+        self.change(id, |run| run.receive(entry(number, id, message, at)));
     }
 
     fn poll(&self, owner: OwnerId, after: EntryNumber, limit: usize) -> Polled {

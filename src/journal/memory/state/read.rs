@@ -35,6 +35,8 @@ impl State {
             filter.workflow.as_ref().is_none_or(|name| *name == row.workflow)
                 && filter.phase.is_none_or(|phase| phase == row.phase())
                 && filter.key.as_ref().is_none_or(|key| key.takes(row.key.as_deref()))
+                && filter.parent.is_none_or(|parent| row.parent == Some(parent))
+                && filter.root.is_none_or(|root| row.root == Some(root))
                 && filter.finished_since.is_none_or(|since| row.finished.is_some_and(|at| at >= since))
                 && filter.finished_before.is_none_or(|before| row.finished.is_some_and(|at| at < before))
         };

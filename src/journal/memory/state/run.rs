@@ -3,10 +3,17 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::super::super::error::JournalError;
+use super::super::super::outgoing::{BURIED, Known};
 use super::super::super::reply::{DeadLetter, Entry, RunRow};
-use super::super::super::request::{Commit, EntryId, EntryNumber, Request};
+use super::super::super::request::{Commit, EntryId, EntryNumber, Message, Request};
 use super::super::super::rules;
 use super::super::LIMITS;
+use crate::run_id::RunId;
+use crate::timers::Time;
+
+pub(super) fn entry(number: EntryNumber, run: RunId, message: Message, at: Time) -> Entry {
+    Entry { number, run, id: message.id, kind: message.kind, at, body: message.body }
+}
 
 pub(super) struct Run {
     pub(super) row: RunRow,
@@ -36,8 +43,12 @@ impl Run {
         }
     }
 
-    pub(super) fn knows(&self, id: &EntryId) -> bool {
-        self.known.contains(id)
+    pub(super) fn known(&self, id: &EntryId) -> Known {
+        match self.known.contains(id) {
+            false => Known::No,
+            true if self.dead_letters.iter().any(|letter| letter.entry.id == *id) => Known::Dead,
+            true => Known::Delivered,
+        }
     }
 
     pub(super) fn check(&self, commit: &Commit) -> Result<(), JournalError> {
@@ -52,6 +63,13 @@ impl Run {
         self.known.insert(entry.id);
         self.inbox.insert(entry.number, entry);
         self.row.inbox += 1;
+    }
+
+    /// Keeps a message that came after the end.
+    pub(super) fn bury(&mut self, entry: Entry) {
+        self.known.insert(entry.id);
+        self.dead_letters.push(DeadLetter { entry, why: BURIED.into() });
+        self.row.dead_letters += 1;
     }
 
     /// Puts the dead letters into the inbox again, with numbers from this one on.

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use treadle::RunId;
-use treadle::journal::{
-    Claim, Commit, Entry, JournalError, Message, NewRun, OpId, OwnerId, Refusal, Reply, Request, Status,
-};
+use treadle::journal::{Claim, Commit, Entry, JournalError, Message, NewRun, OpId, OwnerId, Refusal, Reply, Request};
 
 use super::Outcome;
 use super::run::Run;
@@ -82,7 +80,7 @@ impl Model {
         self.runs.get_mut(&id).ok_or(JournalError::UnknownRun(id))
     }
 
-    fn lives(&self, owner: Option<OwnerId>) -> Result<(), JournalError> {
+    pub(super) fn lives(&self, owner: Option<OwnerId>) -> Result<(), JournalError> {
         match owner {
             Some(owner) if !self.leases.contains_key(&owner) => Err(JournalError::LeaseLost(owner)),
             _ => Ok(()),
@@ -139,37 +137,27 @@ impl Model {
             return Ok(Reply::Exists { id: there.new.id, input: there.new.input });
         }
         self.lives(owner)?;
-        let mut run = Run {
-            new: new.clone(),
-            owner,
-            epoch: u64::from(owner.is_some()),
-            status: Status::default(),
-            finished: None,
-            outcome: None,
-            log: vec![],
-            checkpoint: None,
-            published: vec![],
-            sent: vec![],
-            dead: vec![],
-            losses: 0,
-            is_delayed: false,
-            op: commit.op,
-            made_by: commit.op,
-        };
-        if !run.takes(commit) {
+        let run = Run::new(new, owner, commit.op);
+        if !run.takes(commit) || !commit.outgoing.is_empty() {
             return invalid(new.id);
         }
+        Ok(Reply::Created { epoch: self.insert(run, commit) })
+    }
+
+    pub(super) fn insert(&mut self, mut run: Run, commit: &Commit) -> u64 {
+        let id = run.new.id;
         run.write(commit);
         let epoch = run.epoch;
-        self.ends.extend(run.status.phase.is_over().then_some(new.id));
-        self.runs.insert(new.id, run);
-        Ok(Reply::Created { epoch })
+        self.ends.extend(run.status.phase.is_over().then_some(id));
+        self.runs.insert(id, run);
+        epoch
     }
 
     fn append(&mut self, id: RunId, epoch: u64, after: u64, commit: &Commit) -> Outcome {
         let run = self.run(id)?;
         if run.op == commit.op {
-            return Ok(Reply::Appended { seq: run.seq() });
+            let seq = run.seq();
+            return Ok(Reply::Appended { seq, undelivered: self.undelivered(commit) });
         }
         if run.owner.is_none() || run.epoch != epoch || run.seq() != after {
             return Err(JournalError::Conflict(id));
@@ -177,10 +165,12 @@ impl Model {
         if !run.takes(commit) {
             return invalid(id);
         }
+        self.owners_live(commit)?;
+        let run = self.run(id)?;
         run.write(commit);
         let (seq, is_over) = (run.seq(), run.status.phase.is_over());
         self.ends.extend(is_over.then_some(id));
-        Ok(Reply::Appended { seq })
+        Ok(Reply::Appended { seq, undelivered: self.send_out(commit) })
     }
 
     fn reopen(&mut self, id: RunId, after: u64, owner: Option<OwnerId>, commit: &Commit) -> Outcome {
@@ -194,7 +184,7 @@ impl Model {
         if run.status.phase.goes_on() || run.seq() != after {
             return Err(JournalError::Conflict(id));
         }
-        if !run.takes(commit) {
+        if !run.takes(commit) || !commit.outgoing.is_empty() {
             return invalid(id);
         }
         run.owner = owner;
@@ -249,7 +239,7 @@ impl Model {
         given.clone()
     }
 
-    fn send(&mut self, id: RunId, message: &Message, now: u64) -> Outcome {
+    pub(super) fn send(&mut self, id: RunId, message: &Message, now: u64) -> Outcome {
         let number = self.entries + 1;
         let run = self.run(id)?;
         if run.sent.iter().any(|(entry, _)| entry.id == message.id) {

@@ -1,7 +1,9 @@
 //! Random requests.
 
 use proptest::prelude::*;
-use treadle::journal::{Claim, Claimant, Commit, Message, NewRun, OpId, OpIds, Phase, Refusal, Request, Status};
+use treadle::journal::{
+    Claim, Claimant, Commit, IfOver, Message, NewRun, OpId, OpIds, Outgoing, Phase, Refusal, Request, Status,
+};
 
 use super::answers::Model;
 use super::{LIMIT, OWNERS};
@@ -86,9 +88,27 @@ fn commits() -> impl Strategy<Value = Commit> {
                 release,
                 progress,
                 undeliverable,
+                outgoing: vec![],
             }
         },
     )
+}
+
+fn outgoing() -> impl Strategy<Value = Outgoing> {
+    let owner = prop::option::weighted(0.6, prop::sample::select(OWNERS.to_vec()));
+    let if_over = prop::sample::select(vec![IfOver::Bury, IfOver::Drop]);
+    prop_oneof![
+        1 => (1..6_u64, owner, commits()).prop_map(|(number, owner, commit)| {
+            let run = NewRun { parent: Some(id(1)), root: Some(id(1)), depth: 1, stream_limit: LIMIT, ..run(number) };
+            let published = (1..).zip(commit.published).map(|(number, (_, body))| (number, body)).collect();
+            let commit = Commit { consumed: vec![], undeliverable: vec![], published, ..commit };
+            Outgoing::Create { run, owner, commit: Box::new(commit) }
+        }),
+        3 => (1..7_u64, 0..8_u8, if_over).prop_map(|(number, name, if_over)| {
+            let message = Message { id: [name; 16], kind: 1, body: vec![name; 2] };
+            Outgoing::Send { to: id(number), message, if_over }
+        }),
+    ]
 }
 
 fn patience() -> impl Strategy<Value = Claimant> {
@@ -115,8 +135,11 @@ fn drafts() -> impl Strategy<Value = Draft> {
                 commit.undeliverable.clear();
                 Request::Create { run, owner, commit }
             }),
-        12 => (number(), 0..3_u64, 0..4_u64, commits())
-            .prop_map(|(run, epoch, after, commit)| Request::Append { run, epoch, after, commit }),
+        12 => (number(), 0..3_u64, 0..4_u64, commits(), prop::collection::vec(outgoing(), 0..3))
+            .prop_map(|(run, epoch, after, commit, outgoing)| {
+                let commit = Commit { outgoing, ..commit };
+                Request::Append { run, epoch, after, commit }
+            }),
         1 => (number(), 0..4_u64, prop::option::of(owner()), commits())
             .prop_map(|(run, after, owner, commit)| Request::Reopen { run, after, owner, commit }),
         6 => (owner(), patience(), time(), 0..4_usize).prop_map(|(owner, claimant, now, limit)| Request::Claim(Claim {

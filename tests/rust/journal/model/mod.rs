@@ -2,6 +2,7 @@
 
 mod answers;
 mod drafts;
+mod outgoing;
 mod run;
 
 use std::collections::HashMap;
@@ -25,7 +26,7 @@ fn same(given: &Outcome, expected: &Outcome) -> bool {
             given == expected
         }
         // What is refused for two reasons may be refused for either.
-        (Err(JournalError::Conflict(_)), Err(JournalError::LeaseLost(_))) => true,
+        (Err(JournalError::Conflict(_) | JournalError::Invalid { .. }), Err(JournalError::LeaseLost(_))) => true,
         _ => given == expected,
     }
 }
@@ -103,6 +104,7 @@ fn holds_run(loaded: Loaded, run: &Run) {
     assert_eq!((row.status, row.finished, row.published), (run.status, run.finished, run.last_published()));
     assert_eq!(row.inbox, run.inbox().len() as u64);
     assert_eq!(row.dead_letters, run.dead.len() as u64);
+    assert_eq!((row.parent, row.root, row.depth), (run.new.parent, run.new.root, run.new.depth));
     assert_eq!(loaded.inbox, run.inbox());
     assert_eq!(loaded.checkpoint, run.checkpoint);
     assert_eq!(loaded.records, run.log[run.folded() as usize..]);

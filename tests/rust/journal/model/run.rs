@@ -23,6 +23,26 @@ pub(super) struct Run {
 }
 
 impl Run {
+    pub(super) fn new(new: &NewRun, owner: Option<OwnerId>, op: OpId) -> Self {
+        Self {
+            new: new.clone(),
+            owner,
+            epoch: u64::from(owner.is_some()),
+            status: Status::default(),
+            finished: None,
+            outcome: None,
+            log: vec![],
+            checkpoint: None,
+            published: vec![],
+            sent: vec![],
+            dead: vec![],
+            losses: 0,
+            is_delayed: false,
+            op,
+            made_by: op,
+        }
+    }
+
     pub(super) fn seq(&self) -> u64 {
         self.log.len() as u64
     }

@@ -137,7 +137,7 @@ fn a_process_that_lost_its_runs_writes_them_if_nothing_is_fenced() {
     assert_eq!(desk.claim(A, 10).len(), 1);
     desk.append(id(1), 2, 1, waiting(None));
     let end = Commit { records: vec![], ..ending(Phase::Completed, "x") };
-    assert_eq!(zombie.try_append(id(1), 1, 1, end), Ok(Reply::Appended { seq: 1 }));
+    assert_eq!(zombie.try_append(id(1), 1, 1, end), Ok(Reply::appended(1)));
     assert!(desk.get(id(1)).0.is_over(), "it has ended the run of another");
 }
 
@@ -155,7 +155,7 @@ fn a_journal_whose_server_is_away_takes_requests_and_answers_them_when_it_is_bac
     proxy.set_rate(0);
     loop {
         if let Some((1, answer)) = desk.next(PATIENCE).expect("an answer").answers.pop() {
-            assert_eq!(answer, Ok(Reply::Appended { seq: 2 }));
+            assert_eq!(answer, Ok(Reply::appended(2)));
             break;
         }
     }

@@ -26,7 +26,7 @@ fn record(synchronous: Synchronous) -> Vec<Op> {
         for (ticket, answer) in batch.answers {
             match answer.unwrap() {
                 Reply::Created { .. } => marks.did(Op::Mark((ticket, 1))),
-                Reply::Appended { seq } => marks.did(Op::Mark((ticket, seq))),
+                Reply::Appended { seq, .. } => marks.did(Op::Mark((ticket, seq))),
                 _ => {}
             }
             tell.send(()).unwrap();

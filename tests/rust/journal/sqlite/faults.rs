@@ -64,7 +64,7 @@ fn carry_out(asked: &Asked) -> BTreeMap<u64, u64> {
             }
             Ok(reply) => {
                 assert!(!has_failed, "acknowledged after a failure: {reply:?}");
-                let seq = if let Reply::Appended { seq } = reply { seq } else { 1 };
+                let seq = if let Reply::Appended { seq, .. } = reply { seq } else { 1 };
                 acknowledged.insert(number, seq);
             }
         }
@@ -80,7 +80,7 @@ fn everything_acknowledged_is_there(path: &Path, acknowledged: &BTreeMap<u64, u6
         assert!(loaded.run.seq >= seq, "run {number} has {} records instead of {seq}", loaded.run.seq);
         let epoch = loaded.run.epoch;
         let on = Request::Append { run: id(number), epoch, after: loaded.run.seq, commit: commit(&["on"]) };
-        assert_eq!(asked.ask(on), Ok(Reply::Appended { seq: loaded.run.seq + 1 }));
+        assert_eq!(asked.ask(on), Ok(Reply::appended(loaded.run.seq + 1)));
     }
     asked.journal.close();
     let connection = rusqlite::Connection::open(path).unwrap();

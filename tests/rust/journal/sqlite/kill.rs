@@ -48,7 +48,7 @@ fn work(path: &Path) {
     journal.submit((0..claimed.runs.len()).map(|at| append(at, claimed.runs[at].seq)).collect()).unwrap();
     while left > 0 {
         for (at, answer) in next() {
-            let Ok(Reply::Appended { seq }) = answer else { panic!("{answer:?}") };
+            let Ok(Reply::Appended { seq, .. }) = answer else { panic!("{answer:?}") };
             println!("told {} {seq}", claimed.runs[at as usize].id);
             journal.submit(vec![append(at as usize, seq)]).unwrap();
             left -= 1;

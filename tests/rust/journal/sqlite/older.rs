@@ -20,6 +20,11 @@ const BACK_TO_1: &str = "
     ALTER TABLE runs DROP COLUMN not_before;
     ALTER TABLE runs DROP COLUMN reason;
     ALTER TABLE runs DROP COLUMN dead_letters;
+    DROP INDEX runs_parent;
+    DROP INDEX runs_root;
+    ALTER TABLE runs DROP COLUMN parent;
+    ALTER TABLE runs DROP COLUMN root;
+    ALTER TABLE runs DROP COLUMN depth;
     PRAGMA user_version = 1;
 ";
 const FIND_IN_1: &str = "SELECT r.seq FROM runs r LEFT JOIN owners o ON o.n = r.owner WHERE r.n = 1";

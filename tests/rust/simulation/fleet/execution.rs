@@ -66,7 +66,7 @@ pub fn create(id: RunId, name: &str, key: Option<String>, workflow: &Workflow, n
     let mut run = Run::new(id, Arc::clone(&workflow.plan), now);
     let (image, _) = begin(&mut run, EventKind(0), Ev(workflow.first_event())).expect("it is new");
     let (workflow, input, created) = (name.to_owned(), Digest::default(), now);
-    let new = NewRun { id, workflow, key, input, created, stream_limit: 64 };
+    let new = NewRun { id, workflow, key, input, created, stream_limit: 64, parent: None, root: None, depth: 0 };
     let creation = Creation::new(&encoded(image), new, &Signer::default(), now).expect("nothing is signed");
     (run, creation)
 }

@@ -270,7 +270,11 @@ impl World {
                 polled.cursor = Cursor::from_bytes((number + 1).to_be_bytes().into());
                 Ok(Reply::Polled(polled))
             }
-            (Some(Bug::CommitTwice), Request::Append { run, epoch, commit, .. }, Ok(Reply::Appended { seq })) => {
+            (
+                Some(Bug::CommitTwice),
+                Request::Append { run, epoch, commit, .. },
+                Ok(Reply::Appended { seq, undelivered }),
+            ) => {
                 if self.random.one_in(8) {
                     let commit = Commit { op: OpId::NONE, consumed: vec![], published: vec![], ..commit.clone() };
                     let again = Request::Append { run: *run, epoch: *epoch, after: seq, commit };
@@ -278,10 +282,10 @@ impl World {
                         self.ledger.note(owner, &again, &reply, self.time);
                     }
                 }
-                Ok(Reply::Appended { seq })
+                Ok(Reply::Appended { seq, undelivered })
             }
             (Some(Bug::AcknowledgedTooEarly), Request::Append { after, commit, .. }, Err(_)) => {
-                Ok(Reply::Appended { seq: after + commit.records.len() as u64 })
+                Ok(Reply::appended(after + commit.records.len() as u64))
             }
             (Some(Bug::LoadWithoutInbox), _, Ok(Reply::Loaded(mut loaded))) => {
                 let whole = loaded.iter_mut().filter_map(|(_, loaded)| loaded.as_mut().ok());
