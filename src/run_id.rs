@@ -35,6 +35,11 @@ impl RunId {
         Self(bytes)
     }
 
+    /// When it was made, in milliseconds since the Unix epoch.
+    pub fn unix_ms(&self) -> u64 {
+        self.0[..6].iter().fold(0, |time, byte| time << 8 | u64::from(*byte))
+    }
+
     /// The sixteen bytes, most significant first.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .failure_info import FailureInfo, failure_of
     from .inspection import Inspection
     from .inspection import inspect as inspect
+    from .lifecycle import LifecycleEvent
     from .memos import once
     from .runs import RunHandle, RunInfo
 
@@ -70,6 +71,7 @@ __all__ = [
     "JournalError",
     "KeyConflict",
     "Lagged",
+    "LifecycleEvent",
     "MemoTimeout",
     "NonRetryable",
     "OutsideStep",
@@ -119,6 +121,7 @@ _LATER = {
     "Engine": "engine",
     "FailureInfo": "failure_info",
     "Inspection": "inspection",
+    "LifecycleEvent": "lifecycle",
     "RunHandle": "runs",
     "RunInfo": "runs",
     "failure_of": "failure_info",

@@ -17,6 +17,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, final, overload
 
+from .lifecycle import Observer
 from .retry import Retry
 from .starting import Options
 from .workflow import Workflow
@@ -403,8 +404,13 @@ class Run(Coroutine[Any, Any, Any]):
         """The run's UUID (version 7)."""
 
     @property
-    def status(self) -> Literal["running", "paused", "completed", "failed", "cancelled"]:
-        """The status of the run. It is "running" until its last step has stopped."""
+    def status(
+        self,
+    ) -> Literal["running", "waiting", "paused", "completed", "failed", "cancelled"]:
+        """The status of the run. It is not over until its last step has stopped.
+
+        "waiting": nothing continues before an event comes from outside, or a time passes.
+        """
 
     def __await__(self) -> Generator[Any, Any, Any]: ...
     def send(self, value: None, /) -> Any: ...
@@ -416,12 +422,17 @@ class Run(Coroutine[Any, Any, Any]):
         /,
     ) -> Any: ...
     def close(self) -> None: ...
-    def stream_events(self, after: int | None = None) -> StreamReader:
+    def stream_events(self, after: int | None = None, *, lifecycle: bool = False) -> StreamReader:
         """Read the stream of the run, from behind the event with the number `after`.
 
         The first event has the number 1; without `after` the reader begins there, or in a run that
         continues from a snapshot with the first event after it. Any number of readers may read,
         each at its own pace.
+
+        Args:
+            after: the number of the last event that is not read.
+            lifecycle: also read a `LifecycleEvent` for everything that happens to the run from now
+                on in this process, between the published events in the order of its happening.
 
         Raises:
             TypeError, ValueError: `after` is not a number, or less than 0.
@@ -518,7 +529,7 @@ class Run(Coroutine[Any, Any, Any]):
     def _state(self) -> dict[str, Any]:
         """Return the keys and values, also of a run that is over."""
 
-    def _observe(self, observer: Callable[[Run, str], object] | None) -> None:
+    def _probe(self, probe: Callable[[Run, str], object] | None) -> None:
         """Call a function with the run and a word for each of its changes."""
 
     def _try_finish(self) -> None:
@@ -703,6 +714,7 @@ class Plan:
         timeout: float | None,
         deadline: float | None,
         stream_limit: int,
+        observers: tuple[Observer, ...] | None = None,
     ) -> Self: ...
     def start(self, event: object, given: Options | None = None) -> Run: ...
     def resume(self, bytes: bytes, secrets: list[bytes], classes: dict[str, type]) -> Run: ...
@@ -813,7 +825,7 @@ class Journal:
         patience: float,
         is_pipelined: bool,
         only_looks: bool,
-        host: tuple[object, AbstractEventLoop],
+        host: tuple[object, AbstractEventLoop, tuple[Observer, ...]],
     ) -> Self: ...
     @property
     def verifies(self) -> bool: ...

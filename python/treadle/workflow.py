@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Any
 
+    from .lifecycle import Observer
     from .retry import Retry
 
 
@@ -42,6 +43,8 @@ class Workflow:
             included; then it fails with `WorkflowTimeout`.
         stream_limit: the number of published events of a run that are kept for its readers.
         retry: for steps without a `retry` of their own.
+        observers: functions that are called with a `LifecycleEvent` whenever something happens to a
+            run: it starts, waits, fails, a step is tried again. What one raises is logged.
 
     Raises:
         WorkflowDefinitionError: the graph is wrong; lists every problem.
@@ -60,6 +63,7 @@ class Workflow:
         deadline: "float | timedelta | None" = None,
         stream_limit: int = 65_536,
         retry: "Retry | None" = None,
+        observers: "Iterable[Observer]" = (),
     ) -> None:
         from .graph import Graph, methods_of
 
@@ -90,6 +94,7 @@ class Workflow:
             timeout=longest,
             deadline=end,
             stream_limit=kept,
+            observers=_observers(observers),
         )
 
     def run(
@@ -197,6 +202,15 @@ class Workflow:
     def __repr__(self) -> str:
         steps = ", ".join(step.name for step in self._graph.steps)
         return f"<{type(self).__name__} {self.name!r}: {steps}>"
+
+
+def _observers(observers: "Iterable[Observer]") -> "tuple[Observer, ...]":
+    # Without observers, their module is not imported.
+    if observers == () or observers == []:
+        return ()
+    from .lifecycle import observers_of
+
+    return observers_of(observers)
 
 
 def _checked(snapshot: object) -> bytes:

@@ -592,7 +592,7 @@ impl ChildRun {
     fn stream_events(&self, py: Python<'_>, after: Option<&Bound<'_, PyAny>>) -> PyResult<StreamReader> {
         let after = after.map_or(Ok(0), |after| number::position("after", after))?;
         match &self.run {
-            Some(run) => Ok(StreamReader::new(run.clone_ref(py), after)),
+            Some(run) => Ok(StreamReader::new(run.clone_ref(py), after, None)),
             None => Err(error::child_stream_gone(&self.id.to_string(), &self.workflow)),
         }
     }

@@ -32,6 +32,7 @@ impl Run {
     ) -> PyResult<Py<Self>> {
         let py = plan.py();
         let event_loop = wake::running_loop(py).map_err(|_| error::no_event_loop(&plan.get().name))?;
+        let has_key = key.is_some();
         let (mut core, creation) = begin(journal, plan, event, key, options)?;
         let (owner, durability) = (journal.get().owner, journal.get().durability);
         let has_room = || journal.get().has_room();
@@ -44,8 +45,14 @@ impl Run {
         }
         submit(&run, journal, requests)?;
         run.get().watch();
+        if journal.get().observers.is_some() {
+            run.get().be_observed();
+        }
         Self::enter(&run, &event_loop)?;
         run.get().log(py, || "was started".to_owned())?;
+        if !has_key {
+            Self::observe_start(&run);
+        }
         Ok(run.unbind())
     }
 

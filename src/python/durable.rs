@@ -58,6 +58,7 @@ impl Run {
                 failpoint!("run.end_told");
             }
         }
+        let is_creation = matches!(written, Written::Creation { .. });
         let (answered, on_disk) = {
             let mut state = run.get().state.lock();
             let State { core, durable, .. } = &mut *state;
@@ -66,6 +67,9 @@ impl Run {
             (writer.answer(core, written, answer, || journal.get().has_room()), writer.written())
         };
         Self::memos_written(run, on_disk)?;
+        if is_creation && !matches!(answered, Answered::Replaced { .. }) {
+            Self::observe_start(run);
+        }
         match answered {
             Answered::Nothing => Ok(()),
             Answered::MayStart => Self::let_start(run),

@@ -8,6 +8,7 @@ use pyo3::types::PyDict;
 use super::clock::random;
 use super::error;
 use super::hook;
+use super::lifecycle::Happened;
 use super::plan::{RetryFilter, micros};
 use super::run::Run;
 use crate::writer::Occurrence;
@@ -36,14 +37,19 @@ pub fn handle(
             }
             Ok(false) => {}
             Err(of_filter) => {
+                Run::observe(run, Happened::StepFailed(&started, &of_filter));
                 error::locate(py, &of_filter, run.get(), &started, event);
                 return Ok(Some(of_filter));
             }
         }
         error::record_place(py, &error, run.get(), &started, event);
+        Run::observe(run, Happened::StepFailed(&started, &error));
         if hand_on(run, started, event, &error)? {
             return Ok(None);
         }
+    }
+    if !is_ordinary {
+        Run::observe(run, Happened::StepFailed(&started, &error));
     }
     note_attempts(run, started, &error);
     error::locate(py, &error, run.get(), &started, event);
@@ -87,6 +93,7 @@ fn retry(run: &Bound<'_, Run>, started: Started, error: &PyErr) -> PyResult<bool
     let is_waiting = retried.0.is_ok();
     drop(retried);
     if is_waiting {
+        Run::observe(run, Happened::StepRetried(&started, error, due));
         Run::arm_timer(run)?;
         Run::occurred(run, Occurrence::Retried)?;
     }

@@ -7,6 +7,7 @@
 //! - `starter`: runs that nothing awaits; `unreferenced`: those that nothing refers to.
 //! - `hook`: what the user's hooks may raise.
 //! - `context`, `wait`, `memo`, `children`, `reader`: what steps and callers use; `current`: how code below a step finds it; `number`: the numbers that they give.
+//! - `lifecycle`: what observers are told.
 //! - `failpoints` (feature `failpoints`): what tests need to know of them.
 //! - `convert`: values; `to_json`, `parse`: objects to JSON text and back; `pickle`: all others, with the `c_stack`
 //!   that takes; `text`: keys and names. `digest`: what is equal to what; `apart`: what an object consists of. `stored`: events as bytes; `wake`: waking waiters from any thread; `error`: every exception.
@@ -35,6 +36,7 @@ mod hook;
 mod inbox;
 mod inspect;
 mod journal;
+mod lifecycle;
 mod memo;
 mod number;
 mod occurrence;

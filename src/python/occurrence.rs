@@ -1,4 +1,4 @@
-//! What happens to a run, for its journal and its observer.
+//! What happens to a run, for its journal and the probe of a test.
 
 use std::sync::atomic::Ordering;
 
@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use super::run::Run;
 use crate::writer::Occurrence;
 
-/// The name of an occurrence, as an observer gets it.
+/// The name of an occurrence, as a probe is called with.
 fn name(what: Occurrence) -> &'static str {
     match what {
         Occurrence::Started => "started",
@@ -31,13 +31,13 @@ fn name(what: Occurrence) -> &'static str {
 }
 
 impl Run {
-    /// Something has happened: the journal and the observer are told, if the run has them.
+    /// Something has happened: the journal and the probe are told, if the run has them.
     #[inline]
     pub fn occurred(run: &Bound<'_, Self>, what: Occurrence) -> PyResult<()> {
         if run.get().is_watched.load(Ordering::Relaxed) { Self::tell(run, what) } else { Ok(()) }
     }
 
-    /// Has [`Run::occurred`] look for a journal and an observer.
+    /// Has [`Run::occurred`] look for a journal and a probe.
     pub fn watch(&self) {
         self.is_watched.store(true, Ordering::Relaxed);
     }
@@ -46,9 +46,9 @@ impl Run {
     fn tell(run: &Bound<'_, Self>, what: Occurrence) -> PyResult<()> {
         Self::mark(run, what)?;
         let py = run.py();
-        let observer = run.get().state.lock().observer.as_ref().map(|observer| observer.clone_ref(py));
-        match observer {
-            Some(observer) => observer.call1(py, (run, name(what))).map(|_| ()),
+        let probe = run.get().state.lock().probe.as_ref().map(|probe| probe.clone_ref(py));
+        match probe {
+            Some(probe) => probe.call1(py, (run, name(what))).map(|_| ()),
             None => Ok(()),
         }
     }

@@ -10,6 +10,7 @@ use super::coroutine::thrown;
 use super::driver::{Lane, Stop};
 use super::error;
 use super::gate::yielded;
+use super::lifecycle::Happened;
 use super::run::Run;
 use super::wake::{self, Waker, is_closed};
 use crate::writer::Occurrence;
@@ -183,6 +184,7 @@ impl Run {
                 return Ok(());
             }
         }
+        Self::observe(run, Happened::RunResumed);
         Self::resume_now(run)?;
         Self::expire(run)?;
         Self::arm_timer(run)?;
@@ -193,7 +195,11 @@ impl Run {
     /// Starts no more steps, on the run's own thread; those in flight may finish.
     pub fn pause_here(run: &Bound<'_, Self>) -> PyResult<()> {
         let is_paused = run.get().state.lock().core.pause().is_ok();
-        if is_paused { Self::occurred(run, Occurrence::Paused) } else { Ok(()) }
+        if !is_paused {
+            return Ok(());
+        }
+        Self::observe(run, Happened::RunPaused);
+        Self::occurred(run, Occurrence::Paused)
     }
 
     /// That the run is over, or its event loop closed, as an error.
@@ -222,6 +228,7 @@ impl Run {
             }
             state.stops_steps |= !wait;
         }
+        Self::observe(slf, Happened::RunPaused);
         Self::occurred(slf, Occurrence::Paused)?;
         if !wait {
             Self::stop_steps(slf)?;

@@ -7,9 +7,10 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::lifecycle::some_observers;
 use super::run::Run;
 use super::run_options::RunOptions;
 use crate::{Backoff, EventKind, Plan as CorePlan, RetryPlan, Route, Routes, StepId, StepPlan, Time};
@@ -51,6 +52,8 @@ pub struct Plan {
     pub bodies: Vec<Body>,
     accepted: HashMap<usize, (Py<PyType>, EventKind)>,
     pub stop_event: Py<PyType>,
+    /// What is told of each run of the workflow; nothing if there is none.
+    pub observers: Option<Py<PyTuple>>,
     // The steps that deal with failures of any step that names no other.
     failure_takers: Vec<StepId>,
     // The class is held so that its address cannot come to mean another class.
@@ -117,7 +120,7 @@ impl RetryDescription {
 #[pymethods]
 impl Plan {
     #[new]
-    #[pyo3(signature = (name, steps, *, stop_event, timeout, deadline, stream_limit))]
+    #[pyo3(signature = (name, steps, *, stop_event, timeout, deadline, stream_limit, observers = None))]
     fn new(
         py: Python<'_>,
         name: String,
@@ -126,6 +129,7 @@ impl Plan {
         timeout: Option<f64>,
         deadline: Option<f64>,
         stream_limit: usize,
+        observers: Option<Bound<'_, PyTuple>>,
     ) -> PyResult<Self> {
         let mut takers: Vec<(Py<PyType>, Vec<StepId>)> = Vec::new();
         let mut plan = CorePlan {
@@ -173,7 +177,9 @@ impl Plan {
         let accepted =
             takers.into_iter().map(|(class, steps)| (class.as_ptr() as usize, (class, routes.add(steps)))).collect();
         plan.routes = routes;
-        Ok(Self { name, core: Arc::new(plan), bodies, accepted, stop_event, failure_takers, routes: Mutex::default() })
+        let observers = some_observers(observers);
+        let (core, routes) = (Arc::new(plan), Mutex::default());
+        Ok(Self { name, core, bodies, accepted, stop_event, observers, failure_takers, routes })
     }
 
     /// Starts a run with its first event, on the running event loop.
@@ -194,6 +200,7 @@ impl Plan {
             }
         }
         visit.call(&self.stop_event)?;
+        visit.call(&self.observers)?;
         self.accepted.values().try_for_each(|(class, _)| visit.call(class))?;
         let Some(routes) = self.routes.try_lock() else { return Ok(()) };
         routes.values().try_for_each(|(class, _)| visit.call(class))

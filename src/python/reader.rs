@@ -1,5 +1,6 @@
 //! Reading what a run publishes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use super::coroutine::thrown;
 use super::error;
 use super::gate::yielded;
+use super::lifecycle::Feed;
 use super::run::Run;
 use super::wake::{self, Waker, is_closed};
 use crate::Read;
@@ -22,6 +24,8 @@ pub struct StreamReader {
     run: Py<Run>,
     // The number of the last event that was read or missed.
     after: AtomicU64,
+    // The lifecycle events, if it reads those as well.
+    feed: Option<Arc<Feed>>,
 }
 
 enum Item {
@@ -31,15 +35,28 @@ enum Item {
     End,
 }
 
+impl Item {
+    /// What the feed has for a reader that was given the published events so far.
+    fn of_feed(feed: &Feed, after: u64) -> Option<Self> {
+        match feed.take_missed() {
+            0 => feed.take(after).map(Self::Event),
+            missed => Some(Self::Missed(missed)),
+        }
+    }
+}
+
 impl StreamReader {
-    pub fn new(run: Py<Run>, after: u64) -> Self {
-        Self { run, after: AtomicU64::new(after) }
+    pub fn new(run: Py<Run>, after: u64, feed: Option<Arc<Feed>>) -> Self {
+        Self { run, after: AtomicU64::new(after), feed }
     }
 
     /// Takes the next item; registers the waker instead, if there is one and nothing to take.
     fn take(&self, py: Python<'_>, waker: Option<Waker>) -> (Item, Option<Waker>) {
         let mut state = self.run.get().state.lock();
         let after = self.after.load(Ordering::Relaxed);
+        if let Some(item) = self.feed.as_deref().and_then(|feed| Item::of_feed(feed, after)) {
+            return (item, waker);
+        }
         let (item, read) = match state.core.stream().read(after) {
             Read::Event(event) => (Item::Event(event.clone_ref(py)), 1),
             Read::Lagged(missed) => (Item::Missed(missed), missed),
@@ -74,7 +91,8 @@ impl StreamReader {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.run)
+        visit.call(&self.run)?;
+        self.feed.as_ref().map_or(Ok(()), |feed| feed.traverse(&visit))
     }
 }
 

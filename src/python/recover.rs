@@ -9,6 +9,7 @@ use super::durable::Durable;
 use super::error;
 use super::inbox::{EVENT, take_entry};
 use super::journal::Journal;
+use super::lifecycle::Happened;
 use super::plan::Plan;
 use super::run::Run;
 use super::run_options::RunOptions;
@@ -107,6 +108,7 @@ impl LoadedRun {
         let durable = Durable::new(journal.clone().unbind(), writer);
         let run = Run::go_on(plan, core, Some(Box::new(durable)))?;
         let py = plan.py();
+        Run::observe(run.bind(py), self.how_it_goes_on());
         for entry in &self.0.inbox {
             // What a hook of the user raises must not keep the run and the other messages from going on.
             if let Err(error) = take_entry(run.bind(py), entry, classes) {
@@ -145,6 +147,15 @@ impl LoadedRun {
 impl LoadedRun {
     fn continuation(&self, signer: &Signer) -> PyResult<Continuation> {
         history::continuation(&self.0, signer).map_err(|error| self.unreadable(error))
+    }
+
+    fn how_it_goes_on(&self) -> Happened<'static> {
+        match &self.0.run {
+            row if row.recoveries > 0 => Happened::RunTakenOver,
+            // Nothing of it was executed before the first claim.
+            row if row.epoch == 1 => Happened::RunStarted,
+            _ => Happened::RunContinued,
+        }
     }
 
     fn unreadable(&self, error: crate::Error) -> PyErr {

@@ -118,9 +118,9 @@ impl Run {
     }
 
     /// Has a function called with the run and a word for what has just happened to it, each time.
-    fn _observe(slf: &Bound<'_, Self>, observer: Option<Py<PyAny>>) {
+    fn _probe(slf: &Bound<'_, Self>, probe: Option<Py<PyAny>>) {
         slf.get().watch();
-        let replaced = std::mem::replace(&mut slf.get().state.lock().observer, observer);
+        let replaced = std::mem::replace(&mut slf.get().state.lock().probe, probe);
         drop(replaced);
     }
 }

@@ -13,6 +13,7 @@ use super::convert::PyValue;
 use super::driver::Lane;
 use super::durable::Durable;
 use super::hook;
+use super::lifecycle::Observed;
 use super::memo::MemoWaiters;
 use super::run::Run;
 use super::wake::Waker;
@@ -171,7 +172,7 @@ pub struct State {
     /// Whether whoever waits for the end of the run was told: then its outcome is safe.
     pub is_over: bool,
     /// Called with the run and what has just happened to it.
-    pub observer: Option<Py<PyAny>>,
+    pub probe: Option<Py<PyAny>>,
     pub readers: Vec<Waker>,
     /// Those who wait until a memo is on disk, in the order of their records.
     pub memo_waiters: Rare<MemoWaiters>,
@@ -184,6 +185,8 @@ pub struct State {
     pub keeper: Option<Py<PyAny>>,
     pub timer: Option<(Time, Py<PyAny>)>,
     pub last_expected: Option<LastExpected>,
+    /// What its observers have to know, once it has any.
+    pub observed: Rare<Observed>,
     /// What the last attempt of a delivery raised that is to be tried again, by the delivery's number.
     pub last_errors: Rare<HashMap<u64, Py<PyBaseException>>>,
 }
@@ -210,7 +213,7 @@ impl State {
             stops_steps: false,
             durable: None,
             is_over: false,
-            observer: None,
+            probe: None,
             readers: Vec::new(),
             memo_waiters: Rare::default(),
             children: Rare::default(),
@@ -220,6 +223,7 @@ impl State {
             keeper: None,
             timer: None,
             last_expected: None,
+            observed: Rare::default(),
             last_errors: Rare::default(),
         }
     }
@@ -270,7 +274,7 @@ impl State {
         self.last_errors.get().into_iter().flat_map(HashMap::values).try_for_each(|error| visit.call(error))?;
         visit.call(&self.base_context)?;
         visit.call(&self.guard)?;
-        visit.call(&self.observer)?;
+        visit.call(&self.probe)?;
         self.durable.as_ref().map_or(Ok(()), |durable| durable.traverse(&visit))?;
         self.waiters.iter().chain(&self.pausers).chain(&self.readers).try_for_each(|waker| waker.traverse(visit))?;
         self.memo_waiters.get().into_iter().flatten().try_for_each(|(_, waiter)| waiter.traverse(visit))?;
@@ -279,6 +283,7 @@ impl State {
         visit.call(&self.parent)?;
         visit.call(&self.session)?;
         visit.call(&self.keeper)?;
+        self.observed.get().map_or(Ok(()), |observed| observed.traverse(&visit))?;
         self.last_expected.as_ref().map_or(Ok(()), |expected| visit.call(&expected.list))?;
         self.timer.as_ref().map_or(Ok(()), |(_, handle)| visit.call(handle))
     }
@@ -298,7 +303,7 @@ impl State {
         (
             self.outcome.take(),
             self.unretrieved.take(),
-            self.last_expected.take(),
+            (self.last_expected.take(), self.observed.take()),
             self.last_errors.take(),
             self.core.clear(),
             std::mem::take(&mut self.lanes),
@@ -306,7 +311,7 @@ impl State {
             self.awaits.take(),
             self.base_context.take(),
             self.guard.take(),
-            self.observer.take(),
+            self.probe.take(),
             self.durable.take(),
             std::mem::take(&mut self.waiters),
             std::mem::take(&mut self.pausers),

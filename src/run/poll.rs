@@ -25,6 +25,12 @@ pub enum Progress {
 }
 
 impl<H: Host> Run<H> {
+    /// Whether the run can go on only when an event comes from outside or a deadline passes. One that can only end does
+    /// not wait.
+    pub fn only_waits(&self) -> bool {
+        self.phase == Phase::Running && self.is_idle() && !self.is_exhausted()
+    }
+
     /// What the host does next. `now` is called only if the run has a deadline.
     #[inline]
     pub fn poll(&mut self, now: impl FnOnce() -> Time) -> Progress {

@@ -342,7 +342,7 @@ fn status_of<H: Host>(run: &mut Run<H>) -> Status {
         return Status { phase: JournalPhase::Paused, due: None };
     }
     // A run that can only end must be ended: by the process that takes it over, if this one does not come to that.
-    if run.is_idle() && !run.is_exhausted() {
+    if run.only_waits() {
         return Status { phase: JournalPhase::Waiting, due: run.next_deadline() };
     }
     READY

@@ -330,7 +330,7 @@ def _signatures() -> Iterator[tuple[str, list[tuple[str, str]]]]:
             ):
                 continue
             yield name, _parameters(public)
-            for method, function in vars(public).items() if isinstance(public, type) else ():
+            for method, function in inspect.getmembers(public) if isinstance(public, type) else ():
                 if inspect.isfunction(function) and not method.startswith("_"):
                     yield f"{name}.{method}", _parameters(function)
 

@@ -36,7 +36,7 @@ async def test_a_run_outlives_every_awaiter(url: str, key: str | None, early: bo
             await asyncio.sleep(0.02)
         for _ in range(2):
             await cancel_soon(asyncio.create_task(result_of(run)))
-            assert run.status == "running"
+            assert run.status == "waiting"
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(run, 0.02)
         await cancel_soon(asyncio.create_task(result_of(engine.get(run.id))))
@@ -50,7 +50,7 @@ async def test_a_run_that_is_bound_is_cancelled_with_its_last_awaiter(url: str):
         run = engine.run(asking, bind=True)
         one, other = (asyncio.create_task(result_of(run)) for _ in range(2))
         await cancel_soon(other)
-        assert run.status == "running"
+        assert run.status == "waiting"
         await cancel_soon(one)
         assert run.status == "cancelled"
         with pytest.raises(RunCancelled):
@@ -63,7 +63,7 @@ async def test_a_key_is_bound_if_all_its_requests_are(url: str, binds: tuple[boo
         runs = [engine.run(asking, key="k", bind=bind) for bind in binds]
         assert runs[0] is runs[1]
         await cancel_soon(asyncio.create_task(result_of(runs[0])))
-        assert runs[0].status == "running"
+        assert runs[0].status == "waiting"
         runs[0].send_event(Go(number=1))
         assert (await runs[0])[0] == 1
 
@@ -75,7 +75,7 @@ async def test_a_bound_awaiter_cancels_its_run_in_the_process_that_executes_it(t
         await asyncio.sleep(0.1)
         unbound, bound = other.run(asking, key="k"), None
         await cancel_soon(asyncio.create_task(result_of(unbound)))
-        assert first.status == "running"
+        assert first.status == "waiting"
         async with Engine(url, workflows=ALL) as third:
             bound = third.run(asking, key="k", bind=True)
             await asyncio.sleep(0.1)
@@ -104,7 +104,7 @@ async def test_a_run_that_a_step_starts_is_cancelled_with_it_only_if_bound(url: 
             await run
         (child,) = started
         if not bind:
-            assert child.status == "running"
+            assert child.status == "waiting"
             child.send_event(Go(number=2))
             assert (await child)[0] == 2
         else:

@@ -131,7 +131,7 @@ def snapshots_of(run: Run) -> list[tuple[str, bytes]]:
         with contextlib.suppress(RunEnded):
             seen.append((what, run._snapshot()))
 
-    run._observe(look)
+    run._probe(look)
     return seen
 
 

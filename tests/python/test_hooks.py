@@ -270,7 +270,7 @@ def observer(fail: Raise) -> Workflow:
     class Observed(Workflow):
         def run(self, event: object = None, /, **fields: Any) -> Run:
             run = super().run(event, **fields)
-            run._observe(lambda _, what: fail() if what == "started" else None)
+            run._probe(lambda _, what: fail() if what == "started" else None)
             return run
 
     return Observed("hooks", [body])
@@ -323,6 +323,10 @@ def unpickling_of_value(fail: Raise) -> Workflow:
         return StopEvent(result=ctx.get("key"))
 
     return Workflow("hooks", [body])
+
+
+# What a run that is not over can be.
+ACTIVE = ("running", "waiting")
 
 
 BODIES = [
@@ -384,7 +388,7 @@ async def program(workflow: Workflow, seen: Seen, *, awaits: bool) -> None:
     run = workflow.run()
     try:
         if not awaits:
-            while run.status == "running" and seen.sender is None:
+            while run.status in ACTIVE and seen.sender is None:
                 await asyncio.sleep(0.001)
                 with suppress(Exception):
                     run.send_event(Hello())
@@ -401,7 +405,7 @@ async def program(workflow: Workflow, seen: Seen, *, awaits: bool) -> None:
 
 def send(run: Run, seen: Seen) -> None:
     """Send an event, and note what the sender is told."""
-    if run.status != "running":
+    if run.status not in ACTIVE:
         return
     try:
         run.send_event(Hello())

@@ -103,7 +103,7 @@ async def test_a_snapshot_keeps_the_point_in_time(limit: str):
             await asyncio.sleep(0)
         await clock.advance(39)
         await asyncio.sleep(0)
-        assert again.status == "running"
+        assert again.status == "waiting"
         await clock.advance(2)
         with pytest.raises(WorkflowTimeout):
             await again

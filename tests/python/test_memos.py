@@ -783,7 +783,7 @@ async def test_a_thousand_memos_side_by_side_share_commits(tmp_path: Path) -> No
     workflow = twice(body)
     async with Engine(f"sqlite:///{tmp_path}/runs.db", workflows=[workflow]) as engine:
         run = engine.run(workflow)
-        run._observe(lambda run, what: told.append(what))
+        run._probe(lambda run, what: told.append(what))
         assert await run == 499500
         history = await engine.get(run.id).history()
     assert len(calls) == 1000

@@ -29,7 +29,7 @@ async def main():
         with ManualClock() as clock:
             run = everything.resume(snapshot, secret=sys.argv[2])
             driver = _Driver(APPROVALS, sent)
-            run._observe(driver.count)
+            run._probe(driver.count)
             outcomes.append(await driver.drive(run, clock))
     with open(sys.argv[1], "wb") as file:
         pickle.dump(outcomes, file)

@@ -18,6 +18,8 @@ from .settings import Durability, Settings, Sign
 if TYPE_CHECKING:
     import concurrent.futures
 
+    from ..lifecycle import Observer
+
 
 class Engine(KnownRuns):
     """Executes runs and writes them to a journal; continues the runs of processes that have ended.
@@ -55,6 +57,8 @@ class Engine(KnownRuns):
             given.
         max_recoveries: how often a run is taken over without progress after the end of its process;
             then it is stranded, until `retry` restarts it. `None`: no limit.
+        observers: functions that are called with a `LifecycleEvent` of each run that this process
+            executes, beside those of the run's workflow.
 
     Raises:
         JournalError: on entering: the journal cannot be opened.
@@ -74,6 +78,7 @@ class Engine(KnownRuns):
         concurrency: int | None = None,
         keep: float | timedelta | None = None,
         max_recoveries: int | None = 10,
+        observers: "Iterable[Observer]" = (),
     ) -> None:
         self._settings = Settings(
             url,
@@ -85,6 +90,7 @@ class Engine(KnownRuns):
             concurrency=concurrency,
             keep=keep,
             max_recoveries=max_recoveries,
+            observers=observers,
         )
         self.url = self._settings.shown
         self._opened: Session | None = None

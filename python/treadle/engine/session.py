@@ -69,7 +69,7 @@ class Session:
             patience=settings.lease,
             is_pipelined=settings.is_pipelined,
             only_looks=self._only_looks,
-            host=(self, self.loop),
+            host=(self, self.loop, settings.observers),
         )
         self._journal = await Opening(make).journal()
         self.loop.add_reader(self._journal.fileno(), self._journal._drain)

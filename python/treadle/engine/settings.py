@@ -2,12 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from .. import checks
 from .._treadle import journal_path, journal_shown
+from ..lifecycle import observers_of
 from ..signing import secrets_of
 from ..workflow import Workflow
+
+if TYPE_CHECKING:
+    from ..lifecycle import Observer
 
 Durability = Literal["step", "pipelined"]
 Sign = Literal["opaque", "all"]
@@ -28,6 +32,7 @@ class Settings:
         concurrency: int | None,
         keep: float | timedelta | None,
         max_recoveries: int | None,
+        observers: "Iterable[Observer]",
     ) -> None:
         if not isinstance(url, str):
             raise TypeError(f"url: a str expected, not {url!r}")
@@ -53,6 +58,7 @@ class Settings:
         self.is_pipelined = durability == "pipelined"
         self.secrets = secrets_of(secret)
         self.signs_all = sign == "all"
+        self.observers = observers_of(observers)
 
     def check_known(self, workflow: Workflow) -> None:
         """Refuse a workflow that the engine does not have."""

@@ -104,14 +104,14 @@ async def crash_points(
 
     with ManualClock() as clock:
         run = workflow.run(event, **fields)
-        run._observe(note)
+        run._probe(note)
         outcome = await driver.drive(run, clock)
     report = CrashReport(outcome, points)
     for point in points:
         with ManualClock() as clock:
             resumed = workflow.resume(point.snapshot, secret=signing)
             again = _Driver(events, point.sent)
-            resumed._observe(again.count)
+            resumed._probe(again.count)
             ended = await again.drive(resumed, clock)
         if ended != outcome:
             report.differences.append(f"point {point.number} (after {point.after}): {ended!r}")

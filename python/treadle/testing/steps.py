@@ -89,7 +89,7 @@ async def run_step(
     outside = _Outside(send)
     plan = _plan(step, event, dict(state or {}), dict(session or {}), done, outside)
     run = plan.start(_Begin())
-    run._observe(outside.look)
+    run._probe(outside.look)
     try:
         await run
     except RunStalled:
@@ -114,7 +114,7 @@ class _Outside:
             asyncio.get_running_loop().call_soon(self._send, run)
 
     def _send(self, run: Run) -> None:
-        if self.waiting and run.status == "running":
+        if self.waiting and run.status in ("running", "waiting"):
             run.send_event(self.waiting.pop(0))
 
     def takes_back(self, event: object) -> bool:

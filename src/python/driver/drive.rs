@@ -7,6 +7,7 @@ use super::{At, Lane, Next, Stop};
 use crate::python::context::Context;
 use crate::python::coroutine::{Active, Entered, Resumed, Sent, awaited, current_task, guarded};
 use crate::python::gate::{Entry, Gate, yielded};
+use crate::python::lifecycle::Happened;
 use crate::python::plan::Arguments;
 use crate::python::run::Run;
 use crate::python::{current, error};
@@ -87,6 +88,7 @@ impl Lane {
         if wanted > 0 {
             Run::spawn_lanes(run, wanted)?;
         }
+        Run::observe_waiting(run);
         Ok(object)
     }
 
@@ -201,7 +203,8 @@ impl Lane {
             }
             Progress::Stalled => Run::fail(run, error::run_stalled(run.get()))?,
             Progress::Paused => Run::check_quiet(run)?,
-            Progress::Ended | Progress::Idle => {}
+            Progress::Idle => Run::observe_waiting(run),
+            Progress::Ended => {}
         }
         Self::at_end(lane, run, None).map(Some)
     }
@@ -220,6 +223,7 @@ impl Lane {
         run.get().log(py, || {
             format!("starts step {:?}, attempt {}", run.get().plan.get().step_name(started.step), started.attempt)
         })?;
+        Run::observe(run, Happened::StepStarted(&started));
         Run::occurred(run, Occurrence::Started)?;
         // SAFETY: `base` is a context object; a null result is an error that is fetched.
         let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(base.as_ptr())) }?;

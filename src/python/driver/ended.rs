@@ -9,6 +9,7 @@ use super::stop::Settled;
 use super::{Lane, Next, Stop};
 use crate::python::coroutine::Active;
 use crate::python::gate::Entry;
+use crate::python::lifecycle::Happened;
 use crate::python::run::Run;
 use crate::python::state::Outcome;
 use crate::python::{error, failure, hook};
@@ -29,6 +30,7 @@ impl Lane {
         }
         let started = active.started;
         drop(active);
+        Run::observe(run, Happened::StepFinished(&started));
         let route = if value.is_none() || value.get_type_ptr() == (&raw mut ffi::PyList_Type) {
             None
         } else {
@@ -109,6 +111,7 @@ impl Lane {
             let failed = Self::step_failed(lane, run, started, error)?;
             return if is_external { Self::cancelled_besides(lane, run, failed) } else { Ok(failed) };
         }
+        Run::observe(run, Happened::StepCancelled(&started));
         let is_awaiter_cancelled = stop.is_none() && lane.get().is_awaiter && is_requested;
         if is_awaiter_cancelled && !Self::is_bound(lane, run)? {
             // The run is not bound to this awaiter: the step runs again elsewhere.
@@ -159,7 +162,9 @@ impl Lane {
         };
         if phase != Phase::Running && error::is_end_of(py, &error, run.get()) {
             // The step went on after it had ended its own run, and stops there.
+            Run::observe(run, Happened::StepCancelled(&started));
         } else if phase != Phase::Running {
+            Run::observe(run, Happened::StepFailed(&started, &error));
             error::log_while_ending(py, run.get(), &started, &error);
         } else {
             match failure::handle(run, started, event.as_ref(), error)? {

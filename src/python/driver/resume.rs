@@ -52,7 +52,10 @@ impl Lane {
     ) -> PyResult<PyResult<Resumed>> {
         let mut entry = Entry::Step;
         let mut next = match at {
-            At::InStep(active) => return Self::drive(lane, run, active, thrown),
+            At::InStep(active) => {
+                run.get().observe_going_on();
+                return Self::drive(lane, run, active, thrown);
+            }
             At::Fresh => {
                 let begun = Self::begin(lane, run, thrown)?;
                 if begun.is_none() && run.get().is_new() {

@@ -19,6 +19,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::clock::{self, now};
@@ -62,6 +63,8 @@ pub struct Journal {
     /// When the successors of a step may start.
     pub durability: Durability,
     only_looks: bool,
+    /// The observers of each run of the engine; nothing if there are none.
+    pub observers: Option<Py<PyTuple>>,
     // A fork copies neither the journal's thread nor its locks.
     forks: usize,
     process: u32,
@@ -339,6 +342,7 @@ impl Journal {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         visit.call(&self.listener)?;
+        visit.call(&self.observers)?;
         if let Some(watched) = self.watched.try_lock() {
             watched.iter().try_for_each(|task| visit.call(task))?;
         }

@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::Journal;
 use super::mailbox::{LEAST_AT_ONCE, Mailbox, Pace};
 use crate::Secrets;
 use crate::journal::{self, Address, KeptSecret, OpIds, OpenOptions, Outbox, OwnerId, Sign, Signer};
+use crate::python::lifecycle::some_observers;
 use crate::python::plan::micros;
 use crate::python::{clock, error};
 use crate::writer::Durability;
@@ -32,10 +34,10 @@ impl Journal {
         patience: f64,
         is_pipelined: bool,
         only_looks: bool,
-        host: (Py<PyAny>, Py<PyAny>),
+        host: (Py<PyAny>, Py<PyAny>, Option<Bound<'_, PyTuple>>),
     ) -> PyResult<Self> {
         let (mut secrets, signs_all) = signing;
-        let (listener, event_loop) = host;
+        let (listener, event_loop, observers) = host;
         let address = address(url)?;
         let (bell, ears) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
@@ -71,6 +73,7 @@ impl Journal {
             listener,
             owner: OwnerId(owner),
             signer: Signer { secrets: Secrets::new(secrets)?, sign: if signs_all { Sign::All } else { Sign::Opaque } },
+            observers: some_observers(observers),
             durability: if is_pipelined { Durability::Pipelined } else { Durability::Step },
             only_looks,
             forks: clock::forks(),

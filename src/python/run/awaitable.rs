@@ -43,6 +43,7 @@ impl Run {
         let state = self.state.lock();
         match (state.core.phase(), &state.outcome) {
             (Phase::Running, _) if state.core.is_paused() => "paused",
+            (Phase::Running, _) if state.driving.is_none() && state.core.only_waits() => "waiting",
             _ if !state.is_over => "running",
             (Phase::Running | Phase::Ending, _) => "running",
             (Phase::Ended, Some(Outcome::Result(_))) => "completed",
@@ -94,13 +95,18 @@ impl Run {
 
     /// The events that the run publishes, from behind the one numbered `after`, or else all that were published
     /// since this object was made.
-    #[pyo3(signature = (after = None))]
-    fn stream_events(slf: &Bound<'_, Self>, after: Option<&Bound<'_, PyAny>>) -> PyResult<StreamReader> {
+    #[pyo3(signature = (after = None, *, lifecycle = false))]
+    fn stream_events(
+        slf: &Bound<'_, Self>,
+        after: Option<&Bound<'_, PyAny>>,
+        lifecycle: bool,
+    ) -> PyResult<StreamReader> {
         let after = match after {
             Some(after) => number::position("after", after)?,
             None => slf.get().state.lock().core.stream().elsewhere(),
         };
-        Ok(StreamReader::new(slf.clone().unbind(), after))
+        let feed = lifecycle.then(|| slf.get().lifecycle_feed(slf.get().plan.get().core.stream_limit));
+        Ok(StreamReader::new(slf.clone().unbind(), after, feed))
     }
 
     /// Sends an event into the run.

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use super::Run;
 use crate::Phase;
 use crate::python::driver::{Lane, Stop};
+use crate::python::lifecycle::Happened;
 use crate::python::state::Outcome;
 
 use crate::python::{error, hook, unreferenced};
@@ -146,6 +147,9 @@ impl Run {
     /// The run is over: those who wait for that are told.
     pub fn finish(run: &Bound<'_, Self>) -> PyResult<()> {
         let py = run.py();
+        if run.get().stands_for().is_none() {
+            Self::observe(run, Happened::RunOver);
+        }
         let (guard, waiters, pausers, readers, parent, timer, base, keeper, errors) = {
             let mut state = run.get().state.lock();
             let state = &mut *state;

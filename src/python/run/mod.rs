@@ -43,6 +43,7 @@ pub struct Run {
     // A clock that tests turn by hand.
     pub clock: Option<Py<ManualClock>>,
     pub is_watched: AtomicBool,
+    pub is_observed: AtomicBool,
     pub state: Mutex<State>,
 }
 

@@ -11,6 +11,7 @@ use crate::python::clock::{self, ManualClock, new_run_id};
 use crate::python::current::CurrentRun;
 use crate::python::durable::Durable;
 use crate::python::gate::Gate;
+use crate::python::lifecycle::Happened;
 use crate::python::plan::Plan;
 use crate::python::run_options::RunOptions;
 use crate::python::state::{Python3, State};
@@ -35,6 +36,7 @@ impl Run {
         drop(delivered);
         Self::enter(&run, &event_loop)?;
         run.get().log(py, || "was started".to_owned())?;
+        Self::observe(&run, Happened::RunStarted);
         Ok(run.unbind())
     }
 
@@ -46,6 +48,10 @@ impl Run {
         let run = Self::make(plan, &event_loop, core, ManualClock::current(py)?)?;
         // Whoever resumes a snapshot wants it to run. A journal is asked by nobody: what was paused stays so.
         let stays_paused = durable.is_some() && core_is_paused;
+        let is_in_memory = durable.is_none();
+        if durable.as_ref().is_some_and(|durable| durable.journal.get().observers.is_some()) {
+            run.get().be_observed();
+        }
         if durable.is_some() {
             let mut state = run.get().state.lock();
             state.durable = durable;
@@ -59,6 +65,9 @@ impl Run {
         Self::enter(&run, &event_loop)?;
         Self::arm_timer(&run)?;
         run.get().log(py, || "goes on".to_owned())?;
+        if is_in_memory {
+            Self::observe(&run, Happened::RunContinued);
+        }
         Ok(run.unbind())
     }
 
@@ -78,6 +87,7 @@ impl Run {
             is_debug_logged: error::is_debug_logged(py)?,
             clock,
             is_watched: AtomicBool::new(false),
+            is_observed: AtomicBool::new(plan.get().observers.is_some()),
             state: Mutex::new(State::new(core)),
         };
         let run = Bound::new(py, run)?;

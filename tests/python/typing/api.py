@@ -212,7 +212,9 @@ async def runs() -> None:
     assert_type(Crawl(timeout=60).run(Start(url="")), Run)
     assert_type(await run, Any)
     assert_type(run.id, str)
-    assert_type(run.status, Literal["running", "paused", "completed", "failed", "cancelled"])
+    assert_type(
+        run.status, Literal["running", "waiting", "paused", "completed", "failed", "cancelled"]
+    )
     assert_type(run.stream_events(after=3), StreamReader)
     async for ev in run.stream_events():
         assert_type(ev, Any)
