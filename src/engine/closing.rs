@@ -76,6 +76,7 @@ impl Engine {
         self.life = Life::Closing;
         self.closing.stage = Stage::Draining(now.steady.saturating_add(grace));
         self.closing.grace = grace;
+        self.stop_standing();
         for run in self.in_order() {
             self.effects.push(Effect::Drain { run, stop: false });
         }

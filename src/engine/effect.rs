@@ -80,10 +80,19 @@ pub enum Effect {
     LetGo(RunId),
     /// The run ends here, since it goes on elsewhere. Its end is reported as that of any run.
     EndHere(RunId),
+    /// The journal has another run of the key of a run that was started here.
+    Replaced {
+        /// The run, by the id that it was made with.
+        run: RunId,
+        /// What becomes of it.
+        by: Replacement,
+    },
     /// Nothing more comes of a run that is followed, or it cannot be looked at: for all who follow it now.
     Ended {
         /// The run.
         run: RunId,
+        /// The runs of this process that stand for it: they end as it does.
+        standing: Vec<RunId>,
         /// The run and its outcome.
         end: Result<(Box<RunRow>, Option<Vec<u8>>), JournalError>,
     },
@@ -93,6 +102,22 @@ pub enum Effect {
     Closed(Result<(), JournalError>),
     /// Something for the log.
     Report(Trouble),
+}
+
+/// What becomes of a run for whose key the journal has another run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replacement {
+    /// It stands for the other one: what was sent to it is handed on, and [`Effect::Ended`] tells how it ends.
+    StandsFor {
+        /// The other run.
+        run: RunId,
+        /// Whether that one is cancelled, since this one was.
+        cancel: bool,
+    },
+    /// The other one has another input: it fails, because of this key.
+    OtherInput(String),
+    /// It fails, because the engine was closed before the end of the other one, which goes on.
+    Closed(RunId),
 }
 
 /// What an operator should know.

@@ -124,7 +124,8 @@ impl Engine {
             Err(error) => Err(error),
         };
         self.followers.runs.remove(&run);
-        self.effects.push(Effect::Ended { run, end });
+        let standing = self.keyed.take_standing(run);
+        self.effects.push(Effect::Ended { run, standing, end });
     }
 
     /// Runs may have ended.

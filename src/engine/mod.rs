@@ -8,6 +8,7 @@
 //! - `lease`: enlisting, renewing, losing and regaining the lease.
 //! - `claims`: the runs that this process takes from the journal: claim, load, go on.
 //! - `inbox`: what is sent to runs that are executed here.
+//! - `keyed`: runs with a key: one run for a key and an input, whichever process made it.
 //! - `followers`: waiting for the ends of runs that may be executed elsewhere.
 //! - `retention`: runs that are forgotten some time after their end.
 //! - `closing`: the orderly end: drain, stop, hand back.
@@ -17,6 +18,7 @@ mod closing;
 mod effect;
 mod followers;
 mod inbox;
+mod keyed;
 mod lease;
 mod retention;
 
@@ -28,7 +30,8 @@ use crate::journal::{JournalError, News, OpIds, Outcome, OwnerId, Reply, Request
 use crate::run_id::RunId;
 use crate::timers::Time;
 
-pub use effect::{Ask, Effect, Purpose, Resumed, RunEnd, Trouble};
+pub use effect::{Ask, Effect, Purpose, Replacement, Resumed, RunEnd, Trouble};
+pub use keyed::Submitted;
 
 /// How long an engine waits after an error of the journal before it asks again.
 pub const AFTER_AN_ERROR: Time = 500_000;
@@ -96,6 +99,7 @@ pub struct Engine {
     inbox: inbox::Inbox,
     retention: retention::Retention,
     followers: followers::Followers,
+    keyed: keyed::Keyed,
     closing: closing::Closing,
     effects: Vec<Effect>,
     requests: u64,
@@ -118,6 +122,7 @@ impl Engine {
             inbox: inbox::Inbox::default(),
             retention: retention::Retention::default(),
             followers: followers::Followers::default(),
+            keyed: keyed::Keyed::default(),
             closing: closing::Closing::default(),
             effects: Vec::new(),
             requests: 0,
@@ -225,6 +230,12 @@ impl Engine {
     /// A run is over here.
     pub fn run_ended(&mut self, run: RunId, end: RunEnd, now: Now) {
         self.now = now;
+        self.forget_key(run);
+        self.leave(run, end);
+    }
+
+    /// A run is executed here no more.
+    fn leave(&mut self, run: RunId, end: RunEnd) {
         let Some(executed) = self.executed.remove(&run) else { return };
         self.claimed -= usize::from(executed.is_claimed);
         self.closing.forget(executed.is_drained);

@@ -98,9 +98,7 @@ impl Run {
             Some(first) => is_same_input(first.bind(py), given, input)?,
             None => true,
         };
-        // It takes the run of its key with it, and no other.
-        let is_cancelled = is_cancelled && given == input;
-        journal.get().exists(run, id, is_same_input, events.collect(), is_cancelled)
+        journal.get().exists(run, id, (input, is_same_input), events.collect(), is_cancelled)
     }
 
     /// A future that is done when the next delivery may start, if all that it waits for is the journal.

@@ -14,14 +14,16 @@ use super::error;
 use super::journal::{Asker, Journal, duration, id, row};
 use super::plan::micros;
 use super::recover::LoadedRun;
-use crate::Time;
-use crate::engine::{Ask, Effect, Engine, Now, Options, Resumed, RunEnd, Trouble};
-use crate::journal::{self, Entry, News};
+use crate::engine::{Ask, Effect, Engine, Now, Options, Replacement, Resumed, RunEnd, Trouble};
+use crate::journal::{self, Digest, Entry, News};
+use crate::{RunId, Time};
 
 /// An engine, on the event loop of its journal.
 ///
 /// The host has methods `resume(loaded)`, `stranded(row)`, `deliver(run, number, id, kind, body)`, `lose(run, error)`,
-/// `drain(run, stop)`, `let_go(run)`, `end_here(run)`, `ended(run, row, outcome)`, `not_seen(run, error)`, `opened(error)`, `closed(error)` and `report(what, error)`.
+/// `drain(run, stop)`, `let_go(run)`, `end_here(run)`, `stands_for(run, other, cancel)`, `key_taken(run, key)`,
+/// `closed_before(run, other)`, `ended(run, standing, row, outcome)`, `not_seen(run, standing, error)`, `opened(error)`,
+/// `closed(error)` and `report(what, error)`.
 #[pyclass(frozen, module = "treadle._treadle")]
 pub struct EngineCore {
     core: Mutex<Engine>,
@@ -98,12 +100,28 @@ impl EngineCore {
             Effect::Drain { run, stop } => host.call_method1(intern!(py, "drain"), (run.to_string(), stop)),
             Effect::LetGo(run) => host.call_method1(intern!(py, "let_go"), (run.to_string(),)),
             Effect::EndHere(run) => host.call_method1(intern!(py, "end_here"), (run.to_string(),)),
-            Effect::Ended { run, end: Ok((found, outcome)) } => {
-                let outcome = outcome.map(|outcome| PyBytes::new(py, &outcome));
-                host.call_method1(intern!(py, "ended"), (run.to_string(), row(py, &found)?, outcome))
+            Effect::Replaced { run, by: Replacement::StandsFor { run: other, cancel } } => {
+                host.call_method1(intern!(py, "stands_for"), (run.to_string(), other.to_string(), cancel))
             }
-            Effect::Ended { run, end: Err(failure) } => {
-                host.call_method1(intern!(py, "not_seen"), (run.to_string(), as_error(py, Err(failure))))
+            Effect::Replaced { run, by: Replacement::OtherInput(key) } => {
+                host.call_method1(intern!(py, "key_taken"), (run.to_string(), key))
+            }
+            Effect::Replaced { run, by: Replacement::Closed(other) } => {
+                host.call_method1(intern!(py, "closed_before"), (run.to_string(), other.to_string()))
+            }
+            Effect::Ended { run, standing, end } => {
+                let standing: Vec<_> = standing.iter().map(RunId::to_string).collect();
+                match end {
+                    Ok((found, outcome)) => {
+                        let outcome = outcome.map(|outcome| PyBytes::new(py, &outcome));
+                        let arguments = (run.to_string(), standing, row(py, &found)?, outcome);
+                        host.call_method1(intern!(py, "ended"), arguments)
+                    }
+                    Err(failure) => {
+                        let arguments = (run.to_string(), standing, as_error(py, Err(failure)));
+                        host.call_method1(intern!(py, "not_seen"), arguments)
+                    }
+                }
             }
             Effect::Opened(outcome) => host.call_method1(intern!(py, "opened"), (as_error(py, outcome),)),
             Effect::Closed(outcome) => host.call_method1(intern!(py, "closed"), (as_error(py, outcome),)),
@@ -215,6 +233,30 @@ impl EngineCore {
     fn run_started(&self, run: &str) -> PyResult<()> {
         self.core.lock().run_started(id(run)?);
         Ok(())
+    }
+
+    /// As `run_started`, of a run with a key.
+    fn keyed_run_started(&self, run: &str, workflow: &str, key: &str, input: Digest) -> PyResult<()> {
+        self.core.lock().keyed_run_started(id(run)?, workflow, key, input);
+        Ok(())
+    }
+
+    /// The run of this process that has the key and the input, by the id that it was made with.
+    fn run_of_key(&self, workflow: &str, key: &str, input: Digest) -> Option<String> {
+        self.core.lock().run_of_key(workflow, key, &input).map(|run| run.to_string())
+    }
+
+    /// The journal has another run of the key of one that was started here: the host is told what becomes of it.
+    fn exists(
+        slf: &Bound<'_, Self>,
+        run: &str,
+        other: &str,
+        input: Digest,
+        is_same: bool,
+        is_cancelled: bool,
+    ) -> PyResult<()> {
+        let (run, other) = (id(run)?, id(other)?);
+        Self::call(slf, |core, now| core.exists(run, other, (input, is_same), is_cancelled, now))
     }
 
     /// A run is over here: `"over"`, `"lost"` (the journal took nothing more of it) or `"busy"` (it can go on from what

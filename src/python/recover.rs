@@ -1,7 +1,7 @@
 //! A run that was loaded from a journal: what it is, and going on with it.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyInt};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyTuple};
 
 use super::commits;
 use super::digest::{digest, is_same_input};
@@ -17,8 +17,9 @@ use super::snapshot::{fit, problems, restore};
 use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};
 use crate::Translate;
+use crate::engine::Submitted;
 use crate::history::{self, Continuation, Fork, History, HistoryError, Trusted};
-use crate::journal::{Entry, Loaded, Signer, Slot, entry};
+use crate::journal::{Digest, Entry, Loaded, Signer, Slot, entry};
 use crate::snapshot;
 use crate::writer::Writer;
 
@@ -206,6 +207,12 @@ impl Run {
         Self::end(slf, Outcome::failed(slf.py(), error))
     }
 
+    /// The id that the run was made with: another one than `id` if the journal has a run of its key.
+    #[getter]
+    fn _made_as(&self) -> String {
+        self.id_text()
+    }
+
     /// The epoch in which this process has the run.
     #[getter]
     fn _epoch(&self) -> u64 {
@@ -274,10 +281,23 @@ impl Journal {
         Ok(PyBytes::new(event.py(), &digest(event)?.of_input()))
     }
 
-    /// Whether an event is the input whose digest was stored.
+    /// Which run a submitted one turned out to be, by the answer to `submit_run`; nothing if its key belongs to a run
+    /// with another input.
     #[staticmethod]
-    fn is_input(event: &Bound<'_, PyAny>, stored: [u8; 32]) -> PyResult<bool> {
-        is_same_input(event, &digest(event)?.of_input(), &stored)
+    fn submitted(run: &str, event: &Bound<'_, PyAny>, answer: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+        // The answer is an epoch if the run is new.
+        let existing = match answer.cast::<PyTuple>() {
+            Ok(existing) => {
+                let (known, input): (String, Digest) = existing.extract()?;
+                Some((super::journal::id(&known)?, input))
+            }
+            Err(_) => None,
+        };
+        let is_same = |stored: &Digest| is_same_input(event, &digest(event)?.of_input(), stored);
+        Ok(match Submitted::of(super::journal::id(run)?, existing, is_same)? {
+            Submitted::New(run) | Submitted::Known(run) => Some(run.to_string()),
+            Submitted::OtherInput(_) => None,
+        })
     }
 
     /// An event as a message of this name for a run.

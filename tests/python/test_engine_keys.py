@@ -182,7 +182,7 @@ async def test_ten_thousand_keys_end_in_good_time(url: str):
             results = await asyncio.gather(*runs)
         assert [number for number, _ in results] == list(range(10_000))
         executing = engine._session().executing
-        assert (executing._keyed, executing._given, executing.live) == ({}, {}, {})
+        assert (executing.live, executing.standing) == ({}, {})
 
 
 async def test_a_key_that_is_no_text_is_refused(url: str):

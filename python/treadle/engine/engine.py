@@ -11,8 +11,9 @@ from .._treadle import Run
 from ..exceptions import KeyConflict
 from ..starting import NOT_GIVEN, options_of
 from ..workflow import Workflow
+from .host import conflict
 from .known import KnownRuns, check_key
-from .session import Session, conflict
+from .session import Session
 from .settings import Durability, Settings, Sign
 
 if TYPE_CHECKING:
@@ -189,17 +190,23 @@ class Engine(KnownRuns):
         options = options_of(timeout, deadline, state)
         named = _named(key, timeout, deadline, state, bind=bind or NOT_GIVEN)
         event = workflow._first_event(event, fields, named)
-        journal, executing = session.journal, session.executing
+        journal, core = session.journal, session.core
         if key is None:
-            run = journal.start(workflow._plan, event, None, options, is_bound=bind)
-            return session.start_run(run)
+            run = session.executing.add(
+                journal.start(workflow._plan, event, None, options, is_bound=bind)
+            )
+            core.run_started(run.id)
+            return run
         check_key(key)
         given = journal.input(event)
-        known = executing.of_key(workflow.name, key, given)
+        known = core.run_of_key(workflow.name, key, given)
         if known is not None:
-            return known if bind else known.detach()
-        run = session.start_run(journal.start(workflow._plan, event, key, options, is_bound=bind))
-        executing.add_keyed(run, key, given)
+            run = session.executing.made_as(known)
+            return run if bind else run.detach()
+        run = session.executing.add(
+            journal.start(workflow._plan, event, key, options, is_bound=bind)
+        )
+        core.keyed_run_started(run.id, workflow.name, key, given)
         return run
 
     def run_threadsafe(
@@ -271,14 +278,12 @@ class Engine(KnownRuns):
         event = workflow._first_event(event, fields, _named(key, timeout, deadline, state))
         if key is not None:
             check_key(key)
-        run_id, written = journal.submit_run(workflow._plan, event, key, options)
-        answer = await written
-        if isinstance(answer, tuple):
-            run_id, given = answer
-            if not journal.is_input(event, given):
-                raise KeyConflict(conflict(workflow.name, key))
+        made_as, written = journal.submit_run(workflow._plan, event, key, options)
+        run_id = journal.submitted(made_as, event, await written)
+        if run_id is None:
+            raise KeyConflict(conflict(workflow.name, key))
         session.changed()
-        return str(run_id)
+        return run_id
 
 
 def _named(

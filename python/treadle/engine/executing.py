@@ -1,4 +1,4 @@
-"""The runs that this process executes, by id and by key."""
+"""The runs of this process, by the ids that they were made with."""
 
 from .._treadle import Run
 
@@ -8,41 +8,41 @@ class ExecutedRuns:
 
     def __init__(self) -> None:
         self.live: dict[str, Run] = {}
-        self._keyed: dict[tuple[str, str], Run] = {}
-        # The key and the input of each run that has a key, and the id that it was made with.
-        self._given: dict[Run, tuple[str, bytes, str]] = {}
+        # Runs that are not executed, since the journal has other runs of their keys.
+        self.standing: dict[str, Run] = {}
+        # The events that were sent to a run before that was known.
+        self._sent: dict[str, list[object]] = {}
 
     def add(self, run: Run) -> Run:
         """A run is executed here from now on."""
         self.live[run.id] = run
         return run
 
-    def add_keyed(self, run: Run, key: str, given: bytes) -> None:
-        """A run that was made here with a key and an input."""
-        self._given[run] = (key, given, run.id)
-        self._keyed.setdefault((run.workflow, key), run)
+    def made_as(self, run_id: str) -> Run:
+        """Return the run of this process that was made with an id."""
+        return self.live.get(run_id) or self.standing[run_id]
 
-    def of_key(self, workflow: str, key: str, given: bytes) -> Run | None:
-        """Return the run of this process that has the key and the input."""
-        run = self._keyed.get((workflow, key))
-        return run if run is not None and self._given[run][1] == given else None
+    def stand(self, run_id: str, events: list[object]) -> None:
+        """A run is no longer executed here; the journal has another run of its key."""
+        self.standing[run_id] = self.live.pop(run_id)
+        self._sent[run_id] = events
 
-    def given(self, run: Run) -> tuple[str, bytes, str] | None:
-        """Return the key and the input of a run, and the id that it was made with."""
-        return self._given.get(run)
+    def sent(self, run_id: str) -> list[object]:
+        """Return the events for another run that were sent to the one that stands for it, once."""
+        return self._sent.pop(run_id, [])
 
-    def drop(self, run_id: str) -> None:
-        """A run is no longer executed here."""
-        del self.live[run_id]
-
-    def forget_key(self, run: Run) -> None:
-        """Requests for the key of a run ask the journal from now on."""
-        given = self._given.pop(run, None)
-        if given is not None and self._keyed.get((run.workflow, given[0])) is run:
-            del self._keyed[run.workflow, given[0]]
+    def drop(self, run: Run) -> bool:
+        """A run is over here; return whether it was not known before."""
+        run_id = run._made_as
+        self._sent.pop(run_id, None)
+        for runs in (self.live, self.standing):
+            if runs.get(run_id) is run:
+                del runs[run_id]
+                return True
+        return False
 
     def abandon(self) -> None:
         """The engine is closed."""
         self.live.clear()
-        self._keyed.clear()
-        self._given.clear()
+        self.standing.clear()
+        self._sent.clear()

@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from .._treadle import Journal, LoadedRun, Plan
-from ..exceptions import JournalError
+from ..exceptions import EngineClosed, JournalError, KeyConflict
 from ..log import log_exception, logger
 
 if TYPE_CHECKING:
@@ -17,6 +17,12 @@ _AFTER_AN_ERROR = 0.5
 def room_of(journal: Journal) -> int:
     """Return how many bytes a commit may have."""
     return journal.most_commit_bytes
+
+
+def conflict(workflow: str, key: str | None) -> str:
+    """Return why a key is refused."""
+    named = "this key" if key is None else f"the key {key!r}"
+    return f"a run of workflow {workflow!r} with {named} was started with another input"
 
 
 class Host:
@@ -55,13 +61,48 @@ class Host:
         text = "run %s of workflow %r is stranded: %s"
         logger().error(text, row["id"], row["workflow"], row["reason"])
 
-    def ended(self, run_id: str, row: dict[str, Any], outcome: bytes | None) -> None:
-        """Nothing more comes of a run that is waited for."""
-        self._session.followers.tell(run_id, (row, outcome))
+    def stands_for(self, run_id: str, other: str, cancel: bool) -> None:
+        """The journal has another run of the key: hand on what was sent to this one."""
+        session = self._session
+        for event in session.executing.sent(run_id):
+            session.forward(other, event)
+        if cancel:
+            session.forward_cancel(other)
 
-    def not_seen(self, run_id: str, error: BaseException) -> None:
-        """A run that is waited for cannot be looked at."""
+    def key_taken(self, run_id: str, key: str) -> None:
+        """The journal has a run of the key with another input."""
+        run = self._session.executing.made_as(run_id)
+        run._settle("failed", KeyConflict(conflict(run.workflow, key)))
+
+    def closed_before(self, run_id: str, other: str) -> None:
+        """The engine is closed before the end of a run that one of this process stands for."""
+        session = self._session
+        error = EngineClosed(
+            f"run {other}: the engine on {session.settings.shown} was closed before the run ended; "
+            f"the run goes on when an engine is opened on this journal, and the same key gives it "
+            f"again"
+        )
+        session.executing.made_as(run_id)._settle("failed", error)
+
+    def ended(
+        self, run_id: str, standing: list[str], row: dict[str, Any], outcome: bytes | None
+    ) -> None:
+        """Nothing more comes of a run that is waited for, or that others stand for."""
+        session = self._session
+        session.followers.tell(run_id, (row, outcome))
+        for run in map(session.executing.made_as, standing):
+            try:
+                end = session.end_of(row, outcome)
+            except BaseException as error:
+                # What the other run failed with, be it a `SystemExit`, is for the waiters of this.
+                end = ("failed", error)
+            run._settle(*end)
+
+    def not_seen(self, run_id: str, standing: list[str], error: BaseException) -> None:
+        """A run that is waited for, or that others stand for, cannot be looked at."""
         self._session.followers.fail(run_id, error)
+        for run in map(self._session.executing.made_as, standing):
+            run._settle("failed", error)
 
     def resume(self, loaded: LoadedRun) -> None:
         """Continue a run that was claimed."""

@@ -9,7 +9,6 @@ from .._treadle import EngineCore, Journal, Run
 from ..exceptions import (
     EngineClosed,
     EventLoopError,
-    KeyConflict,
     RunEnded,
     RunStranded,
     TreadleError,
@@ -185,11 +184,6 @@ class Session:
             run._flush()
         return self.journal
 
-    def start_run(self, run: Run) -> Run:
-        """A run was started here."""
-        self.core.run_started(run.id)
-        return self.executing.add(run)
-
     async def send(self, run_id: str, kind: int, body: bytes, name: uuid.UUID) -> bool:
         """Send a message into a run; return whether it is new, once it is on disk."""
         is_new = await self.journal_with(run_id).send(run_id, name.bytes, kind, body)
@@ -225,12 +219,11 @@ class Session:
 
     async def result_of(self, run_id: str) -> Any:
         """Wait for the end of a run, whichever process executes it, and return its result."""
-        return result_of(run_id, *await self._end_of(run_id))
+        return result_of(run_id, *self.end_of(*await self.followers.end_of(run_id)))
 
-    async def _end_of(self, run_id: str) -> tuple[str, Any]:
-        """Wait until nothing more comes of a run; return its status, and its result or error."""
-        row, outcome = await self.followers.end_of(run_id)
-        status = row["status"]
+    def end_of(self, row: dict[str, Any], outcome: bytes | None) -> tuple[str, Any]:
+        """Return the status of a run of which nothing more comes, and its result or error."""
+        run_id, status = row["id"], row["status"]
         if status == "stranded":
             return "failed", RunStranded(run_id, row["reason"])
         classes = self.settings.classes.get(row["workflow"], {})
@@ -261,42 +254,28 @@ class Session:
 
     def ended(self, run: Run) -> None:
         """Called by a run of this process: it is over, here at least."""
-        if self.executing.live.get(run.id) is run:
-            self.executing.drop(run.id)
+        if self.executing.drop(run):
             end = "busy" if run._may_go_on else "lost" if run._is_lost else "over"
-            self.core.run_ended(run.id, end, run._epoch)
-        self.executing.forget_key(run)
+            self.core.run_ended(run._made_as, end, run._epoch)
 
     def exists(
         self,
         run: Run,
         run_id: str,
-        is_same_input: bool,
+        given: bytes,
+        is_same: bool,
         events: list[object],
         is_cancelled: bool,
     ) -> None:
-        """Called for a run of this process that the journal has already, under another id.
+        """Called for a run of this process for whose key the journal has another run.
 
-        `events` were sent into it meanwhile; perhaps it was cancelled.
+        `given` is the digest of the input of that run, and `is_same` whether it is the input of
+        this one. `events` were sent into it meanwhile; perhaps it was cancelled.
         """
-        asked = self.executing.given(run)
-        if asked is None:
-            # The run was over before the answer came.
-            return
-        key, _, made_as = asked
-        self.executing.drop(made_as)
-        self.core.run_ended(made_as, "over", 0)
-        if not is_same_input:
-            run._settle("failed", KeyConflict(conflict(run.workflow, key)))
-            return
-        if self.is_closing:
-            run._settle("failed", self._closed_before(run_id))
-            return
-        for event in events:
-            self.forward(run_id, event)
-        if is_cancelled:
-            self.forward_cancel(run_id)
-        self.background.start(self._follow(run, run_id))
+        made_as = run._made_as
+        if self.executing.live.get(made_as) is run:
+            self.executing.stand(made_as, events)
+            self.core.exists(made_as, run_id, given, is_same, is_cancelled)
 
     def forward_cancel(self, run_id: str) -> None:
         """Called when a run is cancelled that represents a run of another process."""
@@ -319,28 +298,3 @@ class Session:
             await self.send_event(run_id, event, uuid.uuid4())
         except TreadleError as error:
             log_exception(f"an event for run {run_id} cannot be delivered", error)
-
-    async def _follow(self, run: Run, run_id: str) -> None:
-        try:
-            run._settle(*await self._end_of(run_id))
-        except asyncio.CancelledError:
-            if self.is_closing:
-                run._settle("failed", self._closed_before(run_id))
-            else:
-                run._settle("cancelled", None)
-        except BaseException as error:
-            # What the other run failed with, be it a `SystemExit`, is for who awaits this one.
-            run._settle("failed", error)
-
-    def _closed_before(self, run_id: str) -> EngineClosed:
-        url = self.settings.shown
-        return EngineClosed(
-            f"run {run_id}: the engine on {url} was closed before the run ended; the run goes on "
-            f"when an engine is opened on this journal, and the same key gives it again"
-        )
-
-
-def conflict(workflow: str, key: str | None) -> str:
-    """Return why a key is refused."""
-    named = "this key" if key is None else f"the key {key!r}"
-    return f"a run of workflow {workflow!r} with {named} was started with another input"

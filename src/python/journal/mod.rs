@@ -19,7 +19,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyBytes, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::clock::{self, now};
@@ -29,7 +29,7 @@ use super::gate::new_future;
 use super::run::Run;
 use crate::engine::Ask;
 use crate::history::Trusted;
-use crate::journal::{self, Batch, JournalError, Limits, News, Outbox, OwnerId, Request, Signer, Ticket};
+use crate::journal::{self, Batch, Digest, JournalError, Limits, News, Outbox, OwnerId, Request, Signer, Ticket};
 use crate::writer::{Durability, Written};
 use crate::{RunId, Time};
 use answers::as_object;
@@ -56,7 +56,7 @@ pub struct Journal {
     tickets: AtomicU64,
     // A task of the engine that nothing but the end of the event loop cancels.
     watched: Mutex<Option<Py<PyAny>>>,
-    // Has methods `heard(inbox, work, ends)`, `exists(run, id, is_same_input, events)`, `forward(id, event)` and `ended(run)`.
+    // Has methods `heard(inbox, work, ends)`, `exists(run, id, input, is_same, events, is_cancelled)`, `forward(id, event)` and `ended(run)`.
     listener: Py<PyAny>,
     pub owner: OwnerId,
     pub signer: Signer,
@@ -204,12 +204,12 @@ impl Journal {
         &self,
         run: &Bound<'_, Run>,
         id: RunId,
-        is_same_input: bool,
+        (input, is_same): (&Digest, bool),
         events: Vec<Py<PyAny>>,
         is_cancelled: bool,
     ) -> PyResult<()> {
         let py = run.py();
-        let arguments = (run, id.to_string(), is_same_input, events, is_cancelled);
+        let arguments = (run, id.to_string(), PyBytes::new(py, input), is_same, events, is_cancelled);
         self.listener.call_method1(py, intern!(py, "exists"), arguments).map(|_| ())
     }
 

@@ -5,12 +5,12 @@ use treadle::journal::{Cursor, Ends, JournalError, News, Phase, Reply, Request, 
 
 use super::{Host, LEASE, OWNER, id, row};
 
-fn seen(number: u8, phase: Phase) -> Result<Reply, JournalError> {
+pub(super) fn seen(number: u8, phase: Phase) -> Result<Reply, JournalError> {
     let run = Box::new(RunRow { status: Status { phase, due: None }, ..row(number) });
     Ok(Reply::Run { run, outcome: None })
 }
 
-fn ends(runs: &[u8]) -> Result<Reply, JournalError> {
+pub(super) fn ends(runs: &[u8]) -> Result<Reply, JournalError> {
     let runs = runs.iter().map(|&number| id(number)).collect();
     Ok(Reply::Ends(Ends { runs, cursor: Cursor::from_bytes(vec![2]), ..Ends::default() }))
 }
@@ -24,7 +24,7 @@ fn a_run_that_is_followed_is_looked_at_once_it_is_known_where_the_ends_are() {
     host.call(|engine, now| engine.follow(id(1), now));
     assert_eq!(host.answer(ends(&[])), Request::Ends { after: None, limit: 0 });
     assert_eq!(host.answer(seen(1, Phase::Completed)), Request::Get { run: id(1) });
-    assert!(matches!(&host.effects[..], [Effect::Ended { run, end: Ok(_) }] if *run == id(1)));
+    assert!(matches!(&host.effects[..], [Effect::Ended { run, end: Ok(_), .. }] if *run == id(1)));
     assert!(host.asked.is_empty());
 }
 

@@ -3,6 +3,7 @@
 mod claims;
 mod closing;
 mod followers;
+mod keyed;
 mod lease;
 
 use std::time::Duration;

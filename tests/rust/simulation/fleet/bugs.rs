@@ -41,6 +41,10 @@ pub enum Bug {
     NamelessClaim,
     /// Those who wait for a run are not told of its end.
     EndNotTold,
+    /// A run that stands for another one is not told of its end.
+    EndOfAnotherNotTold,
+    /// A run stands for one that has another input.
+    OtherInputTaken,
     /// A request with a key makes a second run of that key.
     KeyForgotten,
     /// What a body has sent is not noted with its delivery.
@@ -66,7 +70,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::ClaimWithoutFence,
         Self::RenewAfterLoss,
         Self::CursorSkips,
@@ -86,6 +90,8 @@ impl Bug {
         Self::NamelessCommit,
         Self::NamelessClaim,
         Self::EndNotTold,
+        Self::EndOfAnotherNotTold,
+        Self::OtherInputTaken,
         Self::KeyForgotten,
         Self::SentNotNoted,
         Self::FinishedBeforeItsEvents,

@@ -61,12 +61,20 @@ pub struct Execution {
 const CHECKPOINTS_AFTER: usize = 600;
 const LIMITS: Limits = Limits { commit: 1 << 20 };
 
+/// What a run is started with.
+#[derive(Clone, Debug)]
+pub struct Name {
+    pub workflow: String,
+    pub key: Option<String>,
+    pub input: Digest,
+}
+
 /// A new run of a workflow, and what makes it.
-pub fn create(id: RunId, name: &str, key: Option<String>, workflow: &Workflow, now: Time) -> (Run<Guest>, Creation) {
+pub fn create(id: RunId, named: &Name, workflow: &Workflow, now: Time) -> (Run<Guest>, Creation) {
     let mut run = Run::new(id, Arc::clone(&workflow.plan), now);
     let (image, _) = begin(&mut run, EventKind(0), Ev(workflow.first_event())).expect("it is new");
-    let (workflow, input, created) = (name.to_owned(), Digest::default(), now);
-    let new = NewRun { id, workflow, key, input, created, stream_limit: 64, parent: None, root: None, depth: 0 };
+    let Name { workflow, key, input } = named.clone();
+    let new = NewRun { id, workflow, key, input, created: now, stream_limit: 64, parent: None, root: None, depth: 0 };
     let creation = Creation::new(&encoded(image), new, &Signer::default(), now).expect("nothing is signed");
     (run, creation)
 }
@@ -235,6 +243,10 @@ impl Execution {
                 self.mark(Occurrence::Resumed, now);
             }
         }
+    }
+
+    pub fn has_begun(&self) -> bool {
+        !self.bodies.is_empty()
     }
 
     pub fn may_go_on(&self) -> bool {

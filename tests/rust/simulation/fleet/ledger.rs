@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use treadle::history::continuation;
 use treadle::journal::{
-    Claim, Commit, EntryNumber, Loaded, NewRun, OpId, OwnerId, Phase, Reply, Request, RunRow, Signer, Slot, entry,
-    record,
+    Claim, Commit, Digest, EntryNumber, Loaded, NewRun, OpId, OwnerId, Phase, Reply, Request, RunRow, Signer, Slot,
+    entry, record,
 };
 use treadle::snapshot::{self, Standing};
 use treadle::{EncodedImage, Record, RunId, StepId, Time};
@@ -45,6 +45,8 @@ pub struct Ledger {
     pub flows: Flows,
     pub runs: BTreeMap<RunId, Facts>,
     keys: BTreeMap<(String, String), RunId>,
+    /// What each run was started with, also of those that are forgotten.
+    pub inputs: BTreeMap<RunId, Digest>,
     /// Until when each owner's lease lasts, on the journal's clock.
     leases: BTreeMap<OwnerId, Time>,
     consumed: BTreeSet<EntryNumber>,
@@ -66,6 +68,7 @@ impl Ledger {
             flows,
             runs,
             keys,
+            inputs: BTreeMap::new(),
             leases,
             consumed: BTreeSet::new(),
             forks: BTreeSet::new(),
@@ -125,6 +128,7 @@ impl Ledger {
         if let Some(key) = &key {
             assert!(self.keys.insert(key.clone(), run.id).is_none(), "a key names one run");
         }
+        self.inputs.insert(run.id, run.input);
         let image = opened(commit, Standing { seq: 0, epoch: 0 }).expect("a run begins with a checkpoint");
         let number =
             |(&seq, pending): (&u64, &treadle::Pending<_, _>)| ((named(&pending.event).name, pending.step.0), seq);

@@ -1,15 +1,16 @@
 //! A process of the fleet: the real engine, and a host that carries out its effects.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::convert::Infallible;
 
-use treadle::engine::{Ask, Effect, Engine, Now, Options, Resumed, RunEnd, Trouble};
+use treadle::engine::{Ask, Effect, Engine, Now, Options, Replacement, Resumed, RunEnd, Submitted, Trouble};
 use treadle::history::continuation;
-use treadle::journal::{JournalError, Loaded, OpIds, Outbox, Outcome, OwnerId, Request, Signer, Ticket};
+use treadle::journal::{Digest, JournalError, Loaded, OpIds, Outbox, Outcome, OwnerId, Reply, Request, Signer, Ticket};
 use treadle::writer::{Answered, Durability, Written};
 use treadle::{EncodedImage, RunId, Time};
 
 use super::bugs::Bug;
-use super::execution::{Asked, Execution, Setting, create};
+use super::execution::{Asked, Execution, Name, Setting, create};
 use super::ledger::Ledger;
 use crate::simulation::random::Random;
 
@@ -19,7 +20,8 @@ pub enum Asker {
     Engine(Ask),
     /// A run, in the epoch in which it asked.
     Run(RunId, u64, Written),
-    User,
+    /// A user who submitted a run with an input.
+    User(RunId, Digest),
 }
 
 /// What comes back from the journal.
@@ -36,6 +38,8 @@ pub struct Process {
     pub runs: BTreeMap<RunId, Execution>,
     /// Runs whose ends are waited for here.
     pub followed: BTreeSet<RunId>,
+    /// Runs that stand for others, by the id that each was made with, and the input of each.
+    pub standing: BTreeMap<RunId, (RunId, Digest)>,
     outbox: Outbox,
     asked: BTreeMap<Ticket, Asker>,
     tickets: Ticket,
@@ -69,6 +73,7 @@ impl Process {
             engine: Engine::new(options),
             runs: BTreeMap::new(),
             followed: BTreeSet::new(),
+            standing: BTreeMap::new(),
             outbox: Outbox::new(patience, OpIds::new(random.next().to_be_bytes())),
             asked: BTreeMap::new(),
             tickets: 0,
@@ -180,8 +185,16 @@ impl Process {
                 self.submit(run);
             }
             Effect::EndHere(run) => self.stop(run, RunEnd::Over),
-            Effect::Ended { run, end } => {
-                assert!(self.followed.remove(&run), "an end is told to those who wait for it, once");
+            Effect::Replaced { run, by } => self.replaced(run, by, ledger, now),
+            Effect::Ended { run, standing, end } => {
+                let is_followed = self.followed.remove(&run);
+                assert!(is_followed || !standing.is_empty(), "an end is told to those who wait for it, once");
+                let told = if self.has(Bug::EndOfAnotherNotTold) { 0 } else { standing.len() };
+                for one in standing.into_iter().take(told) {
+                    let stands_for = self.standing.remove(&one).map(|(other, _)| other);
+                    assert_eq!(stands_for, Some(run), "run {one} ends as the one that it stands for");
+                    self.engine.run_ended(one, RunEnd::Over, now);
+                }
                 match end {
                     Ok((row, _)) => assert!(row.is_over(), "only an end is told"),
                     // Forgotten since, or it could not be asked for.
@@ -190,7 +203,9 @@ impl Process {
                     }
                     Err(error) => {
                         assert!(error.is_transient(), "{error}");
-                        self.follow(run, time);
+                        if is_followed {
+                            self.follow(run, time);
+                        }
                     }
                 }
             }
@@ -229,6 +244,7 @@ impl Process {
         }
         let (run, end) = self.unwinding.swap_remove(random.below(self.unwinding.len()));
         self.runs.remove(&run);
+        self.standing.remove(&run);
         self.engine.run_ended(run, end, self.now(time));
         self.perform(ledger, time);
     }
@@ -252,13 +268,13 @@ impl Process {
         let now = self.now(time);
         match asker {
             Asker::Engine(ask) => self.engine.answer(ask, outcome, now),
-            Asker::Run(run, epoch, written) => self.answered(run, epoch, written, outcome, ledger),
-            Asker::User => {}
+            Asker::Run(run, epoch, written) => self.answered(run, epoch, written, outcome, ledger, now),
+            Asker::User(run, input) => submitted(run, input, outcome, ledger),
         }
         self.perform(ledger, time);
     }
 
-    fn answered(&mut self, run: RunId, epoch: u64, written: Written, outcome: Outcome, ledger: &mut Ledger) {
+    fn answered(&mut self, run: RunId, epoch: u64, written: Written, outcome: Outcome, ledger: &mut Ledger, now: Now) {
         if let Err(JournalError::Invalid { why, .. }) = &outcome {
             panic!("a commit of run {run} breaks a rule: {why}");
         }
@@ -273,8 +289,30 @@ impl Process {
                 let may_go_on = self.runs.get(&run).is_some_and(Execution::may_go_on);
                 self.stop(run, if may_go_on { RunEnd::Busy { epoch } } else { RunEnd::Lost });
             }
-            Answered::Replaced { .. } | Answered::Over => self.stop(run, RunEnd::Over),
+            Answered::Replaced { id, input, given } => {
+                assert!(self.runs.remove(&run).is_some_and(|execution| !execution.has_begun()), "it starts nothing");
+                self.standing.insert(run, (id, given));
+                let is_same = input == given || self.has(Bug::OtherInputTaken);
+                self.engine.exists(run, id, (input, is_same), false, now);
+            }
+            Answered::Over => self.stop(run, RunEnd::Over),
         }
+    }
+
+    /// The journal has another run of the key of one that was started here.
+    fn replaced(&mut self, run: RunId, by: Replacement, ledger: &Ledger, now: Now) {
+        let (other, given) = self.standing[&run];
+        let is_same = ledger.inputs[&other] == given;
+        match by {
+            Replacement::StandsFor { run: found, .. } => {
+                assert!(found == other && is_same, "run {run} stands for the run of its key and its input");
+                return;
+            }
+            Replacement::OtherInput(_) => assert!(!is_same, "only another input is refused"),
+            Replacement::Closed(found) => assert!(found == other && is_same && !self.engine.is_open()),
+        }
+        self.standing.remove(&run);
+        self.engine.run_ended(run, RunEnd::Over, now);
     }
 
     /// Goes on with a run that was loaded.
@@ -290,12 +328,24 @@ impl Process {
     }
 
     /// A run is started here.
-    pub fn start(&mut self, id: RunId, name: &str, key: Option<String>, ledger: &Ledger, wall: Time) {
-        let workflow = ledger.flows.workflow(name);
-        let created = create(id, name, key, &workflow, wall);
+    pub fn start(&mut self, id: RunId, name: &Name, ledger: &Ledger, wall: Time) {
+        if let Some(key) = &name.key
+            && let Some(known) = self.engine.run_of_key(&name.workflow, key, &name.input)
+        {
+            assert!(
+                self.runs.contains_key(&known) || self.standing.contains_key(&known),
+                "it is a run of this process"
+            );
+            return;
+        }
+        let workflow = ledger.flows.workflow(&name.workflow);
+        let created = create(id, name, &workflow, wall);
         let random = Random::new(&[self.random.next()]);
         self.runs.insert(id, Execution::new(created, workflow, self.setting, random));
-        self.engine.run_started(id);
+        match &name.key {
+            Some(key) => self.engine.keyed_run_started(id, &name.workflow, key, name.input),
+            None => self.engine.run_started(id),
+        }
         self.submit(id);
     }
 
@@ -314,6 +364,21 @@ impl Process {
             self.lives.extend(live.map(|(records, live)| ((run, epoch, records), live)));
             self.ask(Asker::Run(run, epoch, written), request);
         }
+    }
+}
+
+/// The journal has answered a user who submitted a run.
+fn submitted(run: RunId, input: Digest, outcome: Outcome, ledger: &Ledger) {
+    let existing = match outcome {
+        Ok(Reply::Exists { id, input }) => Some((id, input)),
+        Ok(_) => None,
+        Err(_) => return,
+    };
+    let Ok(submitted) = Submitted::of(run, existing, |stored| Ok::<_, Infallible>(*stored == input));
+    match submitted {
+        Submitted::New(new) => assert_eq!(new, run),
+        Submitted::Known(known) => assert_eq!(ledger.inputs[&known], input, "the run of a key has the same input"),
+        Submitted::OtherInput(known) => assert_ne!(ledger.inputs[&known], input, "only another input is refused"),
     }
 }
 

@@ -12,7 +12,7 @@ use treadle::journal::{Claim, Commit, Cursor, News, OpId, OwnerId, Reply, Reques
 use treadle::{RunId, Time};
 
 use super::bugs::Bug;
-use super::execution::{RESUME, create};
+use super::execution::{Name, RESUME, create};
 use super::flows::{Flows, NAMES};
 use super::ledger::Ledger;
 use super::process::{Asker, Heard, Process};
@@ -327,15 +327,17 @@ impl World {
         let id = self.new_id();
         let process = &mut self.processes[at];
         let is_submitted = self.random.one_in(3);
-        let name = NAMES[self.random.below(process.engine.options().workflows.len())];
+        let workflow = NAMES[self.random.below(process.engine.options().workflows.len())].to_owned();
         let key = self.random.one_in(3).then(|| format!("key-{}", self.random.below(3)));
+        let input = [u8::from(self.random.one_in(4)); 32];
+        let name = Name { workflow, key, input };
         let process = &mut self.processes[at];
         let wall = process.wall(self.time);
         if is_submitted {
-            let (_, creation) = create(id, name, key, &self.ledger.flows.workflow(name), wall);
-            return process.ask(Asker::User, creation.for_any_process());
+            let (_, creation) = create(id, &name, &self.ledger.flows.workflow(&name.workflow), wall);
+            return process.ask(Asker::User(id, input), creation.for_any_process());
         }
-        process.start(id, name, key, &self.ledger, wall);
+        process.start(id, &name, &self.ledger, wall);
     }
 
     fn crash(&mut self, at: usize) {
@@ -427,6 +429,7 @@ impl World {
         while self.act_all() {}
         for process in &self.processes {
             assert!(process.followed.is_empty(), "each end is told to those who wait for it: {:?}", process.followed);
+            assert!(process.standing.is_empty(), "no run stands for one that is over: {:?}", process.standing);
             assert!(!self.ledger.may_be_lost(process.owner, self.time), "a process that lives keeps its lease");
         }
     }
