@@ -126,6 +126,8 @@ struct Seen {
     named: HashMap<Box<str>, u64>,
     // How often each name came with the same arguments.
     counts: HashMap<Named, u64>,
+    // The same of transactions.
+    transactions: HashMap<Named, u64>,
     // The number of the last call with an order.
     begun: u64,
     strands: u32,
@@ -285,16 +287,7 @@ impl<V> Memos<V> {
             return self.begin_in_order(name, arguments);
         }
         let seen = self.seen();
-        let occurrence = match seen.counts.get_mut(&NamedBy { name, arguments }) {
-            Some(count) => {
-                *count += 1;
-                *count
-            }
-            None => {
-                seen.counts.insert(Named { name: name.into(), arguments: *arguments }, 1);
-                1
-            }
-        };
+        let occurrence = count(&mut seen.counts, name, arguments);
         let call = MemoCall { name: name.into(), arguments: *arguments, turn: Turn::Occurrence(occurrence) };
         if !seen.strayed.contains(&strand)
             && let Some(number) = seen.known.remove(&call)
@@ -314,6 +307,12 @@ impl<V> Memos<V> {
         };
         let is_same = self.kept.get(&number).is_some_and(|memo| memo.call.arguments == *arguments);
         if is_same { Ok(Begun::Before(number)) } else { Err(OtherArguments) }
+    }
+
+    /// How often the running body has come to this transaction, with this time. No other call has a part in it: what a
+    /// database has of a transaction is found again in whatever order a body makes its calls.
+    pub fn transaction(&mut self, name: &str, arguments: &ArgumentsDigest) -> u64 {
+        count(&mut self.seen().transactions, name, arguments)
     }
 
     fn begin_in_order(&mut self, name: &str, arguments: &ArgumentsDigest) -> Begun {
@@ -370,5 +369,18 @@ impl<V> Memos<V> {
         }
         self.kept.insert(number, memo);
         number
+    }
+}
+
+fn count(counts: &mut HashMap<Named, u64>, name: &str, arguments: &ArgumentsDigest) -> u64 {
+    match counts.get_mut(&NamedBy { name, arguments }) {
+        Some(count) => {
+            *count += 1;
+            *count
+        }
+        None => {
+            counts.insert(Named { name: name.into(), arguments: *arguments }, 1);
+            1
+        }
     }
 }

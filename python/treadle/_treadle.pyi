@@ -15,13 +15,14 @@ from collections.abc import (
 from concurrent.futures import Future as _Future
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, final, overload
+from typing import Any, Concatenate, Final, Literal, ParamSpec, Self, TypeVar, final, overload
 
 from .lifecycle import Observer
 from .retry import Retry
 from .starting import Options
 from .workflow import Workflow
 
+_C = TypeVar("_C")
 _E = TypeVar("_E")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -238,6 +239,39 @@ class Context:
             RunEnded: the run is over.
         """
 
+    def transaction(
+        self,
+        name: str,
+        connection: _C,
+        function: Callable[Concatenate[_C, ...], Awaitable[_T]],
+        /,
+        *args: Any,
+        retry: Retry | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, _T]:
+        """Call `function(connection, *args, **kwargs)` in a transaction that is committed once.
+
+        What the function writes over the connection, and that it has, is committed in one
+        transaction of PostgreSQL; all that the run did before is on disk by then. A body that runs
+        again is given the result, and the function is not called. The engine's journal is in the
+        same database.
+
+        Args:
+            name: names the transaction, together with the arguments.
+            connection: an async one of psycopg, asyncpg or SQLAlchemy, or a session of SQLAlchemy,
+                that is in no transaction. The function gets it, and ends no transaction itself.
+            function: an `async def`.
+            retry: when the transaction is carried out again after it has failed.
+
+        Raises:
+            TransactionError: the journal is not in PostgreSQL, the connection is to another
+                database or in a transaction, or the function has ended the transaction.
+            JournalConflict: another process has the run: the transaction was undone.
+            UnstorableValue: the result cannot be pickled. The transaction was undone.
+            OutsideStep: the body of the step is over.
+            RunEnded: the run is over.
+        """
+
     @property
     def parent(self) -> str | None:
         """The id of the run that started this one by `Context.run`; `None` if none did."""
@@ -357,6 +391,11 @@ class Context:
         given: Options | None = None,
     ) -> ChildRun:
         """Start a child, or find the one that an earlier body started by the same call."""
+
+    def _begin_transaction(
+        self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> TransactionBegun | tuple[bool, Any]:
+        """Begin a transaction; if the run has its memo, return that it gave a result, and that."""
 
     def _begin_memo(
         self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]
@@ -675,12 +714,17 @@ class MemoBegun:
     """A call of `Context.once` that is to be made."""
 
     def keep(
-        self, value: object, is_failure: bool = False, thread_future: _Future[None] | None = None
+        self,
+        value: object,
+        is_failure: bool = False,
+        thread_future: _Future[None] | None = None,
+        *,
+        waits: bool = True,
     ) -> Awaitable[None] | None:
         """Keep what the call gave.
 
-        Return a future that is done when it is on disk, or nothing if it need not be. Of a thread
-        it is `thread_future`.
+        Return a future that is done when it is on disk, or nothing if it need not be, or unless the
+        caller waits. Of a thread it is `thread_future`.
         """
 
     def check_running(self) -> None:
@@ -689,6 +733,35 @@ class MemoBegun:
     @staticmethod
     def delay(retry: Retry, attempt: int, elapsed: float, raised: Exception) -> float | None:
         """Return in how many seconds another attempt follows one that failed, if one does."""
+
+@final
+class TransactionBegun:
+    """A transaction of `Context.transaction` that may have to be carried out."""
+
+    @property
+    def memo(self) -> MemoBegun: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def which(self) -> tuple[str, tuple[str, str] | None]:
+        """The statement that tells which database it is, and what it gives in the journal's."""
+
+    @property
+    def journal(self) -> str: ...
+    def begin(self) -> tuple[str, list[str]]:
+        """Return the first statement and its parameters."""
+
+    def finish(self, value: object, id: str) -> tuple[str, list[str]]:
+        """Return the last statement, which writes `value`, and its parameters."""
+
+    def given(self, result: str) -> Any:
+        """Return what the transaction gave before, as the database has it."""
+
+    def written(self) -> Awaitable[None] | None:
+        """Return a future that is done when all that the run did is on disk; `None` if it is."""
+
+    def lose(self) -> Exception:
+        """Stop the run, which another process has; return the error."""
 
 @final
 class ManualClock:

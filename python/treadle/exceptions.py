@@ -102,6 +102,10 @@ class FamilyTooDeep(TreadleError, RuntimeError):
     """A child would have more runs above it than its `max_depth`: children start children."""
 
 
+class TransactionError(TreadleError, RuntimeError):
+    """A transaction of a step cannot be carried out over this connection, or in this journal."""
+
+
 class OutsideStep(TreadleError, RuntimeError):
     """Something was called that only code below a step may call, and while its body runs."""
 

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::frame::{self, Check, NOTHING, Spot, Whole};
 use super::record::{kind, room_for_names};
-use super::request::{EntryId, Phase};
+use super::request::{Digest, EntryId, Phase};
 use crate::error::{Error, FormatError};
 use crate::event::EncodedEvent;
 use crate::run_id::RunId;
@@ -32,6 +32,11 @@ pub enum Slot {
         id: EntryId,
         /// What it is.
         kind: u8,
+    },
+    /// Beside the log: what a transaction gave.
+    Transaction {
+        /// What the transaction is known by.
+        call: Digest,
     },
     /// At the end of the run.
     Outcome {
@@ -122,6 +127,7 @@ impl Slot {
         let at = match self {
             Self::Stream { number } => At::Stream { number: *number },
             Self::Inbox { id, kind } => At::Inbox { id, kind: *kind },
+            Self::Transaction { call } => At::Transaction { call },
             Self::Outcome { seq, phase } => At::Outcome { seq: *seq, phase: phase_name(*phase) },
         };
         Spot { run, at, seeds: (0, xxh3_64(at.to_string().as_bytes())), whole }

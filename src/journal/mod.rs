@@ -12,6 +12,7 @@
 //! - [`chain`]: what of it is signed, and how records are chained.
 //! - [`lease`]: how long a process is taken to live, and the clock of that.
 //! - [`outbox`]: requests on their way to a journal, their order, and sending them again.
+//! - [`transaction`]: what a journal writes together with rows of the user.
 //! - `rules`: what a commit does to a run's row; the same for every backend.
 //! - `recovery`: runs that are taken over again and again.
 //! - `worker`: the queue and the thread of an embedded backend.
@@ -43,6 +44,7 @@ pub mod request;
 mod rules;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod transaction;
 mod worker;
 
 pub use address::{Address, AddressError, KeptSecret, OpenOptions, Opened};
@@ -57,6 +59,7 @@ pub use request::{
     Claim, Claimant, Commit, Cursor, Digest, EntryId, EntryNumber, Filter, KeyFilter, Message, NewRun, OwnerId, Phase,
     Refusal, Request, Status,
 };
+pub use transaction::Transactions;
 
 /// Names a request until it is answered; chosen by whoever submits it.
 pub type Ticket = u64;
@@ -149,6 +152,11 @@ pub trait Journal: Send + Sync {
 
     /// How large what it stores may be.
     fn limits(&self) -> Limits;
+
+    /// How transactions of steps are carried out, if the journal is in a database that users write to.
+    fn transactions(&self) -> Option<&Transactions> {
+        None
+    }
 
     /// Answers everything that was submitted, then ends the journal's thread and lets go of its files. Leases
     /// are not handed back by it. It waits for [`OnBatch`], so the caller holds no lock that this takes. Called by

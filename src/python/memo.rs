@@ -22,12 +22,12 @@ use super::text::type_name;
 use super::wake::{self, Waker};
 use crate::value::{Stored, Tag};
 use crate::writer::Occurrence;
-use crate::{Error, Kept, Memo, MemoCall, Once, Phase, Strand};
+use crate::{ArgumentsDigest, Error, Kept, Memo, MemoCall, Once, Phase, Strand};
 
 /// A call that is to be made: what it gives is kept by `keep`.
 #[pyclass(frozen, module = "treadle._treadle")]
 pub struct MemoBegun {
-    context: Py<Context>,
+    pub context: Py<Context>,
     strand: Strand,
     // Until something is kept.
     call: Mutex<Option<MemoCall>>,
@@ -123,56 +123,66 @@ impl Context {
         args: &Bound<'py, PyTuple>,
         keywords: &Bound<'py, PyDict>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let Ok(name) = name.cast::<PyString>() else { return Err(not_a_name(name)) };
-        let name = name.to_str()?;
-        let arguments = arguments_digest(args, keywords)?;
-        let strand = current::strand(slf)?;
-        let (is_result, value) = {
-            let mut state = slf.get().state()?;
-            let once = match state.core.once(slf.get().slot, strand, name, &arguments) {
-                Ok(Once::New(call)) => Ok(call),
-                Ok(Once::Before(Kept::Result(value))) => Err(Ok((true, value.clone_ref(py)))),
-                Ok(Once::Before(Kept::Failure(value))) => Err(Ok((false, value.clone_ref(py)))),
-                Ok(Once::Before(Kept::Child(_))) => Err(Err(Error::OtherInput)),
-                Err(error) => Err(Err(error)),
-            };
-            drop(state);
-            match once {
-                Ok(call) => {
-                    let begun = MemoBegun { context: slf.clone().unbind(), strand, call: Mutex::new(Some(call)) };
-                    return Ok(Bound::new(py, begun)?.into_any());
-                }
-                Err(found) => found.map_err(|error| refused(slf, &error))?,
-            }
-        };
-        let value = decode(py, &named(slf.get(), name), &value)?;
-        Ok((is_result, value).into_pyobject(py)?.into_any())
+        let Ok(name) = name.cast::<PyString>() else { return Err(not_a_name("once", name)) };
+        begin(slf, name.to_str()?, &arguments_digest(args, keywords)?)
     }
 }
 
-fn not_a_name(name: &Bound<'_, PyAny>) -> PyErr {
+/// Begins a call, as `Context._begin_memo`.
+pub fn begin<'py>(slf: &Bound<'py, Context>, name: &str, arguments: &ArgumentsDigest) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    let strand = current::strand(slf)?;
+    let (is_result, value) = {
+        let mut state = slf.get().state()?;
+        let once = match state.core.once(slf.get().slot, strand, name, arguments) {
+            Ok(Once::New(call)) => Ok(call),
+            Ok(Once::Before(Kept::Result(value))) => Err(Ok((true, value.clone_ref(py)))),
+            Ok(Once::Before(Kept::Failure(value))) => Err(Ok((false, value.clone_ref(py)))),
+            Ok(Once::Before(Kept::Child(_))) => Err(Err(Error::OtherInput)),
+            Err(error) => Err(Err(error)),
+        };
+        drop(state);
+        match once {
+            Ok(call) => {
+                let begun = MemoBegun { context: slf.clone().unbind(), strand, call: Mutex::new(Some(call)) };
+                return Ok(Bound::new(py, begun)?.into_any());
+            }
+            Err(found) => found.map_err(|error| refused(slf, &error))?,
+        }
+    };
+    let value = decode(py, &named(slf.get(), name), &value)?;
+    Ok((is_result, value).into_pyobject(py)?.into_any())
+}
+
+pub fn not_a_name(call: &str, name: &Bound<'_, PyAny>) -> PyErr {
+    let next = if call == "once" { "function" } else { "connection" };
     PyTypeError::new_err(format!(
-        "once: the first argument is the name of the memo, a str, not {}; the second one is the function",
+        "{call}: the first argument is the name of the memo, a str, not {}; the second one is the {next}",
         type_name(&name.get_type())
     ))
 }
 
 /// A memo with the step and the run that it belongs to.
 fn named(context: &Context, name: &str) -> String {
-    format!("memo {name:?} of step {:?} in run {}", context.step_name(), context.run.get().id_text())
+    described(context, "memo", name)
+}
+
+/// A call of a step by its kind and its name, with the step and the run that it belongs to.
+pub fn described(context: &Context, kind: &str, name: &str) -> String {
+    format!("{kind} {name:?} of step {:?} in run {}", context.step_name(), context.run.get().id_text())
 }
 
 #[pymethods]
 impl MemoBegun {
-    /// Keeps what the call gave. Gives a future that is done when it is on disk, or nothing if it need not be. Of a
-    /// thread it is `thread_future`.
-    #[pyo3(signature = (value, is_failure = false, thread_future = None))]
+    /// Keeps what the call gave. Gives a future that is done when it is on disk, or nothing if it need not be, or unless
+    /// the caller waits. Of a thread it is `thread_future`.
+    #[pyo3(signature = (value, is_failure = false, thread_future = None, *, waits = true))]
     fn keep<'py>(
         &self,
         value: &Bound<'py, PyAny>,
         is_failure: bool,
         thread_future: Option<&Bound<'py, PyAny>>,
+        waits: bool,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = value.py();
         let context = self.context.bind(py);
@@ -185,7 +195,7 @@ impl MemoBegun {
             error::unstorable_memo(py, &name, &value.get_type(), cause)
         })?;
         self.check_signable(context.get(), &call, &stored)?;
-        let waiter = self.waiter(context, thread_future)?;
+        let waiter = self.waiter(context, thread_future)?.filter(|_| waits);
         let future = waiter.as_ref().map(|waiter| match waiter {
             MemoWaiter::Loop(waker) => waker.future.bind(py).clone(),
             MemoWaiter::Thread(future) => future.bind(py).clone(),
@@ -248,7 +258,7 @@ impl MemoBegun {
 
 impl MemoBegun {
     /// Who waits for the journal, if the run has one.
-    fn waiter(
+    pub fn waiter(
         &self,
         context: &Bound<'_, Context>,
         thread_future: Option<&Bound<'_, PyAny>>,

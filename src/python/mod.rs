@@ -8,6 +8,7 @@
 //! - `hook`: what the user's hooks may raise.
 //! - `context`, `wait`, `memo`, `children`, `reader`: what steps and callers use; `current`: how code below a step finds it; `number`: the numbers that they give.
 //! - `lifecycle`: what observers are told.
+//! - `transaction`: what a step writes together with rows of the user.
 //! - `failpoints` (feature `failpoints`): what tests need to know of them.
 //! - `convert`: values; `to_json`, `parse`: objects to JSON text and back; `pickle`: all others, with the `c_stack`
 //!   that takes; `text`: keys and names. `digest`: what is equal to what; `apart`: what an object consists of. `stored`: events as bytes; `wake`: waking waiters from any thread; `error`: every exception.
@@ -57,6 +58,7 @@ mod stored;
 mod text;
 mod timeline;
 mod to_json;
+mod transaction;
 mod unreferenced;
 mod wait;
 mod wake;
@@ -84,6 +86,7 @@ fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<plan::Plan>()?;
     module.add_class::<reader::StreamReader>()?;
     module.add_class::<run::Run>()?;
+    module.add_class::<transaction::TransactionBegun>()?;
     module.add_class::<wait::EventWait>()?;
     module.add_function(wrap_pyfunction!(current::current_context, module)?)?;
     module.add_function(wrap_pyfunction!(current::want_current_step, module)?)?;

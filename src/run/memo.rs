@@ -46,6 +46,15 @@ impl<H: Host> Run<H> {
         }
     }
 
+    /// The body of a step in flight comes to a transaction: how often it has, with this time.
+    ///
+    /// # Errors
+    /// [`Error::StepOver`] if the body is not in flight any more.
+    pub fn transaction(&mut self, slot: Slot, name: &str, arguments: &ArgumentsDigest) -> Result<u64, Error> {
+        let flight = self.flight_mut(slot).ok_or(Error::StepOver)?;
+        Ok(flight.delivery.replay_mut().memos.transaction(name, arguments))
+    }
+
     /// A new strand of the body of a step in flight, started by another one.
     ///
     /// # Errors

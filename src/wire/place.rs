@@ -16,6 +16,7 @@ pub(crate) enum At<'a> {
     Record { seq: u64, kind: &'static str },
     Stream { number: u64 },
     Inbox { id: &'a [u8; 16], kind: u8 },
+    Transaction { call: &'a [u8; 32] },
     Outcome { seq: u64, phase: &'static str },
 }
 
@@ -36,6 +37,10 @@ impl fmt::Display for At<'_> {
                 f.write_str("inbox/")?;
                 id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
                 write!(f, "/{kind}")
+            }
+            Self::Transaction { call } => {
+                f.write_str("transaction/")?;
+                call.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
             Self::Outcome { seq, phase } => write!(f, "outcome/{seq}/{phase}"),
         }

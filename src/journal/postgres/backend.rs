@@ -18,10 +18,10 @@ use super::place::Place;
 use super::rows::{Stored, Uuid};
 use super::tls::Tls;
 use super::window::Window;
-use super::{Broken, LIMITS, Options, schema};
+use super::{Broken, LIMITS, Options, schema, transaction};
 use crate::journal::lease::Clock;
 use crate::journal::worker::{Away, Backend};
-use crate::journal::{self, JournalError, Limits, OnBatch, Outcome, OwnerId, Request};
+use crate::journal::{self, JournalError, Limits, OnBatch, Outcome, OwnerId, Request, Transactions};
 use crate::run_id::RunId;
 
 /// How long a server that does not answer is waited for when the journal is opened.
@@ -35,6 +35,7 @@ const KEPT: usize = 200_000;
 pub(super) struct Postgres {
     runtime: Runtime,
     pub(super) state: State,
+    transactions: Transactions,
     // The thread of news ends before the runtime does.
     bell: Option<Bell>,
 }
@@ -117,12 +118,16 @@ impl Postgres {
             news: News::default(),
             chance: Chance::new(),
         };
-        runtime.block_on(state.open_link(options.patience.unwrap_or(OPENING)))?;
+        let transactions = runtime.block_on(state.open_link(options.patience.unwrap_or(OPENING)))?;
         let mut writer = [0; 16];
         getrandom::fill(&mut writer).map_err(|error| unavailable(error.to_string()))?;
         let ringing = Ringing { place: Arc::clone(&place), tls, writer: Uuid(writer), owners, on_batch };
         let bell = Bell::hang(ringing).map_err(|error| unavailable(error.to_string()))?;
-        Ok(Self { runtime, state, bell: Some(bell) })
+        Ok(Self { runtime, state, transactions, bell: Some(bell) })
+    }
+
+    pub(super) fn transactions(&self) -> &Transactions {
+        &self.transactions
     }
 }
 
@@ -159,11 +164,11 @@ impl Drop for Postgres {
 }
 
 impl State {
-    async fn open_link(&mut self, patience: Duration) -> Result<(), JournalError> {
+    async fn open_link(&mut self, patience: Duration) -> Result<Transactions, JournalError> {
         let began = Instant::now();
         for failures in 0.. {
-            let cause = match self.connect().await {
-                Ok(()) => return Ok(()),
+            let cause = match self.first_connect().await {
+                Ok(transactions) => return Ok(transactions),
                 Err(Fault::Broken(error)) => return Err(error),
                 Err(fault) => fault.to_string(),
             };
@@ -173,6 +178,14 @@ impl State {
             tokio::time::sleep(self.chance.wait(failures)).await;
         }
         unreachable!("the loop has no end")
+    }
+
+    async fn first_connect(&mut self) -> Result<Transactions, Fault> {
+        self.connect().await?;
+        let link = self.take_link()?;
+        let transactions = transaction::of(&link, &self.place).await?;
+        self.put_link(link);
+        Ok(transactions)
     }
 
     async fn connect(&mut self) -> Result<(), Fault> {

@@ -58,7 +58,7 @@ pub(super) enum Around {
 
 /// How long a session that does nothing in an open transaction is borne with: its process was stopped, and it may keep
 /// others from its runs.
-const IDLE: &str = "2s";
+pub(super) const IDLE: &str = "2s";
 
 // Plans must not depend on how large the tables were when a statement was prepared: each statement walks an index.
 const SETTINGS: [(&str, &str); 10] = [

@@ -8,6 +8,7 @@
 //! - `owners`, `claim`, `runs`, `ends`, `read`: what is no matter of such a group; `window`: a cursor over numbers that do
 //!   not become visible in their order.
 //! - `bell`: what others may have to know, and what they tell.
+//! - `transaction`: rows of users, and what says that they are written.
 //! - `fault`, `chance`: what errors mean, and how long to wait after them.
 
 mod backend;
@@ -27,6 +28,7 @@ mod rows;
 mod runs;
 mod schema;
 mod tls;
+mod transaction;
 mod window;
 mod write;
 
@@ -38,7 +40,7 @@ use super::error::JournalError;
 use super::lease::Clock;
 use super::request::Request;
 use super::worker::Worker;
-use super::{Address, Journal, KeptSecret, Limits, OnBatch, OpenOptions, Opened, Ticket, address};
+use super::{Address, Journal, KeptSecret, Limits, OnBatch, OpenOptions, Opened, Ticket, Transactions, address};
 
 pub use place::Place;
 pub use schema::{VERSION, statements};
@@ -106,18 +108,24 @@ pub fn open(place: &Place, options: &Options, on_batch: OnBatch) -> Result<Box<d
     let on_batch = Arc::new(on_batch);
     let closing = Arc::new(AtomicBool::new(false));
     let backend = backend::Postgres::open(place, options, Arc::clone(&on_batch), Arc::clone(&closing))?;
+    let transactions = backend.transactions().clone();
     let worker = Worker::start(backend, Box::new(move |batch| on_batch(batch)));
     let worker = worker.map_err(|error| fault::unavailable(place, error.to_string()))?;
-    Ok(Box::new(Open { worker, closing }))
+    Ok(Box::new(Open { worker, closing, transactions }))
 }
 
 // Who waits for a server that is away must learn that nobody wants to wait any longer.
 struct Open {
     worker: Worker,
     closing: Arc<AtomicBool>,
+    transactions: Transactions,
 }
 
 impl Journal for Open {
+    fn transactions(&self) -> Option<&Transactions> {
+        Some(&self.transactions)
+    }
+
     fn submit(&self, requests: Vec<(Ticket, Request)>) -> Result<(), JournalError> {
         self.worker.submit(requests)
     }

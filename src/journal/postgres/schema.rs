@@ -15,7 +15,7 @@ use super::place::Place;
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from one version to the next; `{s}` is the schema. Once released an entry never changes.
-const MIGRATIONS: [&str; 2] = [V1, V2];
+const MIGRATIONS: [&str; 3] = [V1, V2, V3];
 
 const V1: &str = "
 CREATE TABLE {s}.meta (
@@ -122,6 +122,16 @@ const V2: &str = "
 ALTER TABLE {s}.runs ADD COLUMN parent uuid, ADD COLUMN root uuid, ADD COLUMN depth bigint NOT NULL DEFAULT 0;
 CREATE INDEX runs_parent ON {s}.runs (parent, id) WHERE parent IS NOT NULL;
 CREATE INDEX runs_root ON {s}.runs (root, id) WHERE root IS NOT NULL;
+";
+
+const V3: &str = "
+-- What transactions of steps gave, written with the rows of the user. `call` is the digest by which one is known.
+CREATE TABLE {s}.transactions (
+    run uuid NOT NULL,
+    call bytea NOT NULL,
+    result bytea NOT NULL,
+    PRIMARY KEY (run, call)
+);
 ";
 
 /// The statements that lead from a version to the newest one, for those who manage the database themselves.

@@ -35,6 +35,7 @@ classes!(
     SnapshotError,
     StepCancelled,
     StepTimeout,
+    TransactionError,
     UnknownRun,
     UnreadableValue,
     UnroutedEvent,

@@ -29,7 +29,9 @@ use super::gate::new_future;
 use super::run::Run;
 use crate::engine::Ask;
 use crate::history::Trusted;
-use crate::journal::{self, Batch, Digest, JournalError, Limits, News, Outbox, OwnerId, Request, Signer, Ticket};
+use crate::journal::{
+    self, Batch, Digest, JournalError, Limits, News, Outbox, OwnerId, Request, Signer, Ticket, Transactions,
+};
 use crate::writer::{Durability, Written};
 use crate::{RunId, Time};
 use answers::as_object;
@@ -161,6 +163,11 @@ impl Journal {
     pub fn is_loop_ending(&self, py: Python<'_>) -> PyResult<bool> {
         let task = self.watched.lock().as_ref().map(|task| task.clone_ref(py));
         task.map_or(Ok(false), |task| task.call_method0(py, intern!(py, "cancelling"))?.is_truthy(py))
+    }
+
+    /// How transactions of steps are carried out, if the journal is in a database that users write to.
+    pub fn transactions(&self) -> Option<&Transactions> {
+        self.backend.transactions()
     }
 
     /// How large what the journal stores may be.

@@ -64,11 +64,14 @@ impl Spot {
 fn name(slot: Slot) -> String {
     match slot {
         Slot::Stream { number } => format!("stream/{number}"),
-        Slot::Inbox { id, kind } => {
-            format!("inbox/{}/{kind}", id.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-        }
+        Slot::Inbox { id, kind } => format!("inbox/{}/{kind}", hex(&id)),
+        Slot::Transaction { call } => format!("transaction/{}", hex(&call)),
         Slot::Outcome { seq, phase } => format!("outcome/{seq}/{}", format!("{phase:?}").to_lowercase()),
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn spots() -> Vec<Spot> {
@@ -78,6 +81,8 @@ fn spots() -> Vec<Spot> {
         Slot::Inbox { id: [1; 16], kind: 0 },
         Slot::Inbox { id: [2; 16], kind: 0 },
         Slot::Inbox { id: [1; 16], kind: 7 },
+        Slot::Transaction { call: [1; 32] },
+        Slot::Transaction { call: [2; 32] },
         Slot::Outcome { seq: 1, phase: Phase::Completed },
         Slot::Outcome { seq: 2, phase: Phase::Completed },
         Slot::Outcome { seq: 1, phase: Phase::Failed },
