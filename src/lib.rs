@@ -17,7 +17,8 @@
 //! - [`snapshot`]: a run as bytes. [`journal`]: where runs are written down: a record as bytes, requests,
 //!   answers, and the backends.
 //! - [`history`]: what a journal has of a run, as the run that goes on from it; forks, and runs that are tried again.
-//! - [`writer`]: what of a run is written to its journal, and when.
+//! - [`writer`]: what of a run is written to its journal, and when. [`family`]: what parents and children write to each
+//!   other.
 //! - [`engine`]: one process's part in the runs of a journal: the lease, claims, inboxes, retention, the orderly end.
 //! - [`secret`]: what signs the values that must be trusted. `wire`: what is common to the bytes of both.
 //! - `failpoint` (feature `failpoints`): where tests make a process die.
@@ -29,6 +30,7 @@ pub mod digest;
 pub mod engine;
 pub mod error;
 pub mod event;
+pub mod family;
 #[macro_use]
 pub mod failpoint;
 pub mod history;

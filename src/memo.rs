@@ -217,9 +217,9 @@ impl<V> Memos<V> {
     }
 
     /// The children that have not ended.
-    pub fn open_children_mut(&mut self) -> impl Iterator<Item = &mut Child<V>> {
-        self.kept.values_mut().filter_map(|memo| match &mut memo.kept {
-            Kept::Child(child) if child.end.is_none() => Some(&mut **child),
+    pub fn open_children_mut(&mut self) -> impl Iterator<Item = (u64, &mut Child<V>)> {
+        self.kept.iter_mut().filter_map(|(number, memo)| match &mut memo.kept {
+            Kept::Child(child) if child.end.is_none() => Some((*number, &mut **child)),
             _ => None,
         })
     }

@@ -18,6 +18,7 @@ class RunInfo:
     "completed", "failed", "cancelled" or "stranded" (no process continues it until it is retried;
     `reason` is the reason). `recoveries` counts the processes that it lost since its last progress;
     `dead_letters` counts the messages to it that could not be read.
+    `parent` is the run that started it by `Context.run`, and `root` the first run of its family.
     `is_damaged` says that the end of its log is missing in the file. `result` and `error` are those
     of a run that is over, if they were asked for.
     """
@@ -39,6 +40,8 @@ class RunInfo:
     reason: str | None
     dead_letters: int
     is_damaged: bool = False
+    parent: str | None = None
+    root: str | None = None
     result: Any = None
     error: BaseException | None = None
 

@@ -227,6 +227,15 @@ impl Engine {
         }
     }
 
+    /// A commit of a run has made this one, to be executed here.
+    pub fn child_made(&mut self, run: RunId, now: Now) {
+        self.now = now;
+        if self.life == Life::Open && !self.executed.contains_key(&run) {
+            self.claims.put(run, 1);
+            self.work();
+        }
+    }
+
     /// A run is over here.
     pub fn run_ended(&mut self, run: RunId, end: RunEnd, now: Now) {
         self.now = now;

@@ -1,8 +1,10 @@
 //! A run that begins again from a point of its history: a fork of it, or itself after it has failed.
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::{History, HistoryError, Trusted};
+use crate::child::OpenChild;
 use crate::error::Error;
 use crate::image::{EncodedImage, Status as ImageStatus};
 use crate::journal::{Chain, Commit, Loaded, NewRun, Phase, Request, Sign, Signer, Slot, Status, entry};
@@ -40,6 +42,28 @@ pub fn begin_again(image: &mut EncodedImage, now: Time) {
     }
 }
 
+/// Gives the children that have not ended new names, under which they are started anew once a body asks for them: those
+/// that there were belong to the other run, or were cancelled with this one. Those that have ended stay as they are.
+fn renew_children(image: &mut EncodedImage, seq: u64, now: Time) {
+    image.children.clear();
+    let run = image.id;
+    for (&delivery, pending) in &mut image.pending {
+        for (number, child) in pending.replay.memos.open_children_mut() {
+            child.id = renewed(run, seq, child.id, now);
+            child.inside = Some(Bytes::new());
+            let open = OpenChild { seq: delivery, number, on_parent_end: child.on_parent_end };
+            image.children.insert(child.id, open);
+        }
+    }
+}
+
+/// The same for the same run and the same point, however often it is made.
+fn renewed(run: RunId, seq: u64, child: RunId, now: Time) -> RunId {
+    let named = [run.as_bytes().as_slice(), child.as_bytes(), &seq.to_be_bytes()].concat();
+    let digest = xxh3_128(&named).to_be_bytes();
+    RunId::new(now / 1000, std::array::from_fn(|at| digest[at]))
+}
+
 /// Has a run that failed, was cancelled or is stranded go on from where it was.
 ///
 /// # Errors
@@ -51,6 +75,7 @@ pub fn reopen(loaded: &Loaded, signer: &Signer, now: Time) -> Result<Request, Hi
     }
     let mut image = History::new(loaded, Trusted::Signed(signer)).image_without_end()?;
     begin_again(&mut image, now);
+    renew_children(&mut image, loaded.run.seq, now);
     // No number of its stream is used twice.
     image.published = image.published.max(loaded.run.published);
     let commit = ready(loaded, &image, signer, now)?;
@@ -66,7 +91,10 @@ pub fn fork(loaded: &Loaded, fork: &Fork<'_>, signer: &Signer, now: Time) -> Res
     let history = History::new(loaded, Trusted::Signed(signer));
     let mut image = image_of_point(&history, fork.at)?;
     image.id = fork.id;
+    // No run waits for what it gives.
+    image.family = None;
     begin_again(&mut image, now);
+    renew_children(&mut image, 0, now);
     let run = NewRun {
         id: fork.id,
         workflow: loaded.run.workflow.clone(),

@@ -12,6 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::clock::{self, ManualClock, new_run_id};
+use super::commits::begin_as;
 use super::context::Context;
 use super::convert::{PyValue, decode, encode};
 use super::coroutine::{Resumed, check_sent, current_task, thrown};
@@ -19,6 +20,7 @@ use super::current;
 use super::digest::digest;
 use super::error;
 use super::gate::yielded;
+use super::journal::Journal;
 use super::memo;
 use super::number;
 use super::plan::Plan;
@@ -26,13 +28,15 @@ use super::reader::StreamReader;
 use super::run::Run;
 use super::run_options::RunOptions;
 use super::snapshot;
-use super::state::Outcome;
+use super::state::{Outcome, State};
+use super::stored::ToBytes;
 use super::unreferenced;
 use super::wake::{self, Waker};
+use crate::journal::{Outgoing, Signer};
 use crate::writer::Occurrence;
 use crate::{
     Child, ChildBegun, ChildCall, ChildEnd, Error, Family, MemoCall, OnParentEnd, Phase, Route, Run as CoreRun, RunId,
-    Secrets, Slot, Strand,
+    Secrets, Slot, Strand, family,
 };
 
 /// The children of a run, as far as this process has something of them.
@@ -44,6 +48,8 @@ pub struct Kin {
     pub read: HashMap<RunId, Py<Run>>,
     /// Those who wait for the end of a child.
     pub waiters: HashMap<RunId, Vec<Waker>>,
+    /// Those whose creation the journal has not acknowledged, with the number of records that have to be on disk.
+    pub unwritten: Vec<(u64, RunId)>,
     /// What verifies the children in the snapshot that the run was resumed from.
     pub secrets: Option<Arc<Secrets>>,
 }
@@ -189,10 +195,19 @@ impl Asked<'_, '_> {
         if run.is_some() || is_over {
             return self.handle(number, id, run);
         }
+        if let Some(journal) = self.journal() {
+            // In a run that was retried, or in a fork, a child that had not ended begins anew.
+            if inside.is_some() {
+                let made = self.made_in(&journal, id, self.family())?;
+                self.hand_over(&mut *self.context.get().state()?, id, made);
+                Run::occurred(self.parent(), Occurrence::Child)?;
+            }
+            return self.handle(number, id, None);
+        }
         let child = match inside {
-            Some(bytes) => self.resumed(bytes, secrets)?,
+            Some(bytes) if !bytes.is_empty() => self.resumed(bytes, secrets)?,
             // It was not in the snapshot, as one that was being stopped: it begins anew under its name.
-            None => self.made(id, self.family())?,
+            Some(_) | None => self.made(id, self.family())?,
         };
         self.adopt(&child)?;
         Run::start_in_task(&child)?;
@@ -214,8 +229,8 @@ impl Asked<'_, '_> {
     /// A child that is new.
     fn started(self, strand: Strand, call: MemoCall, family: Family) -> PyResult<Py<ChildRun>> {
         let slot = self.context.get().slot;
-        if self.parent().get().state.lock().durable.is_some() {
-            return Err(error::no_durable_children(self.context.get()));
+        if let Some(journal) = self.journal() {
+            return self.started_in(&journal, strand, call, family);
         }
         let child = self.made(new_run_id()?, family)?;
         let id = child.get().id;
@@ -238,6 +253,60 @@ impl Asked<'_, '_> {
         Run::start_in_task(&child)?;
         Run::occurred(parent, Occurrence::Child)?;
         self.handle(number, id, Some(child.unbind()))
+    }
+
+    fn journal(&self) -> Option<Bound<'_, Journal>> {
+        let state = self.parent().get().state.lock();
+        state.durable.as_ref().map(|durable| durable.journal.bind(self.context.py()).clone())
+    }
+
+    /// A child that is new, made by the commit that records it.
+    fn started_in(
+        &self,
+        journal: &Bound<'_, Journal>,
+        strand: Strand,
+        call: MemoCall,
+        family: Family,
+    ) -> PyResult<Py<ChildRun>> {
+        let id = new_run_id()?;
+        let made = self.made_in(journal, id, family)?;
+        let slot = self.context.get().slot;
+        let begun = {
+            let mut state = self.context.get().state()?;
+            let workflow = self.plan.get().name.as_str().into();
+            let child = Child { id, workflow, on_parent_end: self.on_parent_end, end: None, inside: None };
+            let begun = state.core.start_child(slot, strand, call, child);
+            if begun.is_ok() {
+                self.hand_over(&mut state, id, made);
+            }
+            begun
+        };
+        let number = match begun {
+            Ok((number, unkept)) => {
+                drop(unkept);
+                number
+            }
+            Err(error) => return Err(memo::refused(self.context, &error)),
+        };
+        let parent = self.parent();
+        Run::cancel_void_children(parent)?;
+        Run::occurred(parent, Occurrence::Child)?;
+        self.handle(number, id, None)
+    }
+
+    fn made_in(&self, journal: &Bound<'_, Journal>, id: RunId, family: Family) -> PyResult<Outgoing> {
+        journal.get().check_workflow(self.workflow)?;
+        let begun = begin_as(id, Some(family), journal, &self.plan, self.event, None, &self.options)?;
+        let (core, creation) = begun;
+        drop(core);
+        Ok(family::make(creation, journal.get().owner))
+    }
+
+    /// The next commit makes the child; what has been recorded by now has to be on disk before it starts here.
+    fn hand_over(&self, state: &mut State, id: RunId, made: Outgoing) {
+        state.core.write_to_child(made);
+        let recorded = state.core.recorded();
+        state.kin.make().unwritten.push((recorded, id));
     }
 
     fn made(&self, id: RunId, family: Family) -> PyResult<Bound<'_, Run>> {
@@ -289,7 +358,7 @@ impl Run {
         if !parent.get().state.lock().core.has_open_child(id) {
             return Ok(());
         }
-        let end = end_of(parent, child)?;
+        let end = end_of(&parent.get().id_text(), child)?;
         Self::child_ended_with(parent, id, end)?;
         let has_published = child.get().state.lock().core.stream().published() > 0;
         let mut state = parent.get().state.lock();
@@ -303,7 +372,7 @@ impl Run {
     }
 
     /// A child has ended.
-    fn child_ended_with(parent: &Bound<'_, Self>, id: RunId, end: ChildEnd<PyValue>) -> PyResult<()> {
+    pub fn child_ended_with(parent: &Bound<'_, Self>, id: RunId, end: ChildEnd<PyValue>) -> PyResult<()> {
         let unkept = parent.get().state.lock().core.end_child(id, end);
         let is_kept = unkept.is_ok();
         drop(unkept);
@@ -339,14 +408,49 @@ impl Run {
 
     /// No body awaits these children any more.
     pub fn cancel_void_children(run: &Bound<'_, Self>) -> PyResult<()> {
-        let py = run.py();
-        let void: Vec<_> = {
-            let mut state = run.get().state.lock();
-            let void = state.core.take_void_children();
-            let live = state.kin.get();
-            void.iter().filter_map(|id| Some(live?.live.get(id)?.clone_ref(py))).collect()
+        let void = run.get().state.lock().core.take_void_children();
+        void.into_iter().try_for_each(|id| Self::cancel_child_of(run, id).map(drop))
+    }
+
+    /// Cancels a child. Says whether it was still going on, as far as its parent knows.
+    pub fn cancel_child_of(parent: &Bound<'_, Self>, id: RunId) -> PyResult<bool> {
+        let py = parent.py();
+        let (live, journal) = {
+            let state = parent.get().state.lock();
+            if !state.core.has_open_child(id) {
+                return Ok(false);
+            }
+            let live = state.kin.get().and_then(|kin| Some(kin.live.get(&id)?.clone_ref(py)));
+            (live, state.durable.as_ref().map(|durable| durable.journal.clone_ref(py)))
         };
-        void.iter().try_for_each(|child| Self::cancel_child(child.bind(py)).map(drop))
+        if let Some(live) = live {
+            return Self::cancel_child(live.bind(py));
+        }
+        let Some(journal) = journal else { return Ok(false) };
+        let cancelled = family::cancel(parent.get().id, id, &journal.get().signer)?;
+        {
+            let mut state = parent.get().state.lock();
+            if state.core.phase() != Phase::Running {
+                return Ok(false);
+            }
+            state.core.write_to_child(cancelled);
+        }
+        Self::occurred(parent, Occurrence::Child)?;
+        Ok(true)
+    }
+
+    /// So many records are on disk: the children that they made start here.
+    pub fn children_written(run: &Bound<'_, Self>, recorded: u64) -> PyResult<()> {
+        let py = run.py();
+        let (made, journal) = {
+            let mut state = run.get().state.lock();
+            let Some(kin) = state.kin.get_mut() else { return Ok(()) };
+            let written = kin.unwritten.partition_point(|(needed, _)| *needed <= recorded);
+            let made: Vec<_> = kin.unwritten.drain(..written).map(|(_, id)| id).collect();
+            let Some(durable) = &state.durable else { return Ok(()) };
+            (made, durable.journal.clone_ref(py))
+        };
+        made.into_iter().try_for_each(|id| journal.get().child_made(py, id))
     }
 
     /// The run is over: its children have no parent any more.
@@ -359,8 +463,24 @@ impl Run {
     }
 }
 
+/// What a run with a journal writes to its family with its last commit: its children that are not to outlive it are
+/// cancelled, and its parent is told what it gave.
+pub fn last_words(run: &Bound<'_, Run>, signer: &Signer) -> PyResult<Vec<Outgoing>> {
+    let py = run.py();
+    let (mut last, parent) = {
+        let state = run.get().state.lock();
+        let last = family::last_words(run.get().id, state.core.open_children(), signer)?;
+        (last, state.core.family().map(|family| family.parent))
+    };
+    if let Some(parent) = parent {
+        let end = end_of(&parent.to_string(), run)?.try_map(|value| ToBytes::new(py).value(&value))?;
+        last.push(family::tell(parent, run.get().id, &end, signer)?);
+    }
+    Ok(last)
+}
+
 /// What a child gave, as its parent keeps it. What cannot be stored is a failure.
-fn end_of(parent: &Bound<'_, Run>, child: &Bound<'_, Run>) -> PyResult<ChildEnd<PyValue>> {
+fn end_of(parent: &str, child: &Bound<'_, Run>) -> PyResult<ChildEnd<PyValue>> {
     let py = child.py();
     let (result, failure) = match &child.get().state.lock().outcome {
         Some(Outcome::Result(result)) => (Some(result.clone_ref(py)), None),
@@ -379,7 +499,7 @@ fn end_of(parent: &Bound<'_, Run>, child: &Bound<'_, Run>) -> PyResult<ChildEnd<
         (None, Some(exception)) => PyErr::from_value(exception.into_bound(py).into_any()),
         (None, None) => error::run_cancelled(&child.get().id_text()),
     };
-    error::note_child(py, &failure, parent.get(), child.get());
+    error::note_child(py, &failure, parent, child.get());
     failed(py, &failure).map(ChildEnd::Failure)
 }
 
@@ -589,17 +709,27 @@ impl ChildRun {
 
     /// The events that the run publishes, from behind the one numbered `after`, or else from the first one on.
     #[pyo3(signature = (after = None))]
-    fn stream_events(&self, py: Python<'_>, after: Option<&Bound<'_, PyAny>>) -> PyResult<StreamReader> {
+    fn stream_events(&self, py: Python<'_>, after: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
         let after = after.map_or(Ok(0), |after| number::position("after", after))?;
-        match &self.run {
-            Some(run) => Ok(StreamReader::new(run.clone_ref(py), after, None)),
+        if let Some(run) = &self.run {
+            return Ok(Py::new(py, StreamReader::new(run.clone_ref(py), after, None))?.into_any());
+        }
+        let journal = {
+            let state = self.parent.bind(py).get().state.lock();
+            state.durable.as_ref().map(|durable| durable.journal.clone_ref(py))
+        };
+        match journal {
+            Some(journal) => journal.get().stream_of_child(py, self.id, after),
             None => Err(error::child_stream_gone(&self.id.to_string(), &self.workflow)),
         }
     }
 
     /// Cancels the run. Says whether it was still going on.
     fn cancel(&self, py: Python<'_>) -> PyResult<bool> {
-        self.run.as_ref().map_or(Ok(false), |run| Run::cancel_child(run.bind(py)))
+        match &self.run {
+            Some(run) => Run::cancel_child(run.bind(py)),
+            None => Run::cancel_child_of(self.parent.bind(py), self.id),
+        }
     }
 
     fn __repr__(&self) -> String {

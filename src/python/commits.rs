@@ -4,6 +4,7 @@ use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use super::children;
 use super::clock;
 use super::digest::digest;
 use super::durable::Durable;
@@ -18,7 +19,7 @@ use super::stored::ToBytes;
 use super::wake;
 use crate::journal::{Digest, NewRun};
 use crate::writer::{self, Creation, Draft, EndTaken, Flush, Next, Occurrence, Requests, Taken, Writer};
-use crate::{Route, Run as CoreRun};
+use crate::{Family, Route, Run as CoreRun, RunId, family};
 
 impl Run {
     /// Starts a run and writes it to a journal.
@@ -208,8 +209,9 @@ impl Run {
             }
             Err(error) => return Err(error),
         };
-        let (phase, outcome) = outcome::encode(run, &draft.ending(&sealed, signer))?;
-        Ok(with_writer(run, |writer| writer.hand_over_end(draft, sealed, phase, outcome)))
+        let outcome = outcome::encode(run, &draft.ending(&sealed, signer))?;
+        let last = children::last_words(run, signer)?;
+        Ok(with_writer(run, |writer| writer.hand_over_end(draft, sealed, outcome, last)))
     }
 
     /// The run has ended without its journal: those who await it are told why, if that is known.
@@ -254,16 +256,32 @@ pub fn begin(
     key: Option<String>,
     options: RunOptions,
 ) -> PyResult<(CoreRun<Python3>, Creation)> {
+    begin_as(clock::new_run_id()?, None, journal, plan, event, key, &options)
+}
+
+/// As [`begin`], under this name, and as a child of another run if it has a family.
+pub fn begin_as(
+    id: RunId,
+    family: Option<Family>,
+    journal: &Bound<'_, Journal>,
+    plan: &Bound<'_, Plan>,
+    event: &Bound<'_, PyAny>,
+    key: Option<String>,
+    options: &RunOptions,
+) -> PyResult<(CoreRun<Python3>, Creation)> {
     let Route::Steps(kind) = plan.get().route(event) else {
         return Err(error::unrouted_start(plan.get(), event));
     };
     let now = clock::now();
-    let mut core = CoreRun::new(clock::new_run_id()?, plan.get().core.clone(), now);
-    options.put_into(&mut core);
+    let mut core = CoreRun::new(id, plan.get().core.clone(), now);
+    options.put_copy_into(plan.py(), &mut core);
+    if let Some(family) = family {
+        core.belong(family);
+    }
     let begun = writer::begin(&mut core, kind, event.clone().unbind());
     let (image, _records) = begun.map_err(|refused| PyErr::from(refused.error))?;
     let image = image.translate(&mut ToBytes::new(plan.py()))?;
-    let run = NewRun {
+    let mut run = NewRun {
         id: core.id(),
         workflow: plan.get().name.clone(),
         input: if key.is_some() { digest(event)?.of_input() } else { Digest::default() },
@@ -274,6 +292,9 @@ pub fn begin(
         root: None,
         depth: 0,
     };
+    if let Some(family) = family {
+        family::join(&mut run, family);
+    }
     Ok((core, Creation::new(&image, run, &journal.get().signer, now)?))
 }
 

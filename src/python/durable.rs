@@ -67,6 +67,7 @@ impl Run {
             (writer.answer(core, written, answer, || journal.get().has_room()), writer.written())
         };
         Self::memos_written(run, on_disk)?;
+        Self::children_written(run, on_disk)?;
         if is_creation && !matches!(answered, Answered::Replaced { .. }) {
             Self::observe_start(run);
         }

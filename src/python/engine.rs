@@ -259,6 +259,12 @@ impl EngineCore {
         Self::call(slf, |core, now| core.exists(run, other, (input, is_same), is_cancelled, now))
     }
 
+    /// A commit of a run has made this one, to be executed here.
+    fn child_made(slf: &Bound<'_, Self>, run: &str) -> PyResult<()> {
+        let run = id(run)?;
+        Self::call(slf, |core, now| core.child_made(run, now))
+    }
+
     /// A run is over here: `"over"`, `"lost"` (the journal took nothing more of it) or `"busy"` (it can go on from what
     /// is written).
     fn run_ended(slf: &Bound<'_, Self>, run: &str, end: &str, epoch: u64) -> PyResult<()> {

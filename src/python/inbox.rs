@@ -3,13 +3,14 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::convert::PyValue;
 use super::error;
 use super::run::Run;
 use super::state::State;
 use super::stored::ToObjects;
 use crate::history::Trusted;
 use crate::journal::{Entry, Signer, Slot, entry};
-use crate::{Origin, Translate};
+use crate::{ChildEnd, Origin, RunId, Translate, family};
 
 // What an entry is.
 pub const EVENT: u8 = 0;
@@ -29,6 +30,9 @@ pub fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDic
         durable.journal.clone_ref(run.py())
     };
     let signer = &journal.get().signer;
+    if entry.kind == family::CHILD_ENDED {
+        return take_child_end(run, entry, signer);
+    }
     let slot = Slot::Inbox { id: entry.id, kind: entry.kind };
     let event = match entry.kind {
         CANCEL | PAUSE | RESUME => {
@@ -56,6 +60,25 @@ pub fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDic
     }
     Run::mark(run, crate::writer::Occurrence::Received)?;
     Run::wake_lanes(run)
+}
+
+/// A child has ended: what it gave is kept, by the commit that consumes the entry.
+fn take_child_end(run: &Bound<'_, Run>, entry: &Entry, signer: &Signer) -> PyResult<()> {
+    let slot = Slot::Inbox { id: entry.id, kind: entry.kind };
+    let read = || -> PyResult<ChildEnd<PyValue>> {
+        let event = Trusted::Signed(signer).event(entry.run, &slot, entry.body.clone().into())?;
+        let classes = PyDict::new(run.py());
+        let to = ToObjects::new(&classes);
+        family::told(event)?.try_map(|value| to.stored_value(value))
+    };
+    let end = match read() {
+        Ok(end) => end,
+        Err(error) => return keep_undeliverable(run, entry, &error),
+    };
+    run.get().state.lock().core.consume(entry.number);
+    failpoint!("run.entry_taken");
+    Run::child_ended_with(run, RunId::from_bytes(entry.id), end)?;
+    Run::mark(run, crate::writer::Occurrence::ChildEnded)
 }
 
 /// An event that cannot be read, whatever its unpickling raises, becomes a dead letter: it is kept, and must not keep

@@ -42,7 +42,7 @@ pub fn take(run: &Bound<'_, Run>, secrets: &Secrets) -> PyResult<Vec<u8>> {
 fn take_children(run: &Bound<'_, Run>, image: &mut HostImage<Python3>, secrets: &Secrets) -> PyResult<()> {
     let mut known = Vec::new();
     for pending in image.pending.values_mut() {
-        for child in pending.replay.memos.open_children_mut() {
+        for (_, child) in pending.replay.memos.open_children_mut() {
             known.push(child.id);
             let live =
                 run.get().state.lock().kin.get().and_then(|kin| Some(kin.live.get(&child.id)?.clone_ref(run.py())));

@@ -8,6 +8,7 @@ use super::flight::Place;
 use super::{Host, HostDelivery, Phase, Run, Slot};
 use crate::child::{Child, ChildEnd, Family, OnParentEnd, OpenChild};
 use crate::error::Error;
+use crate::journal::Outgoing;
 use crate::memo::{ArgumentsDigest, Begun, Kept, Memo, MemoCall, Strand};
 use crate::record::Record;
 use crate::run_id::RunId;
@@ -20,6 +21,8 @@ pub struct Children {
     open: HashMap<RunId, Known>,
     // Children that no body awaits any more: they are to be cancelled.
     void: Vec<RunId>,
+    // What the next commit writes to them.
+    outgoing: Vec<Outgoing>,
 }
 
 struct Known {
@@ -30,7 +33,7 @@ struct Known {
 
 impl Default for Children {
     fn default() -> Self {
-        Self { open: HashMap::new(), void: Vec::new() }
+        Self { open: HashMap::new(), void: Vec::new(), outgoing: Vec::new() }
     }
 }
 
@@ -222,6 +225,21 @@ impl<H: Host> Run<H> {
                 self.children.make().void.push(child.id);
             }
         }
+    }
+
+    /// The next commit makes a child, or sends one a message: in the transaction of the records that say so.
+    pub fn write_to_child(&mut self, outgoing: Outgoing) {
+        self.children.make().outgoing.push(outgoing);
+    }
+
+    /// Whether the next commit writes to children.
+    pub fn writes_to_children(&self) -> bool {
+        self.children.get().is_some_and(|children| !children.outgoing.is_empty())
+    }
+
+    /// What the next commit writes to children.
+    pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
+        self.children.get_mut().map(|children| std::mem::take(&mut children.outgoing)).unwrap_or_default()
     }
 
     pub(super) fn open(&mut self, children: BTreeMap<RunId, OpenChild>) {

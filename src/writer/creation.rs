@@ -45,6 +45,11 @@ impl Creation {
         Ok(Self { run, commit: Commit { at, checkpoint, status: READY, ..Commit::default() }, chain })
     }
 
+    /// The run and its first commit, for the commit of another run that makes it.
+    pub(crate) fn into_parts(self) -> (NewRun, Commit) {
+        (self.run, self.commit)
+    }
+
     /// The request that makes the run for any process to execute.
     pub fn for_any_process(self) -> Request {
         Request::Create { run: self.run, owner: None, commit: self.commit }

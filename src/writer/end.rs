@@ -4,7 +4,7 @@ use super::taken::{Draft, Sealed, Taken};
 use super::{Link, Requests, Writer, Written};
 use crate::error::Error;
 use crate::event::EncodedEvent;
-use crate::journal::{Commit, Phase, Request, Signer, Slot, Status, entry};
+use crate::journal::{Commit, Outgoing, Phase, Request, Signer, Slot, Status, entry};
 use crate::run::{Host, HostRecord, Run};
 use crate::run_id::RunId;
 use crate::timers::Time;
@@ -44,6 +44,7 @@ impl Draft {
     /// is lost.
     pub fn without_records(&mut self, at: Time) -> Sealed {
         self.consumed.clear();
+        self.outgoing.clear();
         self.empty(at)
     }
 
@@ -68,18 +69,26 @@ impl Writer {
         if self.has_gap {
             taken.left_out = std::mem::take(&mut taken.records);
             taken.draft.consumed.clear();
+            taken.draft.outgoing.clear();
         }
         EndTaken::Write(Box::new(taken))
     }
 
     /// The end is written: gives the requests, none if the journal was lost meanwhile. `outcome` is the bytes of
-    /// [`Ending::seal`].
-    pub fn hand_over_end(&mut self, draft: Draft, sealed: Sealed, phase: Phase, outcome: Vec<u8>) -> Requests {
+    /// [`Ending::seal`], `last` what the run writes to its family with its end.
+    pub fn hand_over_end(
+        &mut self,
+        draft: Draft,
+        sealed: Sealed,
+        (phase, outcome): (Phase, Vec<u8>),
+        last: Vec<Outgoing>,
+    ) -> Requests {
         self.is_writing = false;
         if self.link != Link::Attached {
             return Requests::new();
         }
-        let written = self.keep_up_with(sealed);
+        let mut written = self.keep_up_with(sealed);
+        written.outgoing.extend(draft.outgoing.into_iter().chain(last));
         let (consumed, undeliverable) = (draft.consumed, draft.undeliverable);
         let status = Status { phase, due: None };
         let commit = Commit { consumed, undeliverable, status, outcome: Some(outcome), ..written };

@@ -199,7 +199,8 @@ impl Writer {
     /// Something has happened to the run. `is_on_loop` says whether the host makes commits where this is called.
     pub fn mark<H: Host>(&mut self, what: Occurrence, run: &Run<H>, is_on_loop: bool) -> Flush {
         // A body that sets a million keys before it waits must not hold a million records.
-        let is_full = !what.is_committed() && run.unwritten() >= MOST_UNWRITTEN;
+        let may_be_many = !what.is_committed() || what == Occurrence::Child;
+        let is_full = may_be_many && run.unwritten() >= MOST_UNWRITTEN;
         if !what.is_committed() && !is_full {
             return Flush::AsItGoes;
         }
@@ -227,7 +228,7 @@ impl Writer {
             return None;
         }
         let status = status_of(run);
-        let has_entries = run.has_consumed() || !self.undeliverable.is_empty();
+        let has_entries = run.has_consumed() || run.writes_to_children() || !self.undeliverable.is_empty();
         let has_commit = has_entries || run.unwritten() > 0 || self.status != Some(status);
         if !has_commit && self.creation.is_none() {
             return None;
@@ -251,6 +252,7 @@ impl Writer {
             published: self.published,
             creation: self.creation.take(),
             consumed: run.take_consumed(),
+            outgoing: run.take_outgoing(),
             undeliverable: std::mem::take(&mut self.undeliverable),
             status,
             has_commit: true,
@@ -271,6 +273,7 @@ impl Writer {
             let (consumed, undeliverable) = (draft.consumed, draft.undeliverable);
             let mut commit = self.keep_up_with(sealed);
             commit.progress |= has_entries;
+            commit.outgoing.extend(draft.outgoing);
             let commit = crate::journal::Commit { consumed, undeliverable, status, ..commit };
             self.status = Some(status);
             let request = Request::Append { run: self.run, epoch: self.epoch, after: draft.after, commit };

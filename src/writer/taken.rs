@@ -4,7 +4,7 @@ use super::Pending;
 use crate::error::Error;
 use crate::event::{Body, EncodedEvent};
 use crate::image::EncodedImage;
-use crate::journal::{Chain, Commit, EntryNumber, Limits, Signer, Slot, Status, entry};
+use crate::journal::{Chain, Commit, EntryNumber, Limits, Outgoing, Signer, Slot, Status, entry};
 use crate::record::{EncodedRecord, Record};
 use crate::run::{Host, HostImage, HostRecord};
 use crate::run_id::RunId;
@@ -36,6 +36,7 @@ pub struct Draft {
     pub(super) published: u64,
     pub(super) creation: Option<Box<Pending>>,
     pub(super) consumed: Vec<EntryNumber>,
+    pub(super) outgoing: Vec<Outgoing>,
     pub(super) undeliverable: Vec<(EntryNumber, String)>,
     pub(super) status: Status,
     // Whether there is more than the creation.

@@ -181,7 +181,7 @@ async def test_the_exception_of_a_child_is_raised_with_the_chain_of_its_family()
     families = [note for note in raised.value.__notes__ if "a child of run" in note]
     assert len(families) == 2
     assert 'of workflow "failing", a child of run' in families[0]
-    assert families[1].endswith(f'a child of run {run.id} of workflow "outer"')
+    assert families[1].endswith(f"a child of run {run.id}")
 
 
 def _step_of(body: Any) -> Any:

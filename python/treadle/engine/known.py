@@ -58,6 +58,8 @@ class KnownRuns:
         key_prefix: str | None = None,
         finished_since: datetime | None = None,
         finished_before: datetime | None = None,
+        parent: str | None = None,
+        root: str | None = None,
         include: Literal["result"] | None = None,
     ) -> list[RunInfo]:
         """List runs, newest first.
@@ -72,6 +74,8 @@ class KnownRuns:
             key_prefix: only runs of which the key begins so.
             finished_since: only runs that ended then or later.
             finished_before: only runs that ended before that.
+            parent: only children of this run, by its id.
+            root: only runs of the family of which this run is the first, by its id; without it.
             include: "result": each run that is over has its `result`, or its `error`. That is one
                 read of the journal more for each; what cannot be read is the error.
 
@@ -93,6 +97,7 @@ class KnownRuns:
                 _moment("finished_since", finished_since),
                 _moment("finished_before", finished_before),
             ),
+            family=(parent, root),
         )
         # Each status is a list of its own, which an index has in its order.
         asked = [list_runs(status=one) for one in _each(status)]

@@ -2,20 +2,25 @@
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
 from .._treadle import EngineCore, Journal, Run
+from ..events import Lagged
 from ..exceptions import (
     EngineClosed,
     EventLoopError,
     RunEnded,
     RunStranded,
     TreadleError,
+    UnknownRun,
 )
 from ..log import log_exception
 from ..pulse import Pulse
 from ..runs import result_of
+from ..workflow import Workflow
+from . import looking
 from .background import Background, stopped
 from .closing import Closing
 from .executing import ExecutedRuns
@@ -276,6 +281,32 @@ class Session:
         if self.executing.live.get(made_as) is run:
             self.executing.stand(made_as, events)
             self.core.exists(made_as, run_id, given, is_same, is_cancelled)
+
+    def check_workflow(self, workflow: Workflow) -> None:
+        """Called for the workflow of a child: refuse one of which no run is executed here."""
+        self.settings.check_known(workflow)
+
+    def child_made(self, run_id: str) -> None:
+        """Called when a commit has made a child, which is executed here."""
+        if not self.is_closing:
+            self.core.child_made(run_id)
+        self.pulse.beat()
+
+    async def stream_of_child(self, run_id: str, after: int) -> AsyncIterator[Any]:
+        """Read the stream of a child, once the commit of its parent has made it."""
+        while True:
+            seen = self.pulse.count
+            try:
+                row = await looking.info(self, run_id)
+                break
+            except UnknownRun:
+                await self.pulse.after(seen)
+        classes = self.settings.classes.get(row.workflow, {})
+        async for missed, entries in looking.stream(self, run_id, after):
+            if missed:
+                yield Lagged(missed=missed)
+            for number, body in entries:
+                yield self.journal.published(run_id, number, body, classes)
 
     def forward_cancel(self, run_id: str) -> None:
         """Called when a run is cancelled that represents a run of another process."""

@@ -36,11 +36,6 @@ pub fn child_key_conflict(context: &Context, workflow: &str, key: Option<&str>) 
 }
 
 #[cold]
-pub fn no_durable_children(context: &Context) -> PyErr {
-    classes::JournalError::new_err(format!("{}: a run with a journal starts no children yet", place(context)))
-}
-
-#[cold]
 pub fn child_outside_step(child: &str, parent: &str) -> PyErr {
     classes::OutsideStep::new_err(format!(
         "run {child}: the step of run {parent} that has started it is over, and awaits it no longer"
@@ -54,13 +49,11 @@ pub fn child_stream_gone(child: &str, workflow: &str) -> PyErr {
 }
 
 /// Notes where in its family a child has failed.
-pub fn note_child(py: Python<'_>, error: &PyErr, parent: &Run, child: &Run) {
+pub fn note_child(py: Python<'_>, error: &PyErr, parent: &str, child: &Run) {
     let note = format!(
-        "in run {} of workflow {:?}, a child of run {} of workflow {:?}",
+        "in run {} of workflow {:?}, a child of run {parent}",
         child.id_text(),
         child.plan.get().name,
-        parent.id_text(),
-        parent.plan.get().name
     );
     super::add_note(py, error, note);
 }

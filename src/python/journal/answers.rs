@@ -43,6 +43,8 @@ pub fn row<'py>(py: Python<'py>, row: &RunRow) -> PyResult<Bound<'py, PyDict>> {
     object.set_item("recoveries", row.recoveries)?;
     object.set_item("reason", &row.reason)?;
     object.set_item("dead_letters", row.dead_letters)?;
+    object.set_item("parent", row.parent.map(|parent| parent.to_string()))?;
+    object.set_item("root", row.root.map(|root| root.to_string()))?;
     Ok(object)
 }
 

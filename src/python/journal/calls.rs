@@ -45,7 +45,7 @@ impl Journal {
         Self::ask(slf, Request::Get { run: id(run)? })
     }
 
-    #[pyo3(signature = (*, workflow, status, since, after, limit, key = None, key_prefix = None, finished = (None, None)))]
+    #[pyo3(signature = (*, workflow, status, since, after, limit, key = None, key_prefix = None, finished = (None, None), family = (None, None)))]
     #[allow(clippy::too_many_arguments)]
     fn list_runs<'py>(
         slf: &Bound<'py, Self>,
@@ -57,14 +57,16 @@ impl Journal {
         key: Option<String>,
         key_prefix: Option<String>,
         finished: (Option<f64>, Option<f64>),
+        family: (Option<&str>, Option<&str>),
     ) -> PyResult<Bound<'py, PyAny>> {
         let key = key.map(KeyFilter::Is).or(key_prefix.map(KeyFilter::StartsWith));
         let (finished_since, finished_before) = (finished.0.map(micros), finished.1.map(micros));
         let phase = status.map(phase).transpose()?;
         let since = since.map(micros);
         let after = after.map(id).transpose()?;
+        let (parent, root) = (family.0.map(id).transpose()?, family.1.map(id).transpose()?);
         let filter =
-            Filter { workflow, phase, since, after, key, finished_since, finished_before, limit, ..Filter::default() };
+            Filter { workflow, phase, since, after, key, finished_since, finished_before, parent, root, limit };
         Self::ask(slf, Request::List { filter })
     }
 

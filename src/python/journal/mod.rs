@@ -231,6 +231,21 @@ impl Journal {
         self.listener.call_method1(py, intern!(py, "forward_cancel"), (id.to_string(),)).map(|_| ())
     }
 
+    /// Refuses a workflow of which this process executes no runs.
+    pub fn check_workflow(&self, workflow: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.listener.call_method1(workflow.py(), intern!(workflow.py(), "check_workflow"), (workflow,)).map(drop)
+    }
+
+    /// Tells the engine that a commit has made a child, to be executed here.
+    pub fn child_made(&self, py: Python<'_>, id: RunId) -> PyResult<()> {
+        self.listener.call_method1(py, intern!(py, "child_made"), (id.to_string(),)).map(drop)
+    }
+
+    /// The stream of a child, from behind a number.
+    pub fn stream_of_child(&self, py: Python<'_>, id: RunId, after: u64) -> PyResult<Py<PyAny>> {
+        self.listener.call_method1(py, intern!(py, "stream_of_child"), (id.to_string(), after))
+    }
+
     /// How what is only shown is read.
     pub fn for_showing(&self) -> Trusted<'_> {
         if self.only_looks && self.signer.secrets.is_empty() { Trusted::Nothing } else { Trusted::Signed(&self.signer) }
