@@ -203,7 +203,7 @@ impl Host {
             Err(_) => draft.without_records(0),
         };
         let outcome = draft.ending(&sealed, &self.signer).seal(phase, &encoded(0)).expect("there is a secret");
-        let requests = self.writer.hand_over_end(draft, sealed, phase, outcome);
+        let requests = self.writer.hand_over_end(draft, sealed, (phase, outcome), Vec::new());
         self.submit(requests);
         EndTaken::Detached(Vec::new())
     }

@@ -211,7 +211,7 @@ impl Execution {
         let sealed = draft.seal(records, now, &Signer::default(), LIMITS).expect("nothing is signed");
         let result = EncodedEvent { class: "end".into(), body: Stored::Fields(Vec::new()) };
         let outcome = draft.ending(&sealed, &Signer::default()).seal(phase, &result).expect("nothing is signed");
-        let requests = self.writer.hand_over_end(draft, sealed, phase, outcome);
+        let requests = self.writer.hand_over_end(draft, sealed, (phase, outcome), Vec::new());
         self.ask(requests, live);
     }
 
