@@ -21,6 +21,7 @@ use super::digest::digest;
 use super::error;
 use super::gate::yielded;
 use super::journal::Journal;
+use super::lifecycle::Happened;
 use super::memo;
 use super::number;
 use super::plan::Plan;
@@ -250,6 +251,7 @@ impl Asked<'_, '_> {
         self.adopt(&child)?;
         let parent = self.parent();
         Run::cancel_void_children(parent)?;
+        Run::observe(&child, Happened::RunStarted);
         Run::start_in_task(&child)?;
         Run::occurred(parent, Occurrence::Child)?;
         self.handle(number, id, Some(child.unbind()))

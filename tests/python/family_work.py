@@ -20,7 +20,7 @@ def note(what: str) -> None:
     """Append a line to the file of the test, in one write."""
     path = os.environ.get("FAMILY_NOTES")
     if path:
-        with open(path, "a", encoding="utf-8") as notes:  # noqa: PTH123
+        with open(path, "a", encoding="utf-8") as notes:
             notes.write(what + "\n")
 
 

@@ -50,10 +50,6 @@ pub fn child_stream_gone(child: &str, workflow: &str) -> PyErr {
 
 /// Notes where in its family a child has failed.
 pub fn note_child(py: Python<'_>, error: &PyErr, parent: &str, child: &Run) {
-    let note = format!(
-        "in run {} of workflow {:?}, a child of run {parent}",
-        child.id_text(),
-        child.plan.get().name,
-    );
+    let note = format!("in run {} of workflow {:?}, a child of run {parent}", child.id_text(), child.plan.get().name,);
     super::add_note(py, error, note);
 }
