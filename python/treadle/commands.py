@@ -66,7 +66,7 @@ def check(target: str, files: list[str], as_json: bool) -> int:
 async def _check_runs(engine: Engine) -> dict[str, list[str]]:
     problems = {}
     async with engine._looking():
-        for status in ("ready", "waiting", "paused", "stranded"):
+        for status in ("running", "waiting", "paused", "stranded"):
             after = None
             while page := await engine.runs(status=status, after=after):
                 after = page[-1].id

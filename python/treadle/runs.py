@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class RunInfo:
     """What a journal knows of a run. Times are in seconds since the Unix epoch.
 
-    `status` is "ready" (it can continue at once), "waiting" (for an event or a time), "paused",
+    `status` is "running" (it can continue at once; without an `owner` no process has taken it yet),
+    "waiting" (for an event or a time), "paused",
     "completed", "failed", "cancelled" or "stranded" (no process continues it until it is retried;
     `reason` is the reason). `recoveries` counts the processes that it lost since its last progress;
     `dead_letters` counts the messages to it that could not be read.

@@ -29,7 +29,7 @@ async def in_step(body: Any, *, alone: bool = False) -> Any:
 
     run = Workflow("w", [work]).run()
     if alone:
-        while run.status == "running":
+        while run.status in ("running", "waiting"):
             await asyncio.sleep(0.001)
     return await run
 

@@ -91,7 +91,7 @@ def test_a_run_that_nobody_awaits_goes_on():
     async def main() -> Any:
         run = fan.run()
         run.detach()
-        while run.status == "running":
+        while run.status in ("running", "waiting"):
             await asyncio.sleep(0.001)
         return await run
 

@@ -101,7 +101,7 @@ async def test_runs_of_a_process_that_lives_are_left_alone(path: Path | str):
         assert worker.line() == "open"
         async with engine_on(path, workflows=[]) as sender:
             handle = sender.get(await sender.submit(long, seconds=2.5))
-            await is_(handle, "ready")
+            await is_(handle, "running")
             while (owner := (await handle.info()).owner) is None:
                 await asyncio.sleep(0.01)
             async with engine_on(path):

@@ -957,7 +957,7 @@ async def test_many_runs_are_paused_and_resumed_together():
     results = asyncio.gather(*runs)
     await settle()
     await asyncio.wait_for(
-        asyncio.gather(*(run.pause() for run in runs if run.status == "running")), 5
+        asyncio.gather(*(run.pause() for run in runs if run.status in ("running", "waiting"))), 5
     )
     assert {run.status for run in runs} <= {"paused", "completed"}
     for run in runs:

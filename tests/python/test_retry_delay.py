@@ -65,7 +65,7 @@ async def test_the_delay_is_what_the_function_of_the_exception_returns():
         run = raising(Busy(7200), Retry(5, delay=delay, max=1, jitter=1), []).run()
         await clock.advance(seconds=7200)
         await clock.advance(seconds=7199)
-        assert run.status == "running"
+        assert run.status == "waiting"
         await clock.advance(seconds=1)
         assert await run == 3
     assert asked == [("busy for 7200 s", 1), ("busy for 7200 s", 2)]
@@ -79,7 +79,7 @@ async def test_a_delay_may_be_a_timedelta_and_none_leaves_it_to_the_policy():
         run = raising(Busy(1), Retry(3, delay=delay, initial=5, factor=1, jitter=0), []).run()
         await clock.advance(hours=1)
         await clock.advance(seconds=4)
-        assert run.status == "running"
+        assert run.status == "waiting"
         await clock.advance(seconds=1)
         assert await run == 3
 

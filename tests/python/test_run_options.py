@@ -51,7 +51,7 @@ async def test_a_run_has_the_limit_that_it_was_given(name: str, own: float | Non
     with ManualClock() as clock:
         run = waiting(**({} if own is None else {name: own})).run(**{name: timedelta(minutes=1)})
         await clock.advance(59)
-        assert run.status == "running"
+        assert run.status == "waiting"
         await clock.advance(1)
         with pytest.raises(WorkflowTimeout, match=r"60\.?0? s"):
             await run
@@ -81,7 +81,7 @@ async def test_the_limits_of_one_run_are_not_those_of_the_next():
         await clock.advance(5)
         with pytest.raises(WorkflowTimeout):
             await limited
-        assert free.status == "running"
+        assert free.status == "waiting"
         free.cancel()
 
 

@@ -183,7 +183,7 @@ async def test_the_time_limit_of_the_run_stays_where_it_was():
         snapshot = await run.snapshot()
         resumed = workflow.resume(snapshot)
         await clock.advance(30)
-        assert resumed.status == "running"
+        assert resumed.status == "waiting"
         await clock.advance(11)
         with pytest.raises(TimeoutError):
             await resumed

@@ -51,7 +51,7 @@ async def settle() -> None:
 async def test_a_step_waits_until_an_event_is_sent_in():
     run = waiting().run()
     await settle()
-    assert run.status == "running"
+    assert run.status == "waiting"
     event = Answer(n=1)
     run.send_event(event)
     assert await run is event
@@ -62,7 +62,7 @@ async def test_an_event_of_a_subclass_is_taken_and_one_of_another_class_is_not()
     await settle()
     run.send_event(Other())
     await settle()
-    assert run.status == "running"
+    assert run.status == "waiting"
     run.send_event(Better(n=2))
     assert await run == Better(n=2)
 
@@ -77,7 +77,7 @@ async def test_only_an_event_that_matches_is_taken(match: Any):
     await settle()
     run.send_event(Answer(n=1, who="me"))
     await settle()
-    assert run.status == "running"
+    assert run.status == "waiting"
     run.send_event(Answer(n=7, who="me"))
     assert (await run).n == 7
 
@@ -239,7 +239,7 @@ async def test_two_runs_wait_each_for_its_own_event():
     await settle()
     second.send_event(Answer(n=2))
     assert (await second).n == 2
-    assert first.status == "running"
+    assert first.status == "waiting"
     first.send_event(Answer(n=1))
     assert (await first).n == 1
 

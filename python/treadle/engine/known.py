@@ -66,7 +66,7 @@ class KnownRuns:
 
         Args:
             workflow: only runs of this workflow, by name.
-            status: only runs that are "ready", "waiting", "paused", "completed", "failed",
+            status: only runs that are "running", "waiting", "paused", "completed", "failed",
                 "cancelled" or "stranded"; or that are any of several of these.
             since: only runs that were created then or later.
             after: only runs behind this one: the id of the last run of the page before.

@@ -10,7 +10,7 @@ use crate::python::recover::LoadedRun;
 
 pub fn phase_name(phase: Phase) -> &'static str {
     match phase {
-        Phase::Ready => "ready",
+        Phase::Ready => "running",
         Phase::Waiting => "waiting",
         Phase::Paused => "paused",
         Phase::Completed => "completed",
