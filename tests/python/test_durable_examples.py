@@ -212,3 +212,32 @@ async def test_a_killed_worker_of_uvicorn_loses_no_order(tmp_path: Path) -> None
                             assert order["result"]["order"] == name
                             shipped[name] = order["result"]["shipped_by"]
                     await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("line", ["asking", "answered"])
+def test_a_killed_agent_asks_each_tool_once(tmp_path: Path, line: str) -> None:
+    killed(tmp_path, example("research_agent"), line)
+    answer = run(tmp_path, example("research_agent"))[-1]
+    tools = ("search", "papers", "news", "wiki")
+    assert answer == "; ".join(f"{tool} knows about tea" for tool in tools)
+    calls = (tmp_path / "calls.txt").read_text().splitlines()
+    # A call that was under way when the process was killed is made again.
+    assert set(calls) == {f"{tool}: tea" for tool in tools}
+    assert len(calls) <= 2 * len(tools)
+    with closing(sqlite3.connect(tmp_path / "agent.db")) as journal:
+        assert journal.execute("SELECT count(*) FROM runs").fetchone() == (5,)
+
+
+@pytest.mark.parametrize("line", ["flight booked", "flight cancelled"])
+def test_a_killed_saga_of_runs_books_all_or_nothing(tmp_path: Path, line: str) -> None:
+    killed(tmp_path, example("saga_of_runs"), line)
+    assert run(tmp_path, example("saga_of_runs"))[-1] == "no trip: no hotel is available"
+    with closing(sqlite3.connect(tmp_path / "agency.db")) as agency:
+        bookings = agency.execute("SELECT what, is_cancelled FROM bookings")
+        assert bookings.fetchall() == [("flight", 1)]
+
+
+def test_a_saga_of_runs_in_which_nothing_fails_books_everything(tmp_path: Path) -> None:
+    killed(tmp_path, example("saga_of_runs", "--hotel"), "hotel booked")
+    lines = run(tmp_path, example("saga_of_runs", "--hotel"))
+    assert lines[-1] == "booked: flight and hotel"
