@@ -46,27 +46,32 @@ class Server:
         if self._user is not None:
             os.chown(self.directory, self._user.pw_uid, self._user.pw_gid)
         self._data = self.directory / "data"
-        made = subprocess.run(
-            [
-                self._programs / "initdb",
-                "-D",
-                self._data,
-                "-U",
-                "treadle",
-                "-A",
-                "trust",
-                "-E",
-                "UTF8",
-                "--no-sync",
-            ],
+        self._make_data()
+        self.start()
+
+    def _make_data(self) -> None:
+        self.program("initdb", "-D", self._data, "-U", "treadle", "-A", "trust", "-E", "UTF8", "-N")
+
+    def program(self, name: str, *arguments: object) -> None:
+        """Carry out a program of the server as the user that the server runs as."""
+        done = subprocess.run(
+            [self._programs / name, *map(str, arguments)],
             capture_output=True,
             text=True,
             preexec_fn=self._as_other_user(),
             cwd=self.directory,
         )
-        if made.returncode:
-            raise NoServer(f"initdb: {made.stderr.strip()}")
-        self.start()
+        if done.returncode:
+            raise NoServer(f"{name}: {done.stderr.strip()}")
+
+    def file(self, name: str, content: str) -> Path:
+        """Write a file that only the server may read; return where it is."""
+        path = self.directory / name
+        path.write_text(content)
+        path.chmod(0o600)
+        if self._user is not None:
+            os.chown(path, self._user.pw_uid, self._user.pw_gid)
+        return path
 
     @property
     def url(self) -> str:
@@ -142,6 +147,73 @@ class Server:
                 os.setuid(user.pw_uid)
 
         return become
+
+
+class Replica(Server):
+    """A server that follows another one, until it is promoted."""
+
+    def __init__(self, primary: Server, *settings: str) -> None:
+        self._primary = primary
+        super().__init__(*settings)
+
+    def _make_data(self) -> None:
+        self.program("pg_basebackup", "-d", self._primary.url, "-D", self._data, "-R", "-N")
+
+    def promote(self) -> None:
+        """Let it be written; it follows nothing any more."""
+        self.program("pg_ctl", "promote", "-D", self._data, "-w")
+
+
+class Bouncer:
+    """A pgbouncer in transaction mode before a server."""
+
+    def __init__(self, server: Server) -> None:
+        found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        if found is None:
+            raise NoServer("no pgbouncer: install it (Debian: apt-get install pgbouncer)")
+        self._program, self._server = found, server
+        self.port = free_port()
+        lines = [
+            "[databases]",
+            f"* = host=127.0.0.1 port={server.port}",
+            "[pgbouncer]",
+            "listen_addr = 127.0.0.1",
+            f"listen_port = {self.port}",
+            "unix_socket_dir =",
+            "pool_mode = transaction",
+            "auth_type = any",
+            "default_pool_size = 4",
+        ]
+        # Whatever user the client names, the server knows this one.
+        lines[1] += " user=treadle"
+        self._settings = server.file("pgbouncer.ini", "\n".join(lines) + "\n")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"postgresql://treadle@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        self._process = subprocess.Popen(
+            [self._program, "-q", str(self._settings)], preexec_fn=self._server._as_other_user()
+        )
+        until = time.monotonic() + PATIENCE
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise NoServer("pgbouncer did not start")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Kill it: every connection over it is cut."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(PATIENCE)
+            self._process = None
 
 
 def programs() -> Path:

@@ -28,16 +28,21 @@ SECONDS = 60
 class Journal:
     """A journal and the log of what was promised in it."""
 
-    path: Path
+    url: str
+    directory: Path
     log: Log
+    # Where processes find it, if that is another place: what is between may fail.
+    reached_by: str | None = None
 
     @classmethod
-    def below(cls, directory: Path) -> "Journal":
-        return cls(directory / "runs.db", Log(directory / "log", "harness"))
+    def below(cls, directory: Path, url: str | None = None, **more: str) -> "Journal":
+        url = f"sqlite:///{directory / 'runs.db'}" if url is None else url
+        return cls(url, directory, Log(directory / "log", "harness"), **more)
 
     def task(self, name: str, **options: Any) -> Task:
         """Return what a process on this journal does."""
-        return Task(path=str(self.path), log=str(self.path.parent / "log"), name=name, **options)
+        url = self.reached_by or self.url
+        return Task(url=url, log=str(self.directory / "log"), name=name, **options)
 
 
 def start(task: Task, **environment: str) -> subprocess.Popen[bytes]:
@@ -100,7 +105,7 @@ async def settle(journal: Journal, name: str = "settler") -> dict[str, Found | N
     promises = Promises(log.lines())
     found: dict[str, Found | None] = {}
     at_once = asyncio.Semaphore(100)
-    async with Engine(f"sqlite:///{journal.path}", workflows=ALL, lease=1) as engine:
+    async with Engine(journal.url, workflows=ALL, lease=1) as engine:
 
         async def one(run_id: str) -> None:
             async with at_once:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from journals import POSTGRES, journal_url
 
 from torture.harness import Journal, settle, torture
 from torture.judge import judge
@@ -15,9 +16,12 @@ KILLS_AT_A_TIME = 30
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ["sqlite", POSTGRES])
 @pytest.mark.parametrize("part", range(KILLS // KILLS_AT_A_TIME))
-def test_nothing_that_was_acknowledged_is_lost_or_done_twice(tmp_path: Path, part: int):
-    journal = Journal.below(tmp_path)
+def test_nothing_that_was_acknowledged_is_lost_or_done_twice(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, part: int
+):
+    journal = Journal.below(tmp_path, journal_url(kind, request, tmp_path))
     is_pipelined = part % 3 == 2
     durability = "pipelined" if is_pipelined else "step"
     options = {"at_once": 2, "lease": 3, "runs": 40} if part % 2 else {}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from journals import POSTGRES, journal_url
 
 from torture.harness import HERE, Journal
 from treadle import Engine
@@ -30,7 +31,7 @@ def process(
     journal: Journal, name: str, runs: int = 0, seconds: float = 60, lease: float = LEASE
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Have a process with runs that have begun."""
-    given = [str(journal.path), journal.task(name).log, name, runs, seconds, lease]
+    given = [journal.url, journal.task(name).log, name, runs, seconds, lease]
     command = [sys.executable, "-c", "from torture.toil import main; main()", json.dumps(given)]
     with subprocess.Popen(command, cwd=HERE) as popen:
         try:
@@ -59,7 +60,7 @@ def taken_over(journal: Journal, name: str, by: str, count: int) -> float:
 async def written(journal: Journal, run_ids: list[str]) -> list[Any]:
     """Return all that the journal has of runs that are over: rows, records, results and streams."""
     everything = []
-    async with Engine(f"sqlite:///{journal.path}", lease=LEASE) as engine:
+    async with Engine(journal.url, lease=LEASE) as engine:
         for run_id in run_ids:
             async with asyncio.timeout(30):
                 result = await engine.get(run_id)
@@ -73,11 +74,15 @@ async def written(journal: Journal, run_ids: list[str]) -> list[Any]:
     return everything
 
 
+@pytest.fixture(params=["sqlite", POSTGRES])
+def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Journal:
+    return Journal.below(tmp_path, journal_url(request.param, request, tmp_path))
+
+
 @pytest.mark.timeout(60 * ROUNDS)
 def test_runs_of_a_killed_and_of_a_frozen_process_go_on_and_the_zombie_writes_nothing(
-    tmp_path: Path,
+    journal: Journal,
 ):
-    journal = Journal.below(tmp_path)
     slowest = {"killed": 0.0, "frozen": 0.0}
     with process(journal, "heir"):
         for number in range(1, ROUNDS + 1):
@@ -108,8 +113,7 @@ def test_runs_of_a_killed_and_of_a_frozen_process_go_on_and_the_zombie_writes_no
 
 
 @pytest.mark.timeout(30 * ROUNDS)
-def test_runs_of_a_process_that_is_told_to_end_go_on_at_once(tmp_path: Path):
-    journal = Journal.below(tmp_path)
+def test_runs_of_a_process_that_is_told_to_end_go_on_at_once(journal: Journal):
     slowest = 0.0
     # Nobody could take anything over from a lease that has not ended.
     with process(journal, "heir", lease=60):

@@ -27,13 +27,13 @@ async def toil(ctx: Context, ev: StartEvent) -> StopEvent:
 toiling = Workflow("toiling", [toil])
 
 
-async def execute(path: str, log: str, name: str, runs: int, seconds: float, lease: float) -> None:
+async def execute(url: str, log: str, name: str, runs: int, seconds: float, lease: float) -> None:
     """Start so many runs, each of which takes so many seconds here; close when told by SIGTERM."""
     global LOG
     LOG = Log(Path(log), name)
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
-    async with Engine(f"sqlite:///{path}", workflows=[toiling], lease=lease) as engine:
+    async with Engine(url, workflows=[toiling], lease=lease) as engine:
         LOG("opened")
         # With a key, so that a body begins only when the run is on disk.
         started = [

@@ -22,7 +22,7 @@ from .promises import Log
 class Task:
     """What such a process does."""
 
-    path: str
+    url: str
     log: str
     name: str
     runs: int = 30
@@ -177,7 +177,7 @@ async def execute(task: Task) -> None:
     log = Log(Path(task.log), task.name)
     flows.write_to(log)
     engine = Engine(
-        f"sqlite:///{task.path}",
+        task.url,
         workflows=ALL,
         durability=task.durability,  # type: ignore[arg-type]
         lease=task.lease,
