@@ -58,7 +58,7 @@ pub struct Kin {
 impl Kin {
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.live.values().chain(self.read.values()).try_for_each(|run| visit.call(run))?;
-        self.waiters.values().flatten().try_for_each(|waker| waker.traverse(visit.clone()))
+        self.waiters.values().flatten().try_for_each(|waker| waker.traverse(*visit))
     }
 }
 

@@ -121,6 +121,7 @@ impl RetryDescription {
 impl Plan {
     #[new]
     #[pyo3(signature = (name, steps, *, stop_event, timeout, deadline, stream_limit, observers = None))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         name: String,

@@ -68,7 +68,8 @@ impl<H: Host> Run<H> {
     ///
     /// # Errors
     /// As [`Run::once`], with what was to be kept.
-    #[allow(clippy::type_complexity)]
+    // The memo comes back whole, as it was given.
+    #[allow(clippy::type_complexity, clippy::result_large_err)]
     pub fn keep_memo(
         &mut self,
         slot: Slot,
