@@ -6,6 +6,9 @@ use treadle::{HostImage, StepId};
 
 use super::workflow::{Guest, Named};
 
+/// A call that is made once: its name and its arguments.
+pub type Call = (u8, u8);
+
 type GroupName = (u32, Option<String>, Vec<u8>);
 
 #[derive(Clone, Default)]
@@ -25,6 +28,8 @@ pub struct Ledger {
     /// Events that somebody outside will send.
     pub outside: Vec<Named>,
     asked: BTreeSet<u64>,
+    /// What the calls gave that each delivery has made once, in their order.
+    pub memos: BTreeMap<u64, Vec<(Call, u64)>>,
     groups: BTreeMap<GroupName, Vec<(u8, u64)>>,
     pub state: BTreeMap<String, Vec<u8>>,
     pub published: Vec<u64>,
@@ -53,6 +58,7 @@ impl Ledger {
     pub fn finish(&mut self, seq: u64) {
         let (event, step) = self.pending.remove(&seq).expect("a delivery finishes once");
         self.received.remove(&seq);
+        self.memos.remove(&seq);
         assert!(self.finished.insert((event.name, step.0)), "an event is delivered to a step once");
     }
 
@@ -132,6 +138,10 @@ impl Ledger {
         for (seq, pending) in &image.pending {
             let received = self.received.get(seq).map(Vec::as_slice).unwrap_or_default();
             assert!(pending.replay.received.iter().map(|event| event.0.name).eq(received.iter().copied()));
+            let memos = self.memos.get(seq).map(Vec::as_slice).unwrap_or_default();
+            let kept = pending.replay.memos.iter().map(|(_, memo)| memo.kept.value().expect("no child").bytes.to_vec());
+            let expected = memos.iter().map(|(_, gave)| gave.to_string().into_bytes());
+            assert!(kept.eq(expected), "no memo is lost or left over");
         }
         assert!(image.kept.values().map(|event| event.0.name).eq(self.kept.iter().copied()));
         assert!(image.held.iter().map(|held| held.event.0.name).eq(self.held.iter().copied()));

@@ -59,7 +59,8 @@ fn for_each_seed(range: Range<u64>, play: impl Fn(u64) -> u64 + Sync) -> u64 {
 
 /// Every third workflow starts its deliveries only once their records are safe.
 fn disturbed(seed: u64) -> Disturbances {
-    Disturbances { pauses: true, snapshots: true, cancels: true, is_durable: seed.is_multiple_of(3) }
+    let is_durable = seed.is_multiple_of(3);
+    Disturbances { pauses: true, snapshots: true, cancels: true, is_durable, takes_calls_for_one: false }
 }
 
 fn play(seed: u64, is_orderless: bool, schedule: u64, disturbances: Disturbances) -> (Outcome, u64, u64) {
@@ -94,4 +95,18 @@ fn where_order_does_not_matter_neither_do_pauses_and_restarts() {
         calls + more
     });
     println!("{calls} calls of the core for the seeds {range:?}");
+}
+
+#[test]
+fn a_memo_that_is_given_to_another_call_is_found() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let finds = |seed: &u64| {
+        let disturbances = Disturbances { takes_calls_for_one: true, ..disturbed(*seed) };
+        std::panic::catch_unwind(|| play(*seed, false, 0, disturbances)).is_err()
+    };
+    let found = (0..10_000).find(finds);
+    std::panic::set_hook(hook);
+    println!("found by seed {found:?}");
+    assert!(found.is_some(), "it is found within 10,000 seeds");
 }

@@ -99,12 +99,27 @@ pub enum Action {
     CompareAndSet(u8),
     Send(Named),
     Publish,
-    Wait { class: u8, filter: Match, timeout: Option<Time>, raises: bool },
+    Wait {
+        class: u8,
+        filter: Match,
+        timeout: Option<Time>,
+        raises: bool,
+    },
     Sleep(Time),
-    LeaveTask { filter: Match, deadline: Time },
+    LeaveTask {
+        filter: Match,
+        deadline: Time,
+    },
     Join,
-    Collect { keyed: bool, other: u8 },
-    Fail { until: u32 },
+    Collect {
+        keyed: bool,
+        other: u8,
+    },
+    Fail {
+        until: u32,
+    },
+    /// A call that is made once, and under what name.
+    Once(u8),
 }
 
 /// What a body does, action by action, and the events that it returns.
@@ -232,6 +247,9 @@ impl Workflow {
             return Action::Send(sent);
         }
         let key = random.below(6) as u8;
+        if random.one_in(6) {
+            return Action::Once(key);
+        }
         let choice = random.below(if self.is_orderless { 5 } else { 12 });
         let answer = mix(&[own, 5, random.next()]);
         let parity = if random.one_in(2) { Match::Even } else { Match::Any };

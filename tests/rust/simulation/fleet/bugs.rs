@@ -43,6 +43,10 @@ pub enum Bug {
     EndNotTold,
     /// A run that stands for another one is not told of its end.
     EndOfAnotherNotTold,
+    /// A memo is given to another call.
+    MemoOfAnotherCall,
+    /// A body goes on with a memo that is not written.
+    MemoNotAwaited,
     /// A run stands for one that has another input.
     OtherInputTaken,
     /// A request with a key makes a second run of that key.
@@ -70,7 +74,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::ClaimWithoutFence,
         Self::RenewAfterLoss,
         Self::CursorSkips,
@@ -91,6 +95,8 @@ impl Bug {
         Self::NamelessClaim,
         Self::EndNotTold,
         Self::EndOfAnotherNotTold,
+        Self::MemoOfAnotherCall,
+        Self::MemoNotAwaited,
         Self::OtherInputTaken,
         Self::KeyForgotten,
         Self::SentNotNoted,

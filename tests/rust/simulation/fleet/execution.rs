@@ -12,6 +12,7 @@ use treadle::{Body as Stored, EncodedEvent, EncodedImage, EventKind, Origin, Pro
 
 use super::bugs::Bug;
 use super::encode::{ToBytes, decoded, encoded, from_bytes};
+use super::memos::{Memos, Seen, memos_of};
 use super::steps::Body;
 use crate::simulation::random::Random;
 use crate::simulation::workflow::{Ev, Guest, Workflow};
@@ -35,6 +36,8 @@ pub struct Asked {
 pub struct Setting {
     pub owner: OwnerId,
     pub durability: Durability,
+    /// The version of the code: some arguments of calls differ between versions.
+    pub version: u8,
     pub bug: Option<Bug>,
 }
 
@@ -46,6 +49,9 @@ pub struct Execution {
     pub(super) bodies: Vec<Body>,
     pub(super) setting: Setting,
     pub(super) random: Random,
+    pub(super) memos: Memos,
+    /// What its bodies have seen of them since it was told.
+    pub seen: Vec<Seen>,
     /// What is to be submitted.
     pub asked: Vec<Asked>,
     /// How many records this process was told are written, and how many there were before its first one.
@@ -95,9 +101,10 @@ impl Execution {
     /// Goes on with a run that was loaded.
     pub fn resume(of: Continuation, workflow: Rc<Workflow>, setting: Setting, random: Random) -> Self {
         let writer = Writer::of_continuation(&of, setting.durability);
+        let memos = memos_of(&of.image);
         let mut run = Run::restore(decoded(of.image), Arc::clone(&workflow.plan));
         run.start_log();
-        Self { written_before: of.seq, ..Self::make(run, writer, workflow, setting, random) }
+        Self { written_before: of.seq, memos, ..Self::make(run, writer, workflow, setting, random) }
     }
 
     fn make(run: Run<Guest>, writer: Writer, workflow: Rc<Workflow>, setting: Setting, random: Random) -> Self {
@@ -109,6 +116,8 @@ impl Execution {
             bodies: Vec::new(),
             setting,
             random,
+            memos: Memos::new(),
+            seen: Vec::new(),
             asked: Vec::new(),
             acknowledged: 0,
             written_before: 0,
@@ -278,6 +287,8 @@ impl Execution {
         self.acknowledged = self.acknowledged.max(recorded.unwrap_or(0));
         let records = recorded.map(|recorded| self.written_before + recorded - self.unwritten);
         let has_room = !self.random.one_in(4);
-        (self.writer.answer(&mut self.run, written, outcome, || has_room), records)
+        let answered = self.writer.answer(&mut self.run, written, outcome, || has_room);
+        self.see_memos(self.writer.written());
+        (answered, records)
     }
 }

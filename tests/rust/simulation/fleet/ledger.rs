@@ -14,6 +14,8 @@ use treadle::{EncodedImage, Record, RunId, StepId, Time};
 use super::encode::{from_bytes, named};
 use super::execution::EVENT;
 use super::flows::Flows;
+use super::memos::{Memos, Seen};
+use crate::simulation::ledger::Call;
 use crate::simulation::workflow::{Action, Match, Named, WAITED, Workflow};
 
 /// What was written of a run.
@@ -57,6 +59,8 @@ pub struct Ledger {
     claimed: BTreeSet<(OpId, RunId, u64)>,
     /// The runs as their processes had them, by epoch and number of records, until that is written.
     pub live: BTreeMap<(RunId, u64, u64), EncodedImage>,
+    /// The memos that bodies have seen, by run and delivery.
+    memos: BTreeMap<(RunId, u64), Vec<(Call, u64)>>,
     /// How many runs have come to their result.
     pub completed: u64,
 }
@@ -75,6 +79,7 @@ impl Ledger {
             written: BTreeSet::new(),
             claimed: BTreeSet::new(),
             live: BTreeMap::new(),
+            memos: BTreeMap::new(),
             completed: 0,
         }
     }
@@ -150,6 +155,30 @@ impl Ledger {
             arrived: BTreeSet::new(),
         };
         assert!(self.runs.insert(run.id, facts).is_none(), "a run is made once");
+    }
+
+    /// Bodies of a run have seen memos.
+    pub fn see_memos(&mut self, run: RunId, seen: impl Iterator<Item = Seen>) {
+        for (seq, number, memo) in seen {
+            let memos = self.memos.entry((run, seq)).or_default();
+            memos.truncate(number);
+            assert_eq!(memos.len(), number, "a body sees its memos in their order");
+            memos.push(memo);
+        }
+    }
+
+    /// What a process goes on with has every memo that a body has seen: no such call is made again.
+    pub fn check_memos(&self, run: RunId, found: &Memos) {
+        for (&seq, memos) in found {
+            let seen = self.memos.get(&(run, seq)).map(Vec::as_slice).unwrap_or_default();
+            let same = seen.iter().zip(memos).take_while(|(one, other)| one == other).count();
+            // A call of another version voids what is behind it. The first one may be written, and not seen yet.
+            let is_new = memos.len() == same + 1;
+            assert!(
+                same == seen.len() || is_new,
+                "run {run}, delivery {seq}: {seen:?} were seen, {memos:?} are written"
+            );
+        }
     }
 
     fn append(&mut self, run: RunId, epoch: u64, commit: &Commit) {

@@ -1,7 +1,8 @@
 //! Fleets: several real engines on one journal, from a seed. Processes crash, freeze, are closed and begin anew; clocks
 //! jump; the journal is away for a while; answers come late or never.
 //!
-//! Each run is the real one: its state machine, router, writer and history. Users cancel, pause, resume, retry and fork.
+//! Each run is the real one: its state machine, router, writer and history. Bodies make calls once, whose arguments differ
+//! between the versions of the code. Users cancel, pause, resume, retry and fork.
 //!
 //! Checked all the time: one owner for each run, no acknowledged record lost, no message received twice or never, no
 //! lease lost that was renewed, no more claims than there is room for; at the end every run comes to its end.
@@ -11,6 +12,7 @@ mod encode;
 mod execution;
 mod flows;
 mod ledger;
+mod memos;
 mod process;
 mod steps;
 mod users;
@@ -54,5 +56,6 @@ fn every_seeded_bug_is_found() {
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    text.chars().take(200).collect()
 }

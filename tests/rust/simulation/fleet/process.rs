@@ -12,6 +12,7 @@ use treadle::{EncodedImage, RunId, Time};
 use super::bugs::Bug;
 use super::execution::{Asked, Execution, Name, Setting, create};
 use super::ledger::Ledger;
+use super::memos::memos_of;
 use crate::simulation::random::Random;
 
 /// Who is told of an answer.
@@ -80,7 +81,7 @@ impl Process {
             wire: VecDeque::new(),
             heard: VecDeque::new(),
             unwinding: Vec::new(),
-            setting: Setting { owner, durability, bug },
+            setting: Setting { owner, durability, version: random.below(2) as u8, bug },
             random: Random::new(&[random.next()]),
             lives: Vec::new(),
             is_open: false,
@@ -280,6 +281,7 @@ impl Process {
         }
         let Some(execution) = self.runs.get_mut(&run).filter(|execution| execution.epoch == epoch) else { return };
         let (answered, records) = execution.answer(written, outcome);
+        ledger.see_memos(run, execution.seen.drain(..));
         if let Some(records) = records {
             ledger.acknowledge(run, records);
         }
@@ -320,6 +322,7 @@ impl Process {
         let run = loaded.run.id;
         let continuation = continuation(loaded, &Signer::default()).expect("it is what was written");
         let workflow = ledger.flows.workflow(&loaded.run.workflow);
+        ledger.check_memos(run, &memos_of(&continuation.image));
         let random = Random::new(&[self.random.next()]);
         let mut execution = Execution::resume(continuation, workflow, self.setting, random);
         loaded.inbox.iter().for_each(|entry| execution.take(entry, wall));
@@ -350,9 +353,10 @@ impl Process {
     }
 
     /// A run does its next thing, if it has one.
-    pub fn step(&mut self, run: RunId, wall: Time) -> bool {
+    pub fn step(&mut self, run: RunId, ledger: &mut Ledger, wall: Time) -> bool {
         let Some(execution) = self.runs.get_mut(&run) else { return false };
         let has_done = execution.step(wall);
+        ledger.see_memos(run, execution.seen.drain(..));
         self.submit(run);
         has_done
     }

@@ -4,12 +4,13 @@ use std::rc::Rc;
 
 use treadle::writer::Occurrence;
 use treadle::{
-    Answer, Collecting, Deadline, Lookup, Origin, Question, Route, Routed, Routing, Slot, Started, StepId, Tag, Time,
-    Value, Wanted,
+    Answer, Collecting, Deadline, Lookup, MemoCall, Origin, Question, Route, Routed, Routing, Slot, Started, StepId,
+    Tag, Time, Value, Wanted,
 };
 
 use super::bugs::Bug;
 use super::execution::Execution;
+use crate::simulation::ledger::Call;
 use crate::simulation::random::mix;
 use crate::simulation::workflow::{Action, Ev, Guest, Match, Named, Program, Waiter};
 
@@ -18,7 +19,7 @@ const SLEEP: Time = 500_000;
 
 /// One body in flight.
 pub struct Body {
-    slot: Slot,
+    pub(super) slot: Slot,
     step: StepId,
     event: Named,
     attempt: u32,
@@ -26,16 +27,24 @@ pub struct Body {
     next: usize,
     is_waiting: bool,
     has_joined: bool,
+    /// The call that it makes, if it makes one.
+    pub(super) calling: Option<(MemoCall, Call)>,
+    /// How many of the memos of its delivery it has come to.
+    pub(super) memos: usize,
+    /// With so many records the last memo is written, for which it waits.
+    pub(super) written_with: Option<u64>,
 }
 
 impl Body {
     pub fn new(started: Started, event: Named, program: Rc<Program>) -> Self {
         let Started { slot, step, attempt, .. } = started;
-        Self { slot, step, event, attempt, program, next: 0, is_waiting: false, has_joined: false }
+        let (next, is_waiting, has_joined) = (0, false, false);
+        let (calling, memos, written_with) = (None, 0, None);
+        Self { slot, step, event, attempt, program, next, is_waiting, has_joined, calling, memos, written_with }
     }
 
     pub fn is_ready(&self) -> bool {
-        !self.is_waiting
+        !self.is_waiting && self.written_with.is_none()
     }
 }
 
@@ -44,6 +53,9 @@ impl Execution {
     pub(super) fn advance_any(&mut self, now: Time) {
         let ready: Vec<_> = (0..self.bodies.len()).filter(|&at| self.bodies[at].is_ready()).collect();
         let at = ready[self.random.below(ready.len())];
+        if let Some((begun, call)) = self.bodies[at].calling.take() {
+            return self.keep_memo(at, begun, call, now);
+        }
         let body = &mut self.bodies[at];
         body.next += 1;
         match body.program.actions.get(body.next - 1).copied() {
@@ -78,6 +90,7 @@ impl Execution {
             Action::Join => self.join(at, now),
             Action::Fail { until } if attempt <= until => self.fail(at, now),
             Action::Fail { .. } => {}
+            Action::Once(name) => self.once(at, name, now),
             other => panic!("{other:?} depends on the order in which things happen"),
         }
     }

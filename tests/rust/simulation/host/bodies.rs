@@ -21,7 +21,7 @@ impl Simulation {
             At::Got(event) => {
                 self.give_back(slot, event);
             }
-            At::Ready | At::TimedOut | At::Failed => {}
+            At::Ready | At::TimedOut | At::Failed | At::Calling(..) => {}
         }
     }
 
@@ -42,6 +42,10 @@ impl Simulation {
                 if raises {
                     self.fail(at);
                 }
+            }
+            (At::Calling(call, made), _) => {
+                body.next -= 1;
+                self.keep_memo(at, call, made);
             }
             (At::Failed, _) => self.fail(at),
             (_, Some(action)) => self.act(at, action),
@@ -89,6 +93,7 @@ impl Simulation {
             }
             Action::Fail { until } if attempt <= until => self.fail(at),
             Action::Fail { .. } => {}
+            Action::Once(name) => self.once(at, name),
         }
     }
 

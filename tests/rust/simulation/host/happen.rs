@@ -93,7 +93,8 @@ impl Simulation {
         assert!(self.bodies.iter().all(|body| body.slot.seq() != started.seq), "one body at a time for a delivery");
         let program = Rc::new(self.workflow.program(step, event));
         let (slot, attempt) = (started.slot, started.attempt);
-        self.bodies.push(Body { slot, step, event, attempt, program, next: 0, at: At::Ready, has_joined: false });
+        let (next, at, has_joined, memos) = (0, At::Ready, false, 0);
+        self.bodies.push(Body { slot, step, event, attempt, program, next, at, has_joined, memos });
     }
 
     pub(super) fn advance_any(&mut self) {
@@ -111,7 +112,7 @@ impl Simulation {
     }
 
     pub(super) fn is_ready(&self, at: usize) -> bool {
-        matches!(self.bodies[at].at, At::Ready | At::Got(_) | At::TimedOut | At::Failed)
+        matches!(self.bodies[at].at, At::Ready | At::Got(_) | At::TimedOut | At::Failed | At::Calling(..))
     }
 
     pub(super) fn send_from_outside(&mut self) {
@@ -257,6 +258,7 @@ impl Simulation {
         (self.fold, self.ledger, self.in_order) = (written.fold, written.ledger, written.in_order);
         self.bodies.clear();
         self.is_draining = false;
+        self.version = self.version.wrapping_add(u8::from(self.random.one_in(3)));
         (self.acknowledged, self.queued_at) = (0, BTreeMap::new());
         self.begin_records();
         self.write();

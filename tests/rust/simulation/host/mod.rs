@@ -8,15 +8,16 @@ mod bodies;
 mod checks;
 mod ending;
 mod happen;
+mod memos;
 mod routing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use treadle::{HostImage, Phase, Run, RunId, Slot, StepId, Time, WaitId};
+use treadle::{HostImage, MemoCall, Phase, Run, RunId, Slot, StepId, Time, WaitId};
 
-use super::ledger::Ledger;
+use super::ledger::{Call, Ledger};
 use super::random::{Random, mix};
 use super::workflow::{DROPS, Guest, Named, Program, Workflow};
 use checks::difference;
@@ -30,6 +31,8 @@ pub struct Disturbances {
     pub cancels: bool,
     /// Deliveries start once their records are safe.
     pub is_durable: bool,
+    /// A bug: the host tells no calls apart that are made once.
+    pub takes_calls_for_one: bool,
 }
 
 enum At {
@@ -38,6 +41,8 @@ enum At {
     Sleeping(WaitId),
     /// It was given an event, and has not seen it yet.
     Got(Named),
+    /// It makes a call.
+    Calling(MemoCall, Call),
     TimedOut,
     /// Its matcher raised.
     Failed,
@@ -52,6 +57,8 @@ struct Body {
     next: usize,
     at: At,
     has_joined: bool,
+    /// How many of the memos of its delivery it has come to.
+    memos: usize,
 }
 
 /// What is written of a run, and what is known of it besides.
@@ -86,6 +93,10 @@ pub struct Simulation {
     /// What the last call of the core recorded of events on their way, each with how many records there were by then.
     moves: Vec<(Move, u64)>,
     sent: u64,
+    /// Counts deploys: some arguments differ from one to the next.
+    version: u8,
+    /// How many calls were made.
+    made: u64,
     /// Answers from outside that are on their way.
     sending: BTreeSet<u64>,
     /// For each step, the deliveries that wait to be started for the first time, in their order.
@@ -123,6 +134,8 @@ impl Simulation {
             written: None,
             moves: Vec::new(),
             sent: 0,
+            version: 0,
+            made: 0,
             sending: BTreeSet::new(),
             in_order,
             acknowledged: 0,
