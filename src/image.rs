@@ -338,6 +338,8 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
                 self.held.remove(place).ok_or(Error::InvalidRecord("no such event is held"))?;
             }
             Record::Published { event: _ } => self.published = self.published.saturating_add(1),
+            // What became of the keys is said by the records behind it.
+            Record::Changed { .. } => {}
             Record::Paused => self.turn(Status::Running, Status::Paused)?,
             Record::Resumed => self.turn(Status::Paused, Status::Running)?,
             Record::Ended => self.end(),

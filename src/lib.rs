@@ -11,6 +11,7 @@
 //! - [`timers`]: the deadlines of a run. [`retry`]: when a failed step is tried again.
 //! - [`replay`]: what a delivery has done so far, for a body that runs again; [`memo`]: the calls that it makes once;
 //!   [`child`]: the runs that it starts.
+//! - [`changes`]: changes of a state from outside.
 //! - [`digest`]: a value by type and content, the same in every process: what is the same input, the same event.
 //! - [`record`]: what happens to a run; [`image`]: a run as plain data, the fold of its records;
 //!   [`translate`]: either as objects of a host or as bytes.
@@ -25,6 +26,7 @@
 //! - [`run_id`], [`error`]: the name of a run, and what can go wrong.
 //! - `python` (feature `python`): the binding, the only room that knows Python.
 
+pub mod changes;
 pub mod child;
 pub mod digest;
 pub mod engine;
@@ -57,6 +59,7 @@ pub mod writer;
 #[cfg(feature = "python")]
 mod python;
 
+pub use changes::Changes;
 pub use child::{Child, ChildEnd, Family, OnParentEnd, OpenChild};
 pub use error::{Error, FormatError, Refused};
 pub use event::{Body, Delivery, EncodedEvent, EventKind, Routes, StepId};
@@ -69,8 +72,8 @@ pub use replay::{Collection, Failure, Replay, Wanted};
 pub use retry::{Backoff, RetryPlan};
 pub use run::{
     Answer, Arrival, ChildBegun, ChildCall, Collecting, Deadline, Gathered, Host, HostDelivery, HostImage, HostRecord,
-    Leftover, Limits, Lookup, MAX_FAMILY_DEPTH, MOST_IN_A_ROW, Once, Origin, Phase, Plan, Progress, Question, Remains,
-    Route, Routed, Routing, Run, Setbacks, Slot, Started, StepPlan, Unkept, WaitId, WaitOver,
+    Leftover, Limits, Lookup, MAX_FAMILY_DEPTH, MOST_IN_A_ROW, Once, Origin, Outbound, Phase, Plan, Progress, Question,
+    Remains, Route, Routed, Routing, Run, Setbacks, Slot, Started, StepPlan, Unkept, WaitId, WaitOver, message_id,
 };
 pub use run_id::RunId;
 pub use secret::{KeyId, Secrets};

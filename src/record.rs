@@ -198,6 +198,13 @@ pub enum Record<E, V, C> {
         /// The event.
         event: E,
     },
+    /// The state was changed from outside: the next so many records of keys say how.
+    Changed {
+        /// When it was.
+        at: Time,
+        /// How many keys were set or removed.
+        keys: u64,
+    },
     /// The run starts no more steps for now.
     Paused,
     /// The run goes on.
@@ -242,6 +249,7 @@ impl<E, V, C> Record<E, V, C> {
                 | Self::ChildEnded { .. }
                 | Self::Received { .. }
                 | Self::ReceivedKept { .. }
+                | Self::Changed { .. }
                 | Self::Paused
                 | Self::Resumed
                 | Self::Ended

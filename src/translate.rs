@@ -195,6 +195,7 @@ impl<E, V, C> Record<E, V, C> {
             Self::HeldAgain { event } => Record::HeldAgain { event: to.event(event)? },
             Self::Released { place } => Record::Released { place },
             Self::Published { event } => Record::Published { event: to.event(event)? },
+            Self::Changed { at, keys } => Record::Changed { at, keys },
             Self::Paused => Record::Paused,
             Self::Resumed => Record::Resumed,
             Self::Ended => Record::Ended,

@@ -19,6 +19,7 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, Self, TypeVar, f
 
 from .lifecycle import Observer
 from .retry import Retry
+from .runs import RunHandle
 from .starting import Options
 from .workflow import Workflow
 
@@ -299,20 +300,37 @@ class Context:
     def idempotency_key(self) -> str:
         """A name for this step and this event in this run, the same in every attempt."""
 
-    def send_event(self, event: object, *, step: str | None = None) -> None:
+    def send_event(
+        self,
+        event: object,
+        *,
+        step: str | None = None,
+        to: str | Run | RunHandle | None = None,
+        missing: Literal["error", "ignore"] | None = None,
+    ) -> None:
         """Route an event now: to its waiter, else to the steps that accept it.
 
         If the body has run before and sent an equal event at this point, it is not delivered again.
+
+        With `to` the event is for another run, and is held until the step is done: it is part of
+        the step's commit, and delivered exactly once. An attempt that fails sends nothing. When the
+        step returns, each run that it has sent to must be there and not be over; otherwise the step
+        fails with `UnknownRun` or `RunEnded`.
 
         Args:
             event: the event.
             step: the name of the one step that gets it, whichever other steps accept its class or
                 wait for it. It is queued at once, also while the run is paused.
+            to: the run that gets it: its id, the run, or a handle of it.
+            missing: with "ignore", nothing happens if the run that `to` names is not there, or is
+                over; "error" is the default.
 
         Raises:
             UnroutedEvent: no step accepts the event; or there is no step of that name, or that step
                 does not accept it.
-            TypeError: `step` is not a `str`.
+            UnstorableValue: the event is for another run and cannot be stored.
+            TypeError, ValueError: `step`, `to` or `missing` is of a wrong type or names nothing; or
+                both `step` and `to` are given.
             RunEnded: the run is over.
         """
 
@@ -843,6 +861,9 @@ class LoadedRun:
     def timeline(self, journal: Journal) -> list[dict[str, Any]]:
         """List the records as events of the run."""
 
+    def state(self, journal: Journal) -> dict[str, Any]:
+        """Return the keys and values, with the changes that wait in the inbox."""
+
 @final
 class EngineCore:
     """The decisions of an engine: the lease, claims, inboxes, retention and the orderly end."""
@@ -973,6 +994,9 @@ class Journal:
     def submitted(run: str, event: object, answer: object) -> str | None: ...
     def message(self, run: str, id: bytes, event: object) -> bytes: ...
     def wish(self, run: str, id: bytes, kind: int) -> bytes: ...
+    def changes_message(
+        self, run: str, name: bytes, set: dict[str, Any], removed: list[str]
+    ) -> bytes: ...
     def outcome(
         self, status: str, run: str, seq: int, bytes: bytes, classes: dict[str, type]
     ) -> Any: ...

@@ -1,6 +1,6 @@
 """Runs of a journal, whichever process executes them: facts about them, and handles."""
 
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,16 @@ class RunHandle:
     async def send_event(self, event: object, *, id: str | None = None) -> bool:
         """As `Engine.send_event`."""
         return await self._engine.send_event(self.id, event, id=id)
+
+    async def state(self) -> dict[str, Any]:
+        """As `Engine.state`."""
+        return await self._engine.state(self.id)
+
+    async def update_state(
+        self, keys: Mapping[str, Any] | None = None, *, remove: Iterable[str] = ()
+    ) -> None:
+        """As `Engine.update_state`."""
+        await self._engine.update_state(self.id, keys, remove=remove)
 
     async def cancel(self) -> None:
         """As `Engine.cancel`."""

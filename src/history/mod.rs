@@ -6,6 +6,7 @@
 //!
 //! - this file: a [`History`], verified and folded up to any of its records;
 //! - [`trusted`]: what is trusted of what is read; [`points`]: the records at which a run can be cut;
+//! - [`state`]: what a reader sees of its keys;
 //! - [`resume`]: going on in the epoch in which the run was claimed; [`again`]: forks, and runs that are tried again.
 
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@ pub mod again;
 pub mod error;
 pub mod points;
 pub mod resume;
+pub mod state;
 pub mod trusted;
 
 use crate::error::Error;
@@ -24,6 +26,7 @@ use crate::record::{EncodedRecord, Record};
 pub use again::{Fork, begin_again, fork, reopen};
 pub use error::HistoryError;
 pub use resume::{Continuation, continuation, renumber};
+pub use state::changes;
 pub use trusted::Trusted;
 
 /// What a journal has of a run, and what is trusted of it.

@@ -57,7 +57,7 @@ pub use outgoing::{IfOver, Missing, Outgoing, Undelivered};
 pub use reply::{Claimed, DeadLetter, Ends, Entry, Loaded, Next, Polled, Reply, RunRow, StreamRead};
 pub use request::{
     Claim, Claimant, Commit, Cursor, Digest, EntryId, EntryNumber, Filter, KeyFilter, Message, NewRun, OwnerId, Phase,
-    Refusal, Request, Status,
+    Refusal, Request, Status, kind,
 };
 pub use transaction::Transactions;
 

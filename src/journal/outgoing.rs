@@ -49,6 +49,8 @@ pub struct Undelivered {
     pub message: EntryId,
     /// Why.
     pub why: Missing,
+    /// What became of it if that run is over.
+    pub if_over: IfOver,
 }
 
 /// Why a run cannot be sent to.

@@ -142,6 +142,7 @@ pub(super) mod kind {
     pub const FORGOTTEN: u64 = 27;
     pub const CHILD: u64 = 28;
     pub const CHILD_ENDED: u64 = 29;
+    pub const CHANGED: u64 = 30;
 }
 
 fn key_place(seq: u64, key: &str) -> Place<'_> {
@@ -245,6 +246,7 @@ fn write<'a>(to: &mut Writer<'a>, number: u64, record: &'a EncodedRecord) -> Res
             to.record(kind::PUBLISHED, &[], 1)?;
             to.event(event, at("published"))
         }
+        Record::Changed { at, keys } => to.record(kind::CHANGED, &[*at, *keys], 0),
         Record::Paused => to.record(kind::PAUSED, &[], 0),
         Record::Resumed => to.record(kind::RESUMED, &[], 0),
         Record::Ended => to.record(kind::ENDED, &[], 0),
@@ -327,6 +329,7 @@ fn read(from: &mut Reader<'_>, number: u64) -> Result<EncodedRecord, FormatError
         kind::HELD_AGAIN => Record::HeldAgain { event: from.event(at("held"))? },
         kind::RELEASED => Record::Released { place: from.uint()? },
         kind::PUBLISHED => Record::Published { event: from.event(at("published"))? },
+        kind::CHANGED => Record::Changed { at: from.uint()?, keys: from.uint()? },
         kind::PAUSED => Record::Paused,
         kind::RESUMED => Record::Resumed,
         kind::ENDED => Record::Ended,
@@ -341,7 +344,7 @@ fn parts(kind: u64) -> Option<usize> {
         kind::DELETE | kind::DUE | kind::WAIT_OVER | kind::KEPT_TAKEN | kind::PUBLISHED => 1,
         kind::HELD_AGAIN | kind::RELEASED => 1,
         kind::SET | kind::STARTED | kind::FINISHED | kind::SENT | kind::RECEIVED | kind::RECEIVED_KEPT => 2,
-        kind::RETURNED | kind::KEPT | kind::HELD | kind::FORGOTTEN | kind::CHILD_ENDED => 2,
+        kind::RETURNED | kind::KEPT | kind::HELD | kind::FORGOTTEN | kind::CHILD_ENDED | kind::CHANGED => 2,
         kind::QUEUED | kind::MEMO | kind::CHILD => 3,
         kind::RETRIED | kind::WAITING | kind::GROUPED | kind::COLLECTED => 4,
         kind::ASKED => 5,

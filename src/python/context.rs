@@ -9,6 +9,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyIterator, PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::between;
 use super::convert::{self, PyValue, decode, encode};
 use super::digest::{digest, sent_digest};
 use super::error;
@@ -289,8 +290,10 @@ impl Context {
     }
 
     /// The run's UUID (version 7) as a string.
-    fn run_id(&self) -> String {
-        self.run.get().id_text()
+    fn run_id(&self, py: Python<'_>) -> PyResult<String> {
+        let id = self.run.get().id_text();
+        Run::remember(self.run.bind(py), &id)?;
+        Ok(id)
     }
 
     /// 1 on the first try of this step for this event, then 2, …
@@ -330,9 +333,20 @@ impl Context {
         format!("{}:{}", self.run.get().id_text(), self.slot.seq())
     }
 
-    /// Routes an event now; to one step, if that is named.
-    #[pyo3(signature = (event, *, step = None))]
-    fn send_event(&self, event: &Bound<'_, PyAny>, step: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    /// Routes an event now; to one step, if that is named; to another run once the step is done.
+    #[pyo3(signature = (event, *, step = None, to = None, missing = None))]
+    fn send_event(
+        &self,
+        event: &Bound<'_, PyAny>,
+        step: Option<&Bound<'_, PyAny>>,
+        to: Option<&Bound<'_, PyAny>>,
+        missing: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        if let Some(to) = to {
+            between::check_alone(step)?;
+            return between::send_out(self, event, to, missing);
+        }
+        between::check_target(missing)?;
         if let Some(step) = step {
             return self.send_to(event, step);
         }

@@ -59,6 +59,7 @@ impl Run {
             }
         }
         let is_creation = matches!(written, Written::Creation { .. });
+        Self::log_undelivered(run, &answer)?;
         let (answered, on_disk) = {
             let mut state = run.get().state.lock();
             let State { core, durable, .. } = &mut *state;

@@ -3,20 +3,16 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::changes;
 use super::convert::PyValue;
 use super::error;
 use super::run::Run;
 use super::state::State;
 use super::stored::ToObjects;
 use crate::history::Trusted;
+use crate::journal::kind::{CANCEL, PAUSE, RESUME, STATE};
 use crate::journal::{Entry, Signer, Slot, entry};
 use crate::{ChildEnd, Origin, RunId, Translate, family};
-
-// What an entry is.
-pub const EVENT: u8 = 0;
-const CANCEL: u8 = 1;
-const PAUSE: u8 = 2;
-const RESUME: u8 = 3;
 
 /// Takes an entry of the inbox, once.
 pub fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDict>) -> PyResult<()> {
@@ -41,6 +37,15 @@ pub fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDic
                 Ok(()) => None,
                 Err(error) => return keep_undeliverable(run, entry, &error.into()),
             }
+        }
+        STATE => {
+            let changes = match changes::read(entry, signer, classes) {
+                Ok(changes) => changes,
+                Err(error) => return keep_undeliverable(run, entry, &error),
+            };
+            failpoint!("run.entry_taken");
+            changes::make(run, entry, changes)?;
+            return Run::mark(run, crate::writer::Occurrence::Received);
         }
         _ => match event_of(entry, &slot, signer, classes) {
             Ok(event) => Some(event),

@@ -90,7 +90,7 @@ impl Run {
 pub fn refused(context: &Bound<'_, Context>, refused: &Error) -> PyErr {
     let run = context.get().run.get();
     match refused {
-        Error::StepOver => error::step_over(run, context.get().step),
+        Error::StepOver => error::step_over(run, context.get().step, "once"),
         _ => error::run_ended(&run.id_text(), "once"),
     }
 }

@@ -14,7 +14,9 @@
 //!   that takes; `text`: keys and names. `digest`: what is equal to what; `apart`: what an object consists of. `stored`: events as bytes; `wake`: waking waiters from any thread; `error`: every exception.
 
 mod apart;
+mod between;
 mod c_stack;
+mod changes;
 mod children;
 mod clock;
 mod commits;

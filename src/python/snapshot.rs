@@ -161,6 +161,8 @@ pub fn go_on_from(
     let core = restore(plan.get(), image, classes)?;
     let has_children = core.open_children().next().is_some();
     let run = Run::go_on(plan, core, None)?;
+    // Others may know its id from before.
+    Run::remember(run.bind(plan.py()), &run.get().id_text())?;
     if has_children {
         run.get().state.lock().kin.make().secrets = Some(secrets);
     }

@@ -91,6 +91,11 @@ fn line<'py>(
             line.set_item("event", &*event.class)?;
             "received"
         }
+        Record::Changed { at, keys } => {
+            line.set_item("at", *at as f64 / 1e6)?;
+            line.set_item("keys", keys)?;
+            "changed"
+        }
         Record::Paused => "paused",
         Record::Resumed => "resumed",
         Record::Ended => "ended",

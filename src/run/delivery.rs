@@ -108,6 +108,9 @@ impl<H: Host> Run<H> {
     /// A step in flight has finished, one way or another. Gives back its delivery.
     #[inline]
     pub fn finish_step(&mut self, slot: Slot) -> Option<HostDelivery<H>> {
+        if self.phase == Phase::Running {
+            self.dispatch(slot);
+        }
         let mut delivery = self.leave(slot)?;
         self.settle(&mut delivery);
         self.forget_setbacks(slot.seq);
@@ -182,6 +185,7 @@ impl<H: Host> Run<H> {
         let held = self.held.get().into_iter().flat_map(pause::HeldEvents::iter).map(|held| &held.event);
         let kept = self.kept.get().into_iter().flatten().map(|(_, event)| event);
         let recorded = self.log.iter().flatten().filter_map(Record::event);
+        let kept = kept.chain(self.sending.get().into_iter().flat_map(super::sending::Sending::events));
         self.deliveries().flat_map(events_of).chain(collected).chain(kept).chain(held).chain(recorded)
     }
 

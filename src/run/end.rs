@@ -14,7 +14,8 @@ pub struct Remains<H: Host> {
     pub queue: Queue<H::Event, H::Class, H::Value>,
     /// Deliveries that were to be tried again.
     pub retries: Vec<HostDelivery<H>>,
-    /// Events that were kept for somebody who would ask for them, or held until the run is resumed.
+    /// Events that were kept for somebody who would ask for them, held until the run is resumed, or sent to other runs by
+    /// steps that are not done.
     pub kept: Vec<H::Event>,
     /// Those who still waited for an event.
     pub waiters: Vec<H::Waiter>,
@@ -36,12 +37,13 @@ impl<H: Host> Run<H> {
         let none: [Option<NonZeroU32>; 0] = [];
         let held = self.held.take().into_events();
         let kept = self.kept.take().into_iter().map(|(_, event)| event);
+        let sent = self.withdraw_all();
         let (waiters, mut classes) = self.waits.take();
         classes.extend(self.settling.take().take_classes());
         Some(Remains {
             queue: std::mem::replace(&mut self.queue, Queue::new(none.into_iter())),
             retries: self.retries.take().into_values().collect(),
-            kept: kept.chain(held).collect(),
+            kept: kept.chain(held).chain(sent).collect(),
             waiters,
             _classes: classes,
             _groups: self.groups.take(),

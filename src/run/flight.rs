@@ -106,6 +106,7 @@ impl<H: Host> Run<H> {
     /// Takes the delivery out of its slot.
     #[inline]
     pub(super) fn leave(&mut self, slot: Slot) -> Option<HostDelivery<H>> {
+        self.withdraw(slot);
         let place = self.flights.get_mut(slot.place as usize)?;
         if !matches!(place, Place::Taken(flight) if flight.is_at(slot)) {
             return None;

@@ -11,6 +11,7 @@
 //!   another; `lookup`: a step asks for an event;
 //! - `collect`, `wait`, `memo`, `children`: what a step can do in its middle; `pause`: holding a run; `end`: its end;
 //! - `references`: what a garbage collector has to visit;
+//! - `sending`: events to other runs;
 //! - `setbacks`: failures in a row that other steps deal with;
 //! - `restore`: a run from an [`Image`](crate::Image) and back; `settle`: bodies that run again, and have yet to come
 //!   to where they waited.
@@ -31,6 +32,7 @@ mod poll;
 mod references;
 mod restore;
 mod router;
+mod sending;
 mod setbacks;
 mod settle;
 mod state;
@@ -65,6 +67,7 @@ pub use plan::{Limits, Plan, StepPlan};
 pub use poll::Progress;
 pub use restore::HostImage;
 pub use router::{Answer, Origin, Question, Route, Routed, Routing};
+pub use sending::{Outbound, message_id};
 pub use setbacks::{MOST_IN_A_ROW, Setbacks};
 pub use wait::{WaitId, WaitOver};
 
@@ -156,6 +159,8 @@ pub struct Run<H: Host> {
     acknowledged: u64,
     // The entries of the inbox that the next commit deals with.
     consumed: Rare<Vec<u64>>,
+    // Events to other runs.
+    sending: Rare<sending::Sending<H::Event>>,
     // The time of what is recorded, as far as the host has told it.
     time: Time,
 }
@@ -208,6 +213,7 @@ impl<H: Host> Run<H> {
             recorded: 0,
             acknowledged: 0,
             consumed: Rare::default(),
+            sending: Rare::default(),
             time: 0,
         }
     }

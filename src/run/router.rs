@@ -232,8 +232,13 @@ impl<H: Host> Routing<H> {
         self.begin(run);
         if let Some(at) = self.stop() {
             // Nothing becomes of what comes along with the end, unless it is an error.
-            let unrouted = self.unrouted(run, at, true);
-            return unrouted.map_or_else(|| Routed::Ends(self.copy(at)), |at| Routed::Unrouted(self.copy(at)));
+            if let Some(at) = self.unrouted(run, at, true) {
+                return Routed::Unrouted(self.copy(at));
+            }
+            if let Origin::Returned(slot) = self.origin {
+                run.dispatch(slot);
+            }
+            return Routed::Ends(self.copy(at));
         }
         let is_deferred = run.defers(self.origin);
         if let Origin::Deferred { number, .. } = self.origin

@@ -56,6 +56,7 @@ impl<H: Host> Run<H> {
         event: &H::Event,
         setbacks: Setbacks,
     ) -> Option<HostDelivery<H>> {
+        self.withdraw(slot);
         if self.phase == Phase::Running {
             for taker in takers {
                 self.enqueue(*taker, H::copy_event(event));

@@ -1,9 +1,11 @@
 //! The keys and values of a run, and what it publishes.
 
 use super::{Host, Phase, Run};
+use crate::changes::Changes;
 use crate::record::Record;
 use crate::store::Store;
 use crate::stream::Stream;
+use crate::timers::Time;
 use crate::{Error, Refused};
 
 impl<H: Host> Run<H> {
@@ -45,6 +47,37 @@ impl<H: Host> Run<H> {
         }
         self.record_set(key, &value);
         Ok(self.store.set(key, value))
+    }
+
+    /// Changes keys from outside, by an entry of the inbox. Gives back the values that they held.
+    ///
+    /// # Errors
+    /// [`Error::RunEnded`] once the outcome is known.
+    pub fn change(
+        &mut self,
+        entry: u64,
+        changes: Changes<H::Value>,
+        at: Time,
+    ) -> Result<Vec<H::Value>, Refused<Changes<H::Value>>> {
+        if self.phase != Phase::Running {
+            return Err(Refused::new(Error::RunEnded, changes));
+        }
+        let keys = changes.len() as u64;
+        self.record(|| Record::Changed { at, keys });
+        let mut replaced = Vec::new();
+        for (key, value) in changes.set {
+            self.record_set(&key, &value);
+            replaced.extend(self.store.set(&key, value));
+        }
+        for key in changes.removed {
+            let deleted = self.store.delete(&key);
+            if deleted.is_some() {
+                self.record_to_the_end(|| Record::Delete { key: key.clone() });
+            }
+            replaced.extend(deleted);
+        }
+        self.consume(entry);
+        Ok(replaced)
     }
 
     #[inline]

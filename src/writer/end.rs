@@ -68,6 +68,7 @@ impl Writer {
         let mut taken = self.take_all(run, Status::default());
         if self.has_gap {
             taken.left_out = std::mem::take(&mut taken.records);
+            taken.unsent = std::mem::take(&mut taken.outbound);
             taken.draft.consumed.clear();
             taken.draft.outgoing.clear();
         }
@@ -88,7 +89,8 @@ impl Writer {
             return Requests::new();
         }
         let mut written = self.keep_up_with(sealed);
-        written.outgoing.extend(draft.outgoing.into_iter().chain(last));
+        written.outgoing.splice(..0, draft.outgoing);
+        written.outgoing.extend(last);
         let (consumed, undeliverable) = (draft.consumed, draft.undeliverable);
         let status = Status { phase, due: None };
         let commit = Commit { consumed, undeliverable, status, outcome: Some(outcome), ..written };

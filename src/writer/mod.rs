@@ -14,12 +14,14 @@
 //! - this file: what is worth a commit, and when; `taken`: what a commit takes out of its run, and its bytes;
 //! - `creation`: how a journal learns of a run; `end`: how it learns of its end;
 //! - `answer`: what becomes of the run when the journal has answered, and losing the journal;
+//! - `outbound`: events to other runs, as messages;
 //! - `occurrence`: what happens to a run.
 
 mod answer;
 mod creation;
 mod end;
 mod occurrence;
+mod outbound;
 mod taken;
 
 use crate::history::Continuation;
@@ -228,7 +230,8 @@ impl Writer {
             return None;
         }
         let status = status_of(run);
-        let has_entries = run.has_consumed() || run.writes_to_children() || !self.undeliverable.is_empty();
+        let writes_to_others = run.writes_to_children() || run.has_outbound();
+        let has_entries = run.has_consumed() || writes_to_others || !self.undeliverable.is_empty();
         let has_commit = has_entries || run.unwritten() > 0 || self.status != Some(status);
         if !has_commit && self.creation.is_none() {
             return None;
@@ -257,7 +260,8 @@ impl Writer {
             status,
             has_commit: true,
         };
-        Taken { records: run.take_log(), left_out: Vec::new(), image: None, draft }
+        let (records, outbound) = (run.take_log(), run.take_outbound());
+        Taken { records, left_out: Vec::new(), unsent: Vec::new(), outbound, image: None, draft }
     }
 
     /// What was taken is written: gives the requests, none if the journal was lost meanwhile.
@@ -273,7 +277,8 @@ impl Writer {
             let (consumed, undeliverable) = (draft.consumed, draft.undeliverable);
             let mut commit = self.keep_up_with(sealed);
             commit.progress |= has_entries;
-            commit.outgoing.extend(draft.outgoing);
+            // A run may be sent to by the commit that makes it.
+            commit.outgoing.splice(..0, draft.outgoing);
             let commit = crate::journal::Commit { consumed, undeliverable, status, ..commit };
             self.status = Some(status);
             let request = Request::Append { run: self.run, epoch: self.epoch, after: draft.after, commit };

@@ -6,7 +6,7 @@ use crate::event::{Body, EncodedEvent};
 use crate::image::EncodedImage;
 use crate::journal::{Chain, Commit, EntryNumber, Limits, Outgoing, Signer, Slot, Status, entry};
 use crate::record::{EncodedRecord, Record};
-use crate::run::{Host, HostImage, HostRecord};
+use crate::run::{Host, HostImage, HostRecord, Outbound};
 use crate::run_id::RunId;
 use crate::snapshot::Standing;
 use crate::timers::Time;
@@ -17,6 +17,9 @@ pub struct Taken<H: Host> {
     pub(super) records: Vec<HostRecord<H>>,
     // What is not written, for the host to drop.
     pub(super) left_out: Vec<HostRecord<H>>,
+    pub(super) unsent: Vec<Outbound<H::Event>>,
+    // What goes to other runs.
+    pub(super) outbound: Vec<Outbound<H::Event>>,
     // Most commits have none, and are moved with it.
     pub(super) image: Option<Box<HostImage<H>>>,
     pub(super) draft: Draft,
@@ -47,6 +50,7 @@ pub struct Draft {
 #[derive(Debug, Default)]
 pub struct Encoded {
     records: Vec<EncodedRecord>,
+    outbound: Vec<Outbound<EncodedEvent>>,
     image: Option<Box<EncodedImage>>,
 }
 
@@ -82,11 +86,13 @@ impl<H: Host> Taken<H> {
                 Class = std::sync::Arc<str>,
             >,
     {
-        let Self { records, left_out, image, draft } = self;
-        drop(left_out);
+        let Self { records, left_out, unsent, outbound, image, draft } = self;
+        drop((left_out, unsent));
         let translate = || {
             let records = records.into_iter().map(|record| record.translate(to)).collect::<Result<_, _>>()?;
-            Ok(Encoded { records, image: image.map(|image| image.translate(to).map(Box::new)).transpose()? })
+            let outbound = outbound.into_iter().map(|one| one.translate(to)).collect::<Result<_, _>>()?;
+            let image = image.map(|image| image.translate(to).map(Box::new)).transpose()?;
+            Ok(Encoded { records, outbound, image })
         };
         (draft, translate())
     }
@@ -103,6 +109,9 @@ impl Draft {
         let mut sealed = self.empty(at);
         for (seq, record) in (self.after + 1..).zip(encoded.records) {
             self.add(&mut sealed, seq, record, signer)?;
+        }
+        for outbound in &encoded.outbound {
+            sealed.commit.outgoing.push(outbound.seal(signer)?);
         }
         if let Some(image) = encoded.image {
             self.add_checkpoint(&mut sealed, &image, signer, limits)?;

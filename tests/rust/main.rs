@@ -19,6 +19,7 @@ mod retry;
 mod router;
 mod run;
 mod run_id;
+mod sending;
 mod settle;
 mod simulation;
 mod store;

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -183,6 +183,54 @@ class KnownRuns:
 
     async def _wish(self, run_id: str, kind: int) -> None:
         await self._session().wish(run_id, kind)
+
+    async def state(self, run_id: str) -> dict[str, Any]:
+        """Return the state of a run, whichever process executes it.
+
+        It is what the journal has: what a step has set is there once its commit is on disk. Changes
+        by `update_state` are there as soon as that has returned.
+
+        Raises:
+            UnknownRun: there is no such run.
+            DamagedRun: what the journal has of it is incomplete or makes no sense.
+            UnreadableValue: a value cannot be read.
+        """
+        return await self._session().state_of(run_id)
+
+    async def update_state(
+        self,
+        run_id: str,
+        keys: Mapping[str, Any] | None = None,
+        *,
+        remove: Iterable[str] = (),
+    ) -> None:
+        """Set and remove keys of a run's state; return once that is on disk.
+
+        All of it is one change: the process that executes the run makes it between two of its
+        commits, as soon as it hears of it, also while the run waits or is paused. If no process
+        executes the run, the next one makes it before anything else.
+
+        Args:
+            run_id: the run.
+            keys: keys with their new values.
+            remove: keys to remove; one that is not there is ignored.
+
+        Raises:
+            UnknownRun: there is no such run.
+            RunEnded: it is over.
+            UnstorableValue: a value cannot be stored.
+            TypeError, ValueError: a key is not a `str`, or it is both set and removed, or there is
+                no key at all.
+        """
+        given = dict(keys or {})
+        if isinstance(remove, str):
+            raise TypeError(f"remove: a list of keys expected, not {remove!r}")
+        removed = list(dict.fromkeys(remove))
+        if both := [key for key in removed if key in given]:
+            raise ValueError(f"update_state: the key {both[0]!r} is both set and removed")
+        if not given and not removed:
+            raise ValueError("update_state: a key to set or to remove expected")
+        await self._session().change(run_id, given, removed)
 
     async def retry(self, run_id: str) -> RunHandle:
         """Continue a run that failed, was cancelled or is stranded, from where that happened.

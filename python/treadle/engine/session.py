@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
+from .. import between
 from .._treadle import EngineCore, Journal, Run
 from ..events import Lagged
 from ..exceptions import (
@@ -30,7 +31,7 @@ from .opening import Opening
 from .settings import Settings
 from .whole import to_the_end
 
-EVENT, CANCEL, PAUSE, RESUME = range(4)
+EVENT, CANCEL, PAUSE, RESUME, STATE = range(5)
 
 
 class Session:
@@ -200,6 +201,17 @@ class Session:
         body = self.journal_with(run_id).message(run_id, name.bytes, event)
         return await self.send(run_id, EVENT, body, name)
 
+    async def change(self, run_id: str, keys: dict[str, Any], removed: list[str]) -> None:
+        """Change the state of a run; return once that is on disk."""
+        name = uuid.uuid4()
+        body = self.journal_with(run_id).changes_message(run_id, name.bytes, keys, removed)
+        await self.send(run_id, STATE, body, name)
+
+    async def state_of(self, run_id: str) -> dict[str, Any]:
+        """Return the keys and values of a run, as they are on disk."""
+        journal = self.journal_with(run_id)
+        return dict((await journal.load(run_id)).state(journal))
+
     async def wish(self, run_id: str, kind: int) -> None:
         """Ask the owner of a run to do something with it; return once that is on disk."""
         name = uuid.uuid4()
@@ -244,6 +256,27 @@ class Session:
         """Forget a run."""
         await self.journal_with(run_id).delete(run_id)
         self.core.look_at(run_id)
+
+    async def ask_for_targets(self, run_ids: list[str], sender: str, value: Any) -> Any:
+        """Return `value` once it is known that runs are there and not over.
+
+        Raises:
+            UnknownRun: One is not in the journal.
+            RunEnded: One is over.
+        """
+        asked = [self.journal_with(run_id).get(run_id) for run_id in run_ids]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for run_id, answer in zip(run_ids, answers, strict=True):
+            if isinstance(answer, UnknownRun):
+                raise UnknownRun(
+                    f"send_event: run {sender} sends to run {run_id}, which is not in this "
+                    f'journal; missing="ignore" sends to nobody then'
+                )
+            if isinstance(answer, BaseException):
+                raise answer
+            if answer[0]["finished"] is not None:
+                raise between.ended(run_id, sender)
+        return value
 
     # What runs and the journal tell.
 

@@ -32,7 +32,12 @@ impl Ledger {
                 }
                 Outgoing::Send { to, message, if_over } => {
                     let why = self.send_one(*to, message, *if_over, commit.at)?;
-                    undelivered.extend(why.map(|why| Undelivered { to: *to, message: message.id, why }));
+                    undelivered.extend(why.map(|why| Undelivered {
+                        to: *to,
+                        message: message.id,
+                        why,
+                        if_over: *if_over,
+                    }));
                 }
             }
         }
@@ -43,7 +48,7 @@ impl Ledger {
     pub(super) fn undelivered(&self, commit: &Commit) -> Vec<Undelivered> {
         let why = |(to, message, if_over): (RunId, &Message, IfOver)| {
             let why = self.way(to, message, if_over).1?;
-            Some(Undelivered { to, message: message.id, why })
+            Some(Undelivered { to, message: message.id, why, if_over })
         };
         outgoing::messages(commit).filter_map(why).collect()
     }

@@ -12,8 +12,22 @@ pub type EntryNumber = u64;
 pub struct Message {
     /// Its name.
     pub id: EntryId,
-    /// What it is (an event, a wish to cancel, …); the journal hands it on.
+    /// What it is, one of [`kind`]; the journal hands it on.
     pub kind: u8,
     /// What it says.
     pub body: Vec<u8>,
+}
+
+/// What a message is.
+pub mod kind {
+    /// An event.
+    pub const EVENT: u8 = 0;
+    /// A wish to cancel the run.
+    pub const CANCEL: u8 = 1;
+    /// A wish to pause it.
+    pub const PAUSE: u8 = 2;
+    /// A wish to resume it.
+    pub const RESUME: u8 = 3;
+    /// Changes of its state.
+    pub const STATE: u8 = 4;
 }

@@ -19,7 +19,7 @@ use crate::timers::Time;
 pub use claim::{Claim, Claimant, OwnerId, Refusal};
 pub use commit::Commit;
 pub use filter::{Filter, KeyFilter};
-pub use message::{EntryId, EntryNumber, Message};
+pub use message::{EntryId, EntryNumber, Message, kind};
 pub use run::{NewRun, Phase, Status};
 
 /// Where a journal goes on that was asked before. Only the journal that made it reads it; the default is the beginning.

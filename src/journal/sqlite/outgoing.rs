@@ -28,7 +28,7 @@ pub(super) fn send_out(db: &Connection, commit: &Commit) -> Result<Vec<Undeliver
             }
             Outgoing::Send { to, message, if_over } => {
                 let why = send(db, *to, message, *if_over, commit.at)?;
-                undelivered.extend(why.map(|why| Undelivered { to: *to, message: message.id, why }));
+                undelivered.extend(why.map(|why| Undelivered { to: *to, message: message.id, why, if_over: *if_over }));
             }
         }
     }
@@ -41,7 +41,7 @@ pub(super) fn undelivered(db: &Connection, commit: &Commit) -> Result<Vec<Undeli
     for (to, message, if_over) in outgoing::messages(commit) {
         let target = find(db, to)?;
         let why = way(db, target.as_ref(), message, if_over)?.1;
-        undelivered.extend(why.map(|why| Undelivered { to, message: message.id, why }));
+        undelivered.extend(why.map(|why| Undelivered { to, message: message.id, why, if_over }));
     }
     Ok(undelivered)
 }

@@ -24,6 +24,13 @@ impl Lane {
         active: Active,
         mut value: Bound<'_, PyAny>,
     ) -> PyResult<Option<Next>> {
+        if run.get().has_sent() {
+            match Run::ask_for_targets(run, active.started.slot, &value) {
+                Ok(None) => {}
+                Ok(Some(asking)) => return Ok(Some(Next::Step(Active { coroutine: asking, ..active }))),
+                Err(error) => return Self::step_raised(lane, run, active, error),
+            }
+        }
         if active.interrupted {
             // A step that finishes in spite of a cancellation has decided so, as a coroutine may in a task.
             Self::settle_cancellation(lane)?;
@@ -50,6 +57,7 @@ impl Lane {
                 Ok(finished) => {
                     drop((finished, error));
                     Run::occurred(run, Occurrence::Finished)?;
+                    Run::deliver_sent(run)?;
                     return Ok(None);
                 }
                 Err(event) => value = event.into_bound(py),
@@ -70,6 +78,7 @@ impl Lane {
         };
         drop(finished);
         Run::occurred(run, Occurrence::Finished)?;
+        Run::deliver_sent(run)?;
         if phase == Phase::Ending {
             Run::try_finish(run)?;
         }

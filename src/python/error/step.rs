@@ -34,9 +34,9 @@ pub fn outside_step() -> PyErr {
 }
 
 #[cold]
-pub fn step_over(run: &Run, step: StepId) -> PyErr {
+pub fn step_over(run: &Run, step: StepId, call: &str) -> PyErr {
     classes::OutsideStep::new_err(format!(
-        "once: the body of step {:?} of run {} is over; a task that it has left behind keeps nothing",
+        "{call}: the body of step {:?} of run {} is over; a task that it has left behind keeps and sends nothing",
         run.plan.get().step_name(step),
         run.id_text()
     ))

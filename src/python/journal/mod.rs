@@ -201,6 +201,17 @@ impl Journal {
         }
     }
 
+    /// What asks whether runs are there and not over, and gives `value` then.
+    pub fn ask_for_targets(
+        &self,
+        py: Python<'_>,
+        targets: Vec<String>,
+        sender: &str,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        self.listener.call_method1(py, intern!(py, "ask_for_targets"), (targets, sender, value))
+    }
+
     /// Tells the engine that a run is over.
     pub fn ended(&self, run: &Bound<'_, Run>) -> PyResult<()> {
         self.listener.call_method1(run.py(), intern!(run.py(), "ended"), (run,)).map(|_| ())

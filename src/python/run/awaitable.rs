@@ -27,8 +27,10 @@ impl Given {
 impl Run {
     /// The run's UUID (version 7) as a string.
     #[getter]
-    fn id(&self) -> String {
-        self.stands_for().map_or_else(|| self.id_text(), |id| id.to_string())
+    fn id(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let id = slf.get().stands_for().map_or_else(|| slf.get().id_text(), |id| id.to_string());
+        Self::remember(slf, &id)?;
+        Ok(id)
     }
 
     /// The name of the run's workflow.

@@ -44,6 +44,8 @@ pub struct Run {
     pub clock: Option<Py<ManualClock>>,
     pub is_watched: AtomicBool,
     pub is_observed: AtomicBool,
+    // Whether a step has ever sent to another run.
+    pub has_sent: AtomicBool,
     pub state: Mutex<State>,
 }
 

@@ -88,6 +88,7 @@ impl Run {
             clock,
             is_watched: AtomicBool::new(false),
             is_observed: AtomicBool::new(plan.get().observers.is_some()),
+            has_sent: AtomicBool::new(false),
             state: Mutex::new(State::new(core)),
         };
         let run = Bound::new(py, run)?;

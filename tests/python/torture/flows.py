@@ -13,6 +13,9 @@ from .promises import Log
 
 POKES = 2
 ANSWERS = 2
+# How many runs send to one mailbox, and how many letters each.
+WRITERS = 2
+LETTERS = 3
 
 
 class Job(Event):
@@ -49,6 +52,17 @@ class Answer(Event):
     """Sent from outside, and waited for."""
 
     number: int
+
+
+class Letter(Event):
+    """Sent by a step of another run, and waited for."""
+
+    number: int
+
+
+class Written(Event):
+    box: str
+    first: int
 
 
 class Never(Event): ...
@@ -169,18 +183,46 @@ async def rot(ev: Spoilt) -> StopEvent:
     return StopEvent()
 
 
+@step
+async def receive(ctx: Context, ev: StartEvent) -> StopEvent:
+    with body(ctx, "only"):
+        letters = [(await ctx.wait_for_event(Letter)).number for _ in range(ev.letters)]
+        return StopEvent(result=sorted(letters))
+
+
+@step(retry=Retry(attempts=3, initial=0.005))
+async def write(ctx: Context, ev: StartEvent) -> Written:
+    with body(ctx, "write"):
+        for number in range(LETTERS - 1):
+            ctx.send_event(Letter(number=ev.first + number), to=ev.box)
+        if ev.first > 0 and ctx.attempt == 1:
+            raise ConnectionError(ev.first)
+        return Written(box=ev.box, first=ev.first)
+
+
+@step
+async def sign(ctx: Context, ev: Written) -> StopEvent:
+    with body(ctx, "sign"):
+        ctx.send_event(Letter(number=ev.first + LETTERS - 1), to=ev.box)
+        return StopEvent(result=ev.first)
+
+
 jobs = Workflow("jobs", [begin, work, join, hold, finish])
 doomed = Workflow("doomed", [stumble])
 endless = Workflow("endless", [wait])
 limited = Workflow("limited", [wait], timeout=0.05)
 spoilt = Workflow("spoilt", [spoil, rot])
-ALL = [jobs, doomed, endless, limited, spoilt]
+mailbox = Workflow("mailbox", [receive])
+mailer = Workflow("mailer", [write, sign])
+ALL = [jobs, doomed, endless, limited, spoilt, mailbox, mailer]
 
 
 def precedes(one: str, other: str) -> bool:
     """Whether a body begins only once the end of another one of its run is written."""
     if one == "begin":
         return other.startswith(("work", "join Done", "hold", "finish"))
+    if one == "write":
+        return other == "sign"
     if one.startswith("work"):
         return other in (one.replace("work", "join Done"), "finish Joined")
     return (one, other) == ("hold", "finish Held") or (
@@ -205,4 +247,6 @@ def expected(workflow: str, count: int) -> tuple[str, Any]:
         "endless": ("cancelled", None),
         "limited": ("failed", "WorkflowTimeout"),
         "spoilt": ("failed", "UnstorableValue"),
+        "mailbox": ("completed", list(range(count))),
+        "mailer": ("completed", count),
     }[workflow]

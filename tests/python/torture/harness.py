@@ -18,7 +18,7 @@ from . import flows
 from .flows import ALL
 from .judge import OVER, Found, Promises
 from .promises import Log
-from .work import Task, messages
+from .work import Task, messages, submit_mailer, writers
 
 HERE = Path(__file__).parents[1]
 SECONDS = 60
@@ -135,6 +135,9 @@ async def _ask(engine: Engine, promises: Promises, run_id: str) -> None:
     try:
         if workflow == "endless" and run_id not in promises.of("cancelled"):
             await engine.cancel(run_id)
+        if workflow == "mailbox":
+            for first in writers():
+                await submit_mailer(engine, run_id, first)
         if workflow == "jobs":
             for name, event in messages(count):
                 if name not in promises.sent(run_id):

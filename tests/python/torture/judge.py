@@ -137,6 +137,11 @@ def _judge_end(verdict: Verdict, promises: Promises, run_id: str, end: Found) ->
     workflow, count = promises.runs[run_id]
     if (end.status, end.value) != expected(workflow, count):
         verdict.wrong.append(f"{run_id} of {workflow} {count} ended with {end}")
+    if workflow == "mailbox" and end.status == "completed":
+        got = Counter(end.value)
+        sent = Counter(range(count))
+        verdict.doubled += [f"{run_id} got letter {it}" for it, times in got.items() if times > 1]
+        verdict.missing += [f"{run_id} did not get letter {it}" for it in sent - got]
     if workflow == "jobs" and end.status == "completed":
         _judge_events(verdict, run_id, count, end)
 

@@ -78,7 +78,8 @@ def lose_what_a_reader_got(case: Case) -> None:
 
 
 def lose_a_retry(case: Case) -> None:
-    end = case.end("doomed", "retried")
+    case.says("p1", "retried", case.run("doomed"))
+    end = case.end("doomed")
     end.status, end.value = "failed", "ValueError"
 
 
@@ -105,6 +106,14 @@ def make_a_key_twice(case: Case) -> None:
 
 def deliver_nothing(case: Case) -> None:
     del case.end("jobs").value["seen"]["Poke 1"]
+
+
+def deliver_a_letter_twice(case: Case) -> None:
+    case.end("mailbox").value[1] = 0
+
+
+def deliver_no_letter(case: Case) -> None:
+    del case.end("mailbox").value[0]
 
 
 def leave_a_run_unfinished(case: Case) -> None:
@@ -146,6 +155,8 @@ FALSE = [
     (publish_twice, "doubled"),
     (make_a_key_twice, "doubled"),
     (deliver_nothing, "missing"),
+    (deliver_a_letter_twice, "doubled"),
+    (deliver_no_letter, "missing"),
     (leave_a_run_unfinished, "stuck"),
     (begin_twice_in_one_process, "often"),
     (begin_twice_for_one_failure, "often"),

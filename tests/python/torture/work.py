@@ -14,7 +14,22 @@ import treadle._treadle
 from treadle import Engine, UnknownRun
 
 from . import flows
-from .flows import ALL, ANSWERS, POKES, Answer, Poke, doomed, endless, jobs, limited, spoilt
+from .flows import (
+    ALL,
+    ANSWERS,
+    LETTERS,
+    POKES,
+    WRITERS,
+    Answer,
+    Poke,
+    doomed,
+    endless,
+    jobs,
+    limited,
+    mailbox,
+    mailer,
+    spoilt,
+)
 from .promises import Log
 
 
@@ -61,8 +76,9 @@ class Client:
             self._spoilt,
             self._left,
             self._plain,
+            self._mailed,
         ]
-        await asyncio.gather(*[kinds[it % 10](it) for it in range(self._task.runs)])
+        await asyncio.gather(*[kinds[it % len(kinds)](it) for it in range(self._task.runs)])
 
     def _key(self, number: int) -> str:
         return f"{self._task.name} {number}"
@@ -153,6 +169,16 @@ class Client:
         self._log("submitted", run_id, "limited", 0)
         await self._failed(run_id)
 
+    async def _mailed(self, number: int) -> None:
+        """Have one that others send to."""
+        letters = WRITERS * LETTERS
+        box = await self._engine.submit(mailbox, letters=letters, key=self._key(number))
+        self._log("submitted", box, "mailbox", letters)
+        for first in writers():
+            run_id = await submit_mailer(self._engine, box, first)
+            self._log("submitted", run_id, "mailer", first)
+        await self._ended(box)
+
     async def _spoilt(self, number: int) -> None:
         run_id = await self._engine.submit(spoilt, key=self._key(number))
         self._log("submitted", run_id, "spoilt", 0)
@@ -164,6 +190,16 @@ class Client:
             raise AssertionError("it was to fail")
         except Exception as error:
             self._log("ended", run_id, "failed", type(error).__name__)
+
+
+def writers() -> range:
+    """Return the number of the first letter of each run that sends to a mailbox."""
+    return range(0, WRITERS * LETTERS, LETTERS)
+
+
+async def submit_mailer(engine: Engine, box: str, first: int) -> str:
+    """Have a run that sends letters from this one on; it is the same one each time."""
+    return await engine.submit(mailer, box=box, first=first, key=f"{box} {first}")
 
 
 def messages(count: int) -> list[tuple[str, object]]:

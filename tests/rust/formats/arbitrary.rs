@@ -293,6 +293,7 @@ pub fn record(with_opaque: bool) -> impl Strategy<Value = EncodedRecord> {
         event.clone().prop_map(|event| Record::HeldAgain { event }),
         any::<u64>().prop_map(|place| Record::Released { place }),
         event.prop_map(|event| Record::Published { event }),
+        (any::<u64>(), any::<u64>()).prop_map(|(at, keys)| Record::Changed { at, keys }),
         Just(()).prop_map(|()| Record::Paused),
         Just(()).prop_map(|()| Record::Resumed),
         Just(()).prop_map(|()| Record::Ended),

@@ -55,7 +55,11 @@ fn sending(outgoing: Vec<Outgoing>) -> Commit {
 }
 
 fn undelivered(to: u64, name: u8, why: Missing) -> Undelivered {
-    Undelivered { to: id(to), message: [name; 16], why }
+    Undelivered { to: id(to), message: [name; 16], why, if_over: IfOver::Bury }
+}
+
+fn dropped(to: u64, name: u8, why: Missing) -> Undelivered {
+    Undelivered { if_over: IfOver::Drop, ..undelivered(to, name, why) }
 }
 
 fn names(desk: &Desk, run: u64) -> Vec<u8> {
@@ -144,7 +148,7 @@ fn a_commit_that_is_sent_again_says_again_what_was_not_delivered(store: &dyn Sto
     let outgoing = vec![send(2, 1), drop_if_over(2, 2), send(3, 3), send(4, 4)];
     let again = Request::Append { run: id(1), epoch: 1, after: 1, commit: named(9, sending(outgoing)) };
     let missed =
-        vec![undelivered(2, 1, Missing::Ended), undelivered(2, 2, Missing::Ended), undelivered(4, 4, Missing::Unknown)];
+        vec![undelivered(2, 1, Missing::Ended), dropped(2, 2, Missing::Ended), undelivered(4, 4, Missing::Unknown)];
     for desk in [&desk, &desk, &other] {
         assert_eq!(desk.ask(again.clone()), Ok(Reply::Appended { seq: 2, undelivered: missed.clone() }));
         assert_eq!(dead(desk, 2).len(), 1);
@@ -185,7 +189,7 @@ fn a_message_to_no_run_is_told(store: &dyn Store) {
     desk.create(run(1), Some(A), commit(&["a"]));
     desk.create(run(2), Some(A), waiting(None));
     let answer = desk.try_append(id(1), 1, 1, sending(vec![send(7, 1), send(2, 2), drop_if_over(8, 3)]));
-    let missed = vec![undelivered(7, 1, Missing::Unknown), undelivered(8, 3, Missing::Unknown)];
+    let missed = vec![undelivered(7, 1, Missing::Unknown), dropped(8, 3, Missing::Unknown)];
     assert_eq!(answer, Ok(Reply::Appended { seq: 2, undelivered: missed }));
     assert_eq!(names(&desk, 2), [2], "the others are delivered");
 }
@@ -195,7 +199,7 @@ fn a_message_to_a_run_that_is_over_is_kept_or_dropped(store: &dyn Store) {
     desk.create(run(1), Some(A), commit(&["a"]));
     desk.create(run(2), Some(A), ending(Phase::Completed, "out"));
     let answer = desk.try_append(id(1), 1, 1, sending(vec![send(2, 1), drop_if_over(2, 2)]));
-    let missed = vec![undelivered(2, 1, Missing::Ended), undelivered(2, 2, Missing::Ended)];
+    let missed = vec![undelivered(2, 1, Missing::Ended), dropped(2, 2, Missing::Ended)];
     assert_eq!(answer, Ok(Reply::Appended { seq: 2, undelivered: missed }));
     let letters = dead(&desk, 2);
     assert_eq!(letters.iter().map(|letter| letter.entry.id).collect::<Vec<_>>(), [[1; 16]]);

@@ -21,7 +21,7 @@ impl State {
                 Outgoing::Send { to, message, if_over } => {
                     let name = message.id;
                     let why = self.send_one(to, message, if_over, at);
-                    undelivered.extend(why.map(|why| Undelivered { to, message: name, why }));
+                    undelivered.extend(why.map(|why| Undelivered { to, message: name, why, if_over }));
                 }
             }
         }
@@ -46,7 +46,7 @@ impl State {
     pub(super) fn undelivered(&self, commit: &Commit) -> Vec<Undelivered> {
         let why = |(to, message, if_over): (RunId, &Message, IfOver)| {
             let why = self.way(to, message, if_over).1?;
-            Some(Undelivered { to, message: message.id, why })
+            Some(Undelivered { to, message: message.id, why, if_over })
         };
         messages(commit).filter_map(why).collect()
     }

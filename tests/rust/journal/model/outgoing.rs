@@ -29,7 +29,7 @@ impl Model {
                         let _ = self.send(*to, message, commit.at);
                         continue;
                     };
-                    undelivered.push(Undelivered { to: *to, message: message.id, why });
+                    undelivered.push(Undelivered { to: *to, message: message.id, why, if_over: *if_over });
                     if (why, *if_over) == (Missing::Ended, IfOver::Bury) {
                         self.bury(*to, message, commit.at);
                     }
@@ -41,9 +41,9 @@ impl Model {
 
     pub(super) fn undelivered(&self, commit: &Commit) -> Vec<Undelivered> {
         let why = |outgoing: &Outgoing| {
-            let Outgoing::Send { to, message, .. } = outgoing else { return None };
+            let Outgoing::Send { to, message, if_over } = outgoing else { return None };
             let why = self.why_undelivered(*to, message)?;
-            Some(Undelivered { to: *to, message: message.id, why })
+            Some(Undelivered { to: *to, message: message.id, why, if_over: *if_over })
         };
         commit.outgoing.iter().filter_map(why).collect()
     }

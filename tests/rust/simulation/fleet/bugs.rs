@@ -71,10 +71,16 @@ pub enum Bug {
     StaleStatus,
     /// A step starts before the commit is written that queued its event.
     StartedTooEarly,
+    /// A step sends an event to another run once it is done: it goes with no commit.
+    PostedTooLate,
+    /// A step sends an event to another run twice.
+    PostedTwice,
+    /// A commit is written without what it sends to other runs.
+    PostLeftOut,
 }
 
 impl Bug {
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 37] = [
         Self::ClaimWithoutFence,
         Self::RenewAfterLoss,
         Self::CursorSkips,
@@ -109,5 +115,8 @@ impl Bug {
         Self::NumberUsedTwice,
         Self::StaleStatus,
         Self::StartedTooEarly,
+        Self::PostedTooLate,
+        Self::PostedTwice,
+        Self::PostLeftOut,
     ];
 }

@@ -11,8 +11,9 @@ use treadle::writer::{
 use treadle::{Body as Stored, EncodedEvent, EncodedImage, EventKind, Origin, Progress, Run, RunId, Time};
 
 use super::bugs::Bug;
-use super::encode::{ToBytes, decoded, encoded, from_bytes};
+use super::encode::{ToBytes, decoded, encoded};
 use super::memos::{Memos, Seen, memos_of};
+use super::posts::of_message;
 use super::steps::Body;
 use crate::simulation::random::Random;
 use crate::simulation::workflow::{Ev, Guest, Workflow};
@@ -52,6 +53,8 @@ pub struct Execution {
     pub(super) memos: Memos,
     /// What its bodies have seen of them since it was told.
     pub seen: Vec<Seen>,
+    /// The runs that its steps send to.
+    pub peers: Vec<RunId>,
     /// What is to be submitted.
     pub asked: Vec<Asked>,
     /// How many records this process was told are written, and how many there were before its first one.
@@ -118,6 +121,7 @@ impl Execution {
             random,
             memos: Memos::new(),
             seen: Vec::new(),
+            peers: Vec::new(),
             asked: Vec::new(),
             acknowledged: 0,
             written_before: 0,
@@ -230,7 +234,7 @@ impl Execution {
             return;
         }
         if entry.kind == EVENT {
-            let event = from_bytes(&entry.body);
+            let event = of_message(entry.run, entry.id, &entry.body);
             if self.has(Bug::ConsumedAlone) {
                 self.run.consume(entry.number);
                 self.mark(Occurrence::Received, now);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use treadle::history::continuation;
 use treadle::journal::{
     Claim, Commit, Digest, EntryNumber, Loaded, NewRun, OpId, OwnerId, Phase, Reply, Request, RunRow, Signer, Slot,
-    entry, record,
+    Undelivered, entry, record,
 };
 use treadle::snapshot::{self, Standing};
 use treadle::{EncodedImage, Record, RunId, StepId, Time};
@@ -15,6 +15,7 @@ use super::encode::{from_bytes, named};
 use super::execution::EVENT;
 use super::flows::Flows;
 use super::memos::{Memos, Seen};
+use super::posts;
 use crate::simulation::ledger::Call;
 use crate::simulation::workflow::{Action, Match, Named, WAITED, Workflow};
 
@@ -40,6 +41,8 @@ pub struct Facts {
     pub sent: BTreeSet<u64>,
     /// Those of them that have arrived.
     arrived: BTreeSet<u64>,
+    /// What other runs have sent to it, and it has not got yet.
+    posted: BTreeSet<u64>,
     is_fork: bool,
 }
 
@@ -52,6 +55,8 @@ pub struct Ledger {
     /// Until when each owner's lease lasts, on the journal's clock.
     leases: BTreeMap<OwnerId, Time>,
     consumed: BTreeSet<EntryNumber>,
+    /// The events that runs have sent to each other.
+    posted: BTreeSet<u64>,
     /// Runs that begin where another one was: they have not done all that their image says.
     pub forks: BTreeSet<RunId>,
     /// Commits that were written, and runs that were claimed by an operation.
@@ -75,6 +80,7 @@ impl Ledger {
             inputs: BTreeMap::new(),
             leases,
             consumed: BTreeSet::new(),
+            posted: BTreeSet::new(),
             forks: BTreeSet::new(),
             written: BTreeSet::new(),
             claimed: BTreeSet::new(),
@@ -105,11 +111,12 @@ impl Ledger {
                 let of_key = run.key.clone().and_then(|key| self.keys.get(&(run.workflow.clone(), key)));
                 assert!(*id == run.id || of_key == Some(id), "a key names one run");
             }
-            (Request::Append { run, epoch, commit, .. }, Reply::Appended { .. }) => {
+            (Request::Append { run, epoch, commit, .. }, Reply::Appended { undelivered, .. }) => {
                 let facts = self.runs.get(run).expect("a run that was made");
                 assert_eq!(facts.owner, Some(owner), "only its owner appends to run {run}");
                 assert!(!facts.phase.is_over(), "nothing comes after the end of run {run}");
                 self.append(*run, *epoch, commit);
+                self.post(commit, undelivered);
                 self.check_live(*run, *epoch);
             }
             (Request::Reopen { run, commit, .. }, Reply::Reopened { epoch, .. }) => self.reopen(*run, *epoch, commit),
@@ -125,6 +132,16 @@ impl Ledger {
                 assert!(facts.sent.insert(from_bytes(&message.body).name), "an answer is sent once");
             }
             _ => {}
+        }
+    }
+
+    fn post(&mut self, commit: &Commit, undelivered: &[Undelivered]) {
+        for (to, event) in posts::of_commit(&commit.outgoing) {
+            assert!(self.posted.insert(event.name), "an event for run {to} is sent once");
+            let facts = self.runs.get_mut(&to).expect("a run that was made");
+            let is_missed = undelivered.iter().any(|one| one.to == to);
+            assert!(!is_missed || facts.phase.is_over(), "run {to} goes on, and takes what is sent to it");
+            facts.posted.extend((!is_missed).then_some(event.name));
         }
     }
 
@@ -153,6 +170,7 @@ impl Ledger {
             published: BTreeSet::new(),
             sent: BTreeSet::new(),
             arrived: BTreeSet::new(),
+            posted: BTreeSet::new(),
         };
         assert!(self.runs.insert(run.id, facts).is_none(), "a run is made once");
     }
@@ -313,6 +331,11 @@ impl Facts {
                     let pending = &self.image.pending[seq];
                     let delivery = (named(&pending.event).name, pending.step.0);
                     assert!(self.done.insert(delivery), "a delivery is done once, in run {run}");
+                    let mut sent = posts::of_commit(&commit.outgoing).map(|(_, post)| post.name);
+                    assert!(
+                        !posts::is_sent_by(named(&pending.event)) || sent.any(|name| name == posts::name_of(run, *seq)),
+                        "a step is done with what it sends to another run, in run {run}"
+                    );
                     let returned = self.workflow.program(pending.step, named(&pending.event)).returns;
                     assert!(
                         returned.iter().all(|event| self.has_arrived(event)),
@@ -320,7 +343,8 @@ impl Facts {
                     );
                 }
                 Record::Ended if commit.status.phase == Phase::Completed => {
-                    let is_all_received = self.image.kept.is_empty() && self.image.held.is_empty();
+                    let kept = self.image.kept.values().chain(self.image.held.iter().map(|held| &held.event));
+                    let is_all_received = kept.map(named).all(|event| event.class == posts::POST);
                     assert!(is_all_received, "each answer comes once, and its body receives it, in run {run}");
                 }
                 _ => {}
@@ -333,6 +357,7 @@ impl Facts {
             arrivals += usize::from(arrived.is_some_and(|name| self.arrived.insert(name)));
             self.image.apply(one).expect("a run records what is possible");
         }
+        self.check_posts(run, commit);
         assert!(arrivals <= commit.consumed.len(), "what arrives in run {run} is consumed by the same commit");
         for (number, body) in &commit.published {
             assert_eq!(*number, self.last_published + 1, "the numbers of the stream of run {run} have no gap");
@@ -346,6 +371,18 @@ impl Facts {
         if commit.status.phase == Phase::Paused {
             assert_eq!(self.image.status, treadle::Status::Paused, "only a paused run is written as one");
         }
+    }
+
+    /// What other runs have sent is there once, as long as the run goes on.
+    fn check_posts(&mut self, run: RunId, commit: &Commit) {
+        if commit.status.phase.is_over() {
+            return;
+        }
+        let there = self.image.kept.values().chain(self.image.held.iter().map(|held| &held.event)).map(named);
+        let posts: Vec<_> = there.filter(|event| event.class == posts::POST).map(|event| event.name).collect();
+        let once: BTreeSet<_> = posts.iter().copied().collect();
+        assert_eq!(posts.len(), once.len(), "an event of another run is in run {run} once");
+        self.posted.retain(|name| !once.contains(name));
     }
 
     /// Whether an event of a step is queued for each step that accepts it, or deferred.

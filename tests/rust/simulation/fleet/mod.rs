@@ -13,6 +13,7 @@ mod execution;
 mod flows;
 mod ledger;
 mod memos;
+mod posts;
 mod process;
 mod steps;
 mod users;

@@ -355,6 +355,7 @@ impl Process {
     /// A run does its next thing, if it has one.
     pub fn step(&mut self, run: RunId, ledger: &mut Ledger, wall: Time) -> bool {
         let Some(execution) = self.runs.get_mut(&run) else { return false };
+        execution.peers = ledger.unfinished();
         let has_done = execution.step(wall);
         ledger.see_memos(run, execution.seen.drain(..));
         self.submit(run);

@@ -43,6 +43,14 @@ impl Body {
         Self { slot, step, event, attempt, program, next, is_waiting, has_joined, calling, memos, written_with }
     }
 
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    pub fn event(&self) -> Named {
+        self.event
+    }
+
     pub fn is_ready(&self) -> bool {
         !self.is_waiting && self.written_with.is_none()
     }
@@ -144,8 +152,20 @@ impl Execution {
     }
 
     fn finish(&mut self, at: usize, now: Time) {
-        let Body { slot, has_joined, program, .. } = self.bodies.swap_remove(at);
-        let joined = program.joined.iter().filter(|_| has_joined);
+        let body = self.bodies.swap_remove(at);
+        if !self.has(Bug::PostedTooLate) {
+            self.post(&body);
+        }
+        self.finish_body(&body, now);
+        if self.has(Bug::PostedTooLate) {
+            self.post(&body);
+        }
+    }
+
+    fn finish_body(&mut self, body: &Body, now: Time) {
+        let Body { slot, has_joined, program, .. } = body;
+        let slot = *slot;
+        let joined = program.joined.iter().filter(|_| *has_joined);
         let returns: Vec<_> = program.returns.iter().chain(joined).copied().collect();
         if self.has(Bug::FinishedBeforeItsEvents) {
             self.run.finish_step(slot);

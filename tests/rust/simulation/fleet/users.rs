@@ -4,8 +4,9 @@ use treadle::RunId;
 use treadle::history::{self, Fork, History, Trusted, reopen};
 use treadle::journal::{Loaded, Message, OwnerId, Phase, Reply, Request, Signer};
 
-use super::encode::{from_bytes, to_bytes};
+use super::encode::to_bytes;
 use super::execution::{CANCEL, EVENT, PAUSE, RESUME};
+use super::posts::{POST, of_message};
 use super::world::{EPOCH, World};
 
 impl World {
@@ -87,7 +88,8 @@ impl World {
         // What was in its inbox is there still.
         let facts = self.ledger.runs.get_mut(&loaded.run.id).expect("it was made");
         let events = loaded.inbox.iter().filter(|entry| entry.kind == EVENT);
-        facts.sent = events.map(|entry| from_bytes(&entry.body).name).collect();
+        let events = events.map(|entry| of_message(entry.run, entry.id, &entry.body));
+        facts.sent = events.filter(|event| event.class != POST).map(|event| event.name).collect();
         self.ask(request);
     }
 

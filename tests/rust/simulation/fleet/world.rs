@@ -234,6 +234,9 @@ impl World {
                     let _ = self.store.carry_out(Request::Release { owner: other });
                 }
             }
+            (Some(Bug::PostLeftOut), Request::Append { commit, .. }) if self.random.one_in(4) => {
+                commit.outgoing.clear()
+            }
             (Some(Bug::NotConsumed), Request::Append { commit, .. }) => commit.consumed.clear(),
             (Some(Bug::NamelessCommit), Request::Create { commit, .. } | Request::Append { commit, .. }) => {
                 commit.op = OpId::NONE;
