@@ -169,9 +169,9 @@ impl Run {
 
     /// Notes a run in memory whose id is asked for: only its id tells others of it.
     pub fn remember(run: &Bound<'_, Self>, id: &str) -> PyResult<()> {
-        match run.get().state.lock().durable {
-            Some(_) => return Ok(()),
-            None => {}
+        let is_durable = run.get().state.lock().durable.is_some();
+        if is_durable {
+            return Ok(());
         }
         in_memory(run.py(), "remember")?.call1((run, id)).map(drop)
     }
