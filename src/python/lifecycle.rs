@@ -171,6 +171,14 @@ impl Run {
         }
     }
 
+    /// The run is over here. One that represents another run has none of its own.
+    #[inline]
+    pub fn observe_end(run: &Bound<'_, Self>) {
+        if run.get().is_observed.load(Ordering::Relaxed) && run.get().stands_for().is_none() {
+            Self::tell_observers(run, &Happened::RunOver);
+        }
+    }
+
     /// Tells the observers that the run waits, if it does and they were not told.
     #[inline]
     pub fn observe_waiting(run: &Bound<'_, Self>) {

@@ -6,7 +6,6 @@ use pyo3::prelude::*;
 use super::Run;
 use crate::Phase;
 use crate::python::driver::{Lane, Stop};
-use crate::python::lifecycle::Happened;
 use crate::python::state::Outcome;
 
 use crate::python::{error, hook, unreferenced};
@@ -147,10 +146,8 @@ impl Run {
     /// The run is over: those who wait for that are told.
     pub fn finish(run: &Bound<'_, Self>) -> PyResult<()> {
         let py = run.py();
-        if run.get().stands_for().is_none() {
-            Self::observe(run, Happened::RunOver);
-        }
-        let (guard, waiters, pausers, readers, parent, timer, base, keeper, errors) = {
+        Self::observe_end(run);
+        let (guard, waiters, pausers, readers, parent, timer, base, keeper, errors, kin) = {
             let mut state = run.get().state.lock();
             let state = &mut *state;
             state.is_over = true;
@@ -164,10 +161,11 @@ impl Run {
                 state.base_context.take(),
                 state.keeper.take(),
                 state.last_errors.take(),
+                state.kin.take(),
             )
         };
         drop((base, errors));
-        Self::leave_children(run);
+        kin.part();
         if let Some(guard) = guard {
             unreferenced::disarm(&guard.into_bound(py))?;
         }
