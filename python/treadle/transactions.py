@@ -76,6 +76,7 @@ class _Work:
     async def carry_out(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Carry it out, unless that was done before; return what it gave."""
         connection = self._connection
+        result: Any = None
         await connection.begin()
         try:
             before = await self._before()
