@@ -11,6 +11,7 @@ use super::driver::Lane;
 use super::run::Run;
 use super::state::{Outcome, State};
 use super::text::type_name;
+use super::wake::is_closed;
 use crate::{Phase, WaitId};
 
 /// Has the run stopped once nothing refers to it any more. The engine refers to those that have a journal.
@@ -113,6 +114,12 @@ impl Run {
             if let Err(error) = Lane::close_step(lane.bind(py)) {
                 error.write_unraisable(py, Some(slf.as_any()));
             }
+        }
+        // Its loop cannot be asked to finish it, from whatever thread the collector came.
+        if is_closed(slf.get().event_loop.bind(py))? {
+            let abandoned = slf.get().state.lock().abandon();
+            drop(abandoned);
+            return Self::finish(slf).map(|()| text);
         }
         Self::end(slf, Outcome::Cancelled)?;
         if !slf.get().state.lock().is_over {

@@ -190,3 +190,29 @@ def test_a_loop_that_is_closed_before_its_runs_are_over_leaves_no_noise_of_async
         """)
     assert printed.count("was stopped") == 1
     assert "destroyed" not in printed
+
+
+def test_a_run_of_a_closed_loop_is_stopped_in_whatever_thread_it_is_collected():
+    printed = run_script("""
+        import logging, sys, threading
+        logging.basicConfig(stream=sys.stdout, format="%(message)s")
+        sys.unraisablehook = lambda what: print("unraisable", what.exc_value)
+        class Approval(Event): pass
+        @step
+        async def ask(ctx: Context, ev: StartEvent) -> StopEvent:
+            await ctx.wait_for_event(Approval)
+            return StopEvent()
+        async def main():
+            Workflow("asking", [ask]).run()
+            for _ in range(5):
+                await asyncio.sleep(0)
+        gc.disable()
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        thread = threading.Thread(target=gc.collect)
+        thread.start()
+        thread.join()
+        """)
+    assert printed.count("was stopped") == 1
+    assert "unraisable" not in printed
