@@ -154,6 +154,14 @@ async def test_a_cancelled_run_cancels_its_step():
     ]
 
 
+async def test_a_step_whose_coroutine_is_closed_by_hand_is_cancelled():
+    seen: list[LifecycleEvent] = []
+    coroutine = Workflow("waits", [waits], observers=[seen.append]).run().__await__()
+    coroutine.send(None)
+    coroutine.close()
+    assert kinds(seen)[-2:] == ["step_cancelled", "run_cancelled"]
+
+
 async def test_each_step_that_begins_has_one_end():
     seen: list[LifecycleEvent] = []
 
@@ -198,6 +206,8 @@ async def test_a_run_that_continues_from_a_snapshot_is_not_started_again():
     await run.pause()
     snapshot = await run.snapshot(secret=SECRET)
     run.cancel()
+    with pytest.raises(RunCancelled):
+        await run
     seen.clear()
     again = workflow.resume(snapshot, secret=SECRET)
     again.send_event(Go())

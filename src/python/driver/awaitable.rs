@@ -7,6 +7,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use super::{At, Lane};
 use crate::python::coroutine::{Resumed, check_sent, thrown};
 use crate::python::error;
+use crate::python::lifecycle::Happened;
 use crate::python::run::Run;
 use crate::python::state::Outcome;
 
@@ -68,6 +69,7 @@ impl Lane {
         match at {
             At::InStep(active) => {
                 let closed = active.coroutine.call_method0(py, intern!(py, "close"));
+                Run::observe(&run, Happened::StepCancelled(&active.started));
                 Run::end(&run, Outcome::Cancelled)?;
                 let finished = run.get().state.lock().core.finish_step(active.started.slot);
                 drop(finished);

@@ -7,6 +7,7 @@ use super::{At, Lane, Next};
 use crate::Started;
 
 use crate::python::error;
+use crate::python::lifecycle::Happened;
 use crate::python::run::Run;
 use crate::python::state::Outcome;
 
@@ -136,6 +137,7 @@ impl Lane {
         Self::finish(lane, &run)?;
         let At::InStep(active) = at else { return Ok(()) };
         let closed = active.coroutine.call_method0(py, intern!(py, "close"));
+        Run::observe(&run, Happened::StepCancelled(&active.started));
         let finished = run.get().state.lock().core.finish_step(active.started.slot);
         drop(finished);
         closed.map(|_| ())

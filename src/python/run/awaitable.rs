@@ -39,7 +39,7 @@ impl Run {
         &self.plan.get().name
     }
 
-    /// "running", "paused", "completed", "failed" or "cancelled".
+    /// "running", "waiting", "paused", "completed", "failed" or "cancelled".
     #[getter]
     pub(super) fn status(&self) -> &'static str {
         let state = self.state.lock();
