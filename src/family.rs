@@ -7,16 +7,11 @@
 use crate::child::{ChildEnd, Family, OnParentEnd, OpenChild};
 use crate::error::{Error, FormatError};
 use crate::event::{Body, EncodedEvent};
+use crate::journal::kind::{CANCEL, CHILD_ENDED};
 use crate::journal::{IfOver, Message, NewRun, Outgoing, OwnerId, Signer, Slot, entry};
 use crate::run_id::RunId;
 use crate::value::Value;
 use crate::writer::Creation;
-
-/// The kind of the message by which a run is cancelled.
-pub const CANCEL: u8 = 1;
-
-/// The kind of the message by which a run learns of the end of a child.
-pub const CHILD_ENDED: u8 = 5;
 
 const RESULT: &str = "result";
 const FAILURE: &str = "failure";

@@ -21,7 +21,8 @@
 //! - [`writer`]: what of a run is written to its journal, and when. [`family`]: what parents and children write to each
 //!   other.
 //! - [`engine`]: one process's part in the runs of a journal: the lease, claims, inboxes, retention, the orderly end.
-//! - [`secret`]: what signs the values that must be trusted. `wire`: what is common to the bytes of both.
+//! - [`secret`]: what signs the values that must be trusted. `wire`: what is common to the bytes of both. `hex`: bytes as
+//!   they are shown.
 //! - `failpoint` (feature `failpoints`): where tests make a process die.
 //! - [`run_id`], [`error`]: the name of a run, and what can go wrong.
 //! - `python` (feature `python`): the binding, the only room that knows Python.
@@ -35,6 +36,7 @@ pub mod event;
 pub mod family;
 #[macro_use]
 pub mod failpoint;
+mod hex;
 pub mod history;
 pub mod image;
 pub mod journal;

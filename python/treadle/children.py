@@ -32,30 +32,7 @@ def run_in(
     state: Mapping[str, Any] | None = NOT_GIVEN,
     **fields: Any,
 ) -> "ChildRun":
-    """Start a run of a workflow as a child of this one, and return it at once.
-
-    Await it, any number of times, for its result. A body that runs again (after a crash, a retry,
-    a pause, in a run that was resumed) finds the same child, and is given its result or its
-    exception again. An `await` that is cancelled leaves the child as it is.
-
-    Args:
-        workflow: the workflow of the child. It may be the one of this run.
-        event: the first event, or else the fields of the start event by keyword.
-        key: names the child among those of this step and this event: the same key gives the same
-            child, in whatever order the calls are made.
-        on_parent_end: what becomes of the child when this run ends first: "cancel", or "detach" to
-            let it continue.
-        max_depth: how many runs may be above the child: so a loop of children is found.
-        timeout, deadline, state: as of `Workflow.run`.
-
-    Raises:
-        FamilyTooDeep: more than `max_depth` runs would be above the child.
-        KeyConflict: this step has started a child of this key with another input.
-        TypeError, ValueError, UnroutedEvent: as of `Workflow.run`.
-        EventLoopError: the caller is not on the event loop of the run.
-        OutsideStep: the body of the step is over.
-        RunEnded: the run is over.
-    """
+    """Start a run of a workflow as a child, or find it again: see `Context.run`."""
     if not isinstance(workflow, Workflow):
         raise TypeError(f"ctx.run: a workflow expected, not {workflow!r}")
     if key is not None and not isinstance(key, str):

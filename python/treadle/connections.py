@@ -153,24 +153,20 @@ def connection_of(given: object) -> Connection:
 
     Raises:
         TypeError: it is none that is known.
-        TransactionError: it is in a transaction already, or one of SQLAlchemy to another database.
+        TransactionError: it is in a transaction already.
     """
     for module, names, kind in _KINDS:
         loaded = sys.modules.get(module)
         classes = tuple(getattr(loaded, name) for name in names if hasattr(loaded, name))
         if classes and isinstance(given, classes):
             connection = kind(given)
-            _check(connection)
+            if connection.is_in_transaction:
+                raise TransactionError(
+                    "the connection is in a transaction already: what it has done so far would be "
+                    "part of the step's; commit it first, or give another connection"
+                )
             return connection
     raise TypeError(f"transaction: {_EXPECTED} expected, not {given!r}")
-
-
-def _check(connection: Connection) -> None:
-    if connection.is_in_transaction:
-        raise TransactionError(
-            "the connection is in a transaction already: what it has done so far would be part of "
-            "the step's; commit it first, or give another connection"
-        )
 
 
 def sqlstate(error: BaseException) -> str | None:

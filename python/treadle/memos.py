@@ -179,7 +179,7 @@ async def _tried(
     kwargs: dict[str, Any],
     options: _Options,
 ) -> Any:
-    attempts = _Attempts(name, options.retry)
+    attempts = Attempts(name, options.retry)
     while True:
         try:
             return await _in_time(name, function, args, kwargs, options.timeout)
@@ -190,7 +190,7 @@ async def _tried(
         await asyncio.sleep(delay)
 
 
-class _Attempts:
+class Attempts:
     """The attempts of one call."""
 
     __slots__ = ("_began", "_name", "_number", "_retry")
@@ -295,7 +295,7 @@ def _tried_sync(
     kwargs: dict[str, Any],
     options: _Options,
 ) -> Any:
-    attempts = _Attempts(name, options.retry)
+    attempts = Attempts(name, options.retry)
     while True:
         try:
             return function(*args, **kwargs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .connections import Connection, connection_of, sqlstate
 from .exceptions import TransactionError
-from .memos import _Attempts
+from .memos import Attempts
 from .steps import check_retry
 from .waiting import finished
 
@@ -43,7 +43,7 @@ async def transaction_in(
     if type(begun) is tuple:
         return begun[1]
     begun = cast("TransactionBegun", begun)
-    attempts = _Attempts(name, retry)
+    attempts = Attempts(name, retry)
     while True:
         work = _Work(begun, connection_of(connection))
         try:

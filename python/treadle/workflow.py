@@ -129,7 +129,7 @@ class Workflow:
             UnroutedEvent: no step accepts the event.
             EventLoopError: no event loop is running.
         """
-        # Most runs have no options: a call for them is a tenth of what starting a run takes.
+        # Most runs have no options, and every run comes by here.
         if timeout is NOT_GIVEN and deadline is NOT_GIVEN and state is NOT_GIVEN:
             return self._plan.start(self._first_event(event, fields))
         options = options_of(timeout, deadline, state)

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::hex::Hex;
+
 /// Names an operation: a commit or a claim. It is sent again under the same name until it is answered, so that one
 /// which was carried out and whose answer was lost is answered as if it had just been.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,9 +44,7 @@ impl OpIds {
 
 impl fmt::Debug for OpId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OpId(")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        f.write_str(")")
+        write!(f, "OpId({})", Hex(&self.0))
     }
 }
 

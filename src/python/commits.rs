@@ -274,7 +274,7 @@ pub fn begin_as(
     };
     let now = clock::now();
     let mut core = CoreRun::new(id, plan.get().core.clone(), now);
-    options.put_copy_into(plan.py(), &mut core);
+    options.put_into(plan.py(), &mut core);
     if let Some(family) = family {
         core.belong(family);
     }

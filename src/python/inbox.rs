@@ -10,7 +10,7 @@ use super::run::Run;
 use super::state::State;
 use super::stored::ToObjects;
 use crate::history::Trusted;
-use crate::journal::kind::{CANCEL, PAUSE, RESUME, STATE};
+use crate::journal::kind::{CANCEL, CHILD_ENDED, PAUSE, RESUME, STATE};
 use crate::journal::{Entry, Signer, Slot, entry};
 use crate::{ChildEnd, Origin, RunId, Translate, family};
 
@@ -26,7 +26,7 @@ pub fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDic
         durable.journal.clone_ref(run.py())
     };
     let signer = &journal.get().signer;
-    if entry.kind == family::CHILD_ENDED {
+    if entry.kind == CHILD_ENDED {
         return take_child_end(run, entry, signer);
     }
     let slot = Slot::Inbox { id: entry.id, kind: entry.kind };

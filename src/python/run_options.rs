@@ -30,20 +30,12 @@ impl RunOptions {
         Ok(Self { limits, state: pairs })
     }
 
-    /// Puts copies of it into a run that has not begun.
-    pub fn put_copy_into(&self, py: Python<'_>, core: &mut CoreRun<Python3>) {
+    /// Puts it into a run that has not begun.
+    pub fn put_into(&self, py: Python<'_>, core: &mut CoreRun<Python3>) {
         core.limit(self.limits);
         for (key, value) in &self.state {
-            drop(core.set(key, value.clone_ref(py)));
-        }
-    }
-
-    /// Puts it into a run that has not begun.
-    pub fn put_into(self, core: &mut CoreRun<Python3>) {
-        core.limit(self.limits);
-        for (key, value) in self.state {
             // A dict has no key twice, and the run is new: nothing is replaced or refused.
-            drop(core.set(&key, value));
+            drop(core.set(key, value.clone_ref(py)));
         }
     }
 }

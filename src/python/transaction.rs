@@ -17,6 +17,7 @@ use super::journal::Journal;
 use super::memo::{self, MemoBegun, MemoWaiter};
 use super::run::Run;
 use super::stored::{ToBytes, ToObjects};
+use crate::hex::{Hex, from_hex};
 use crate::journal::transaction::WHICH;
 use crate::journal::{Digest, JournalError, Sign, Slot, Transactions, entry};
 use crate::writer::Occurrence;
@@ -127,20 +128,20 @@ impl TransactionBegun {
 
     /// The first statement and its parameters.
     fn begin(&self) -> (&str, [String; 3]) {
-        (&self.transactions().begin, [self.owner(), self.run.to_string(), hex(&self.call)])
+        (&self.transactions().begin, [self.owner(), self.run.to_string(), Hex(&self.call).to_string()])
     }
 
     /// The last statement and its parameters: what is written if the transaction gave `value`. `id` is the
     /// transaction's.
     fn finish(&self, value: &Bound<'_, PyAny>, id: String) -> PyResult<(&str, [String; 6])> {
-        let result = hex(&self.encode(value)?);
-        let parameters = [self.owner(), self.run.to_string(), self.epoch.to_string(), id, hex(&self.call), result];
+        let (call, result) = (Hex(&self.call).to_string(), Hex(&self.encode(value)?).to_string());
+        let parameters = [self.owner(), self.run.to_string(), self.epoch.to_string(), id, call, result];
         Ok((&self.transactions().finish, parameters))
     }
 
     /// What the transaction gave before, as the database has it.
     fn given<'py>(&self, py: Python<'py>, result: &str) -> PyResult<Bound<'py, PyAny>> {
-        let bytes: Bytes = unhex(result).ok_or_else(|| error::internal(&"the database gave no digits"))?.into();
+        let bytes: Bytes = from_hex(result).ok_or_else(|| error::internal(&"the database gave no digits"))?.into();
         let signer = &self.journal.get().signer;
         let slot = Slot::Transaction { call: self.call };
         let event = entry::decode(self.run, &slot, bytes, &signer.secrets, signer.sign == Sign::All)?;
@@ -200,16 +201,4 @@ impl TransactionBegun {
         let slot = Slot::Transaction { call: self.call };
         Ok(entry::encode(self.run, &slot, &event, &signer.secrets, signer.sign == Sign::All)?)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    digits.map(char::from).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |digit: u8| char::from(digit).to_digit(16);
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| Some((digit(pair[0])? * 16 + digit(*pair.get(1)?)?) as u8)).collect()
 }

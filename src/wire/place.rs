@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::hex::Hex;
+
 /// Where an event, or a value that is part of none, stands.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum At<'a> {
@@ -33,15 +35,8 @@ impl fmt::Display for At<'_> {
             Self::Held { index } => write!(f, "held/{index}"),
             Self::Record { seq, kind } => write!(f, "record/{seq}/{kind}"),
             Self::Stream { number } => write!(f, "stream/{number}"),
-            Self::Inbox { id, kind } => {
-                f.write_str("inbox/")?;
-                id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
-                write!(f, "/{kind}")
-            }
-            Self::Transaction { call } => {
-                f.write_str("transaction/")?;
-                call.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-            }
+            Self::Inbox { id, kind } => write!(f, "inbox/{}/{kind}", Hex(&id[..])),
+            Self::Transaction { call } => write!(f, "transaction/{}", Hex(&call[..])),
             Self::Outcome { seq, phase } => write!(f, "outcome/{seq}/{phase}"),
         }
     }

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from .. import checks
-from ..events import Lagged
 from ..exceptions import EngineClosed, UnknownRun
 from ..runs import RunHandle, RunInfo
 from ..starting import NOT_GIVEN
@@ -309,13 +308,8 @@ class KnownRuns:
         """
         after = checks.whole("after", after, least=0)
         session = self._session()
-        name = (await looking.info(session, run_id)).workflow
-        classes = self._settings.classes.get(name, {})
-        async for missed, entries in looking.stream(session, run_id, after):
-            if missed:
-                yield Lagged(missed=missed)
-            for number, body in entries:
-                yield session.journal.published(run_id, number, body, classes)
+        async for event in looking.events(session, await looking.info(session, run_id), after):
+            yield event
 
     async def _info(self, run_id: str) -> RunInfo:
         return await looking.info(self._session(), run_id)

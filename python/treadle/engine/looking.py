@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+from ..events import Lagged
 from ..exceptions import DamagedRun, RunStranded, SnapshotError, TreadleError
 from ..runs import RunInfo
 
@@ -103,6 +104,16 @@ async def stream(
             return
         else:
             await session.pulse.after(seen, _LOOK_AGAIN)
+
+
+async def events(session: "Session", run: RunInfo, after: int) -> AsyncIterator[Any]:
+    """Yield the events that a run publishes until it is over."""
+    classes = session.settings.classes.get(run.workflow, {})
+    async for missed, entries in stream(session, run.id, after):
+        if missed:
+            yield Lagged(missed=missed)
+        for number, body in entries:
+            yield session.journal.published(run.id, number, body, classes)
 
 
 async def peek_stream(session: "Session", run_id: str, after: int) -> AsyncIterator[dict[str, Any]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from .. import between
 from .._treadle import EngineCore, Journal, Run
-from ..events import Lagged
 from ..exceptions import (
     EngineClosed,
     EventLoopError,
@@ -334,12 +333,8 @@ class Session:
                 break
             except UnknownRun:
                 await self.pulse.after(seen)
-        classes = self.settings.classes.get(row.workflow, {})
-        async for missed, entries in looking.stream(self, run_id, after):
-            if missed:
-                yield Lagged(missed=missed)
-            for number, body in entries:
-                yield self.journal.published(run_id, number, body, classes)
+        async for event in looking.events(self, row, after):
+            yield event
 
     def forward_cancel(self, run_id: str) -> None:
         """Called when a run is cancelled that represents a run of another process."""

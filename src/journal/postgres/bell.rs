@@ -25,6 +25,7 @@ use super::link::{Around, Link, Sql, Step, step};
 use super::place::Place;
 use super::rows::Uuid;
 use super::tls::Tls;
+use crate::hex::Hex;
 use crate::journal::{self, Batch, OnBatch};
 
 /// How long news is collected.
@@ -284,7 +285,7 @@ impl Ring {
 
     // Who tells it, then what of it there is.
     fn payload(&self) -> String {
-        let mut payload = hex(self.given.writer);
+        let mut payload = Hex(&self.given.writer.0).to_string();
         if self.pending.has_work {
             payload.push_str(" w");
         }
@@ -303,7 +304,7 @@ impl Ring {
     fn of_others(&self, payload: &str) -> journal::News {
         let mut news = journal::News::default();
         let mut words = payload.split(' ');
-        if words.next() == Some(&*hex(self.given.writer)) {
+        if words.next() == Some(&*Hex(&self.given.writer.0).to_string()) {
             return news;
         }
         let owners = self.given.owners.lock().unwrap_or_else(PoisonError::into_inner);
@@ -345,8 +346,4 @@ async fn closed(news: &UnboundedReceiver<News>) {
     while !news.is_closed() {
         sleep(Duration::from_millis(50)).await;
     }
-}
-
-fn hex(name: Uuid) -> String {
-    name.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::hex::Hex;
 use crate::journal::op::OpId;
 use crate::timers::Time;
 
@@ -17,7 +18,7 @@ impl fmt::Debug for OwnerId {
 
 impl fmt::Display for OwnerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(&self.0).fmt(f)
     }
 }
 

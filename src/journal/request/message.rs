@@ -30,4 +30,6 @@ pub mod kind {
     pub const RESUME: u8 = 3;
     /// Changes of its state.
     pub const STATE: u8 = 4;
+    /// The end of a child.
+    pub const CHILD_ENDED: u8 = 5;
 }

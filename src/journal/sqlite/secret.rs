@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::fault::Fault;
+use crate::hex::Hex;
 use crate::journal::JournalError;
 
 /// The key of signatures.
@@ -42,8 +43,7 @@ fn make(path: &Path) -> io::Result<()> {
     let mut random = [0; 40];
     getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
     let (secret, name) = random.split_at(32);
-    let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
-    let draft = with_suffix(path, &format!(".{name}"));
+    let draft = with_suffix(path, &format!(".{}", Hex(name)));
     let written = write(&draft, secret);
     failpoint!("secret.drafted");
     let linked = written.and_then(|()| fs::hard_link(&draft, path));

@@ -10,7 +10,7 @@ use pyo3::sync::PyOnceLock;
 
 use super::ChildRun;
 use crate::journal::Outgoing;
-use crate::python::clock::{self, ManualClock, new_run_id};
+use crate::python::clock::new_run_id;
 use crate::python::commits::begin_as;
 use crate::python::context::Context;
 use crate::python::current;
@@ -25,11 +25,10 @@ use crate::python::run_options::RunOptions;
 use crate::python::snapshot;
 use crate::python::state::State;
 use crate::python::unreferenced;
-use crate::python::wake::{self};
+use crate::python::wake;
 use crate::writer::Occurrence;
 use crate::{
-    Child, ChildBegun, ChildCall, Error, Family, MemoCall, OnParentEnd, Route, Run as CoreRun, RunId, Secrets, Strand,
-    family,
+    Child, ChildBegun, ChildCall, Error, Family, MemoCall, OnParentEnd, Route, RunId, Secrets, Strand, family,
 };
 
 /// What a step asks for.
@@ -184,71 +183,45 @@ impl Asked<'_, '_> {
 
     /// A child that is new.
     fn started(self, strand: Strand, call: MemoCall, family: Family) -> PyResult<Py<ChildRun>> {
-        let slot = self.context.get().slot;
+        let id = new_run_id()?;
         if let Some(journal) = self.journal() {
-            return self.started_in(&journal, strand, call, family);
+            // Made by the commit that records it.
+            let made = self.made_in(&journal, id, family)?;
+            let number = self.record(id, strand, call, Some(made))?;
+            Run::cancel_void_children(self.parent())?;
+            Run::occurred(self.parent(), Occurrence::Child)?;
+            return self.handle(number, id, None);
         }
-        let child = self.made(new_run_id()?, family)?;
-        let id = child.get().id;
-        let begun = {
-            let mut state = self.context.get().state()?;
-            let workflow = self.plan.get().name.as_str().into();
-            let made = Child { id, workflow, on_parent_end: self.on_parent_end, end: None, inside: None };
-            state.core.start_child(slot, strand, call, made)
-        };
-        let number = match begun {
-            Ok((number, unkept)) => {
-                drop(unkept);
-                number
-            }
-            Err(error) => return Err(memo::refused(self.context, &error)),
-        };
+        let child = self.made(id, family)?;
+        let number = self.record(id, strand, call, None)?;
         self.adopt(&child)?;
-        let parent = self.parent();
-        Run::cancel_void_children(parent)?;
+        Run::cancel_void_children(self.parent())?;
         Run::observe(&child, Happened::RunStarted);
         Run::start_in_task(&child)?;
-        Run::occurred(parent, Occurrence::Child)?;
+        Run::occurred(self.parent(), Occurrence::Child)?;
         self.handle(number, id, Some(child.unbind()))
+    }
+
+    /// Records a child, and, in the same step, what makes it in the journal. Gives the number of its memo.
+    fn record(&self, id: RunId, strand: Strand, call: MemoCall, made: Option<Outgoing>) -> PyResult<u64> {
+        let workflow = self.plan.get().name.as_str().into();
+        let child = Child { id, workflow, on_parent_end: self.on_parent_end, end: None, inside: None };
+        let begun = {
+            let mut state = self.context.get().state()?;
+            let begun = state.core.start_child(self.context.get().slot, strand, call, child);
+            if let (Ok(_), Some(made)) = (&begun, made) {
+                self.hand_over(&mut state, id, made);
+            }
+            begun
+        };
+        let (number, unkept) = begun.map_err(|error| memo::refused(self.context, &error))?;
+        drop(unkept);
+        Ok(number)
     }
 
     fn journal(&self) -> Option<Bound<'_, Journal>> {
         let state = self.parent().get().state.lock();
         state.durable.as_ref().map(|durable| durable.journal.bind(self.context.py()).clone())
-    }
-
-    /// A child that is new, made by the commit that records it.
-    fn started_in(
-        &self,
-        journal: &Bound<'_, Journal>,
-        strand: Strand,
-        call: MemoCall,
-        family: Family,
-    ) -> PyResult<Py<ChildRun>> {
-        let id = new_run_id()?;
-        let made = self.made_in(journal, id, family)?;
-        let slot = self.context.get().slot;
-        let begun = {
-            let mut state = self.context.get().state()?;
-            let workflow = self.plan.get().name.as_str().into();
-            let child = Child { id, workflow, on_parent_end: self.on_parent_end, end: None, inside: None };
-            let begun = state.core.start_child(slot, strand, call, child);
-            if begun.is_ok() {
-                self.hand_over(&mut state, id, made);
-            }
-            begun
-        };
-        let number = match begun {
-            Ok((number, unkept)) => {
-                drop(unkept);
-                number
-            }
-            Err(error) => return Err(memo::refused(self.context, &error)),
-        };
-        let parent = self.parent();
-        Run::cancel_void_children(parent)?;
-        Run::occurred(parent, Occurrence::Child)?;
-        self.handle(number, id, None)
     }
 
     fn made_in(&self, journal: &Bound<'_, Journal>, id: RunId, family: Family) -> PyResult<Outgoing> {
@@ -267,21 +240,8 @@ impl Asked<'_, '_> {
     }
 
     fn made(&self, id: RunId, family: Family) -> PyResult<Bound<'_, Run>> {
-        let py = self.context.py();
-        let plan = self.plan.get();
-        let Route::Steps(kind) = plan.route(self.event) else {
-            return Err(error::unrouted_start(plan, self.event));
-        };
-        let clock = ManualClock::current(py)?;
-        let has_deadline = plan.core.deadline.is_some() || self.options.limits.deadline.is_some();
-        let created = if has_deadline { clock::now_by(clock.as_ref()) } else { 0 };
-        let mut core = CoreRun::new(id, plan.core.clone(), created);
-        self.options.put_copy_into(py, &mut core);
-        core.belong(family);
-        let run = Run::make(&self.plan, self.parent().get().event_loop.bind(py), core, clock)?;
-        let delivered = run.get().state.lock().core.deliver(kind, self.event.clone().unbind());
-        drop(delivered);
-        Ok(run)
+        let event_loop = self.parent().get().event_loop.bind(self.context.py());
+        Run::begin(&self.plan, event_loop, id, Some(family), self.event.clone(), &self.options)
     }
 
     /// The run ends with its parent, and tells it of its own end.

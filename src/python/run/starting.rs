@@ -16,28 +16,45 @@ use crate::python::plan::Plan;
 use crate::python::run_options::RunOptions;
 use crate::python::state::{Python3, State};
 use crate::python::{error, wake};
-use crate::{Phase, Route, Run as CoreRun};
+use crate::{Family, Phase, Route, Run as CoreRun, RunId};
 
 impl Run {
     /// Starts a run on the running event loop.
     pub fn start(plan: &Bound<'_, Plan>, event: Bound<'_, PyAny>, given: RunOptions) -> PyResult<Py<Self>> {
         let py = plan.py();
         let event_loop = wake::running_loop(py).map_err(|_| error::no_event_loop(&plan.get().name))?;
+        let run = Self::begin(plan, &event_loop, new_run_id()?, None, event, &given)?;
+        Self::enter(&run, &event_loop)?;
+        run.get().log(py, || "was started".to_owned())?;
+        Self::observe(&run, Happened::RunStarted);
+        Ok(run.unbind())
+    }
+
+    /// Makes a run in memory with its first event queued, as a child of another run if it has a family.
+    pub fn begin<'py>(
+        plan: &Bound<'py, Plan>,
+        event_loop: &Bound<'py, PyAny>,
+        id: RunId,
+        family: Option<Family>,
+        event: Bound<'py, PyAny>,
+        given: &RunOptions,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = plan.py();
         let Route::Steps(kind) = plan.get().route(&event) else {
             return Err(error::unrouted_start(plan.get(), &event));
         };
         let clock = ManualClock::current(py)?;
         let has_deadline = plan.get().core.deadline.is_some() || given.limits.deadline.is_some();
         let created = if has_deadline { clock::now_by(clock.as_ref()) } else { 0 };
-        let mut core = CoreRun::new(new_run_id()?, plan.get().core.clone(), created);
-        given.put_into(&mut core);
-        let run = Self::make(plan, &event_loop, core, clock)?;
+        let mut core = CoreRun::new(id, plan.get().core.clone(), created);
+        given.put_into(py, &mut core);
+        if let Some(family) = family {
+            core.belong(family);
+        }
+        let run = Self::make(plan, event_loop, core, clock)?;
         let delivered = run.get().state.lock().core.deliver(kind, event.unbind());
         drop(delivered);
-        Self::enter(&run, &event_loop)?;
-        run.get().log(py, || "was started".to_owned())?;
-        Self::observe(&run, Happened::RunStarted);
-        Ok(run.unbind())
+        Ok(run)
     }
 
     /// Goes on with a run of which the core was restored.
