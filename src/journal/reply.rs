@@ -38,6 +38,8 @@ pub struct RunRow {
     pub op: OpId,
     /// The operation that made it.
     pub made_by: OpId,
+    /// The operation that made it go on after its end, the last one if there were several.
+    pub reopened_by: OpId,
     /// How many entries its inbox has.
     pub inbox: u64,
     /// The number of the last entry of its stream; 0 before the first.

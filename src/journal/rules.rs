@@ -24,6 +24,7 @@ pub(super) fn new_row(run: NewRun, op: OpId) -> RunRow {
         seq: 0,
         op,
         made_by: op,
+        reopened_by: OpId::NONE,
         inbox: 0,
         published: 0,
         stream_limit: run.stream_limit.max(1),
@@ -213,6 +214,12 @@ pub(super) fn created_again(owner: Option<OwnerId>) -> Reply {
     Reply::Created { epoch: u64::from(owner.is_some()) }
 }
 
+/// Whether the run was made to go on by this commit, which is sent again. Another process may have claimed the run and
+/// written to it since, so the last operation does not tell.
+pub(super) fn is_reopened(row: &RunRow, commit: &Commit) -> bool {
+    commit.op.is_same(row.reopened_by)
+}
+
 /// The answer to a commit that is sent again and made a run go on: unless the run was taken from this owner since, its
 /// epoch is the one in which it was given.
 pub(super) fn reopened_again(row: &RunRow, owner: Option<OwnerId>) -> Result<Reply, JournalError> {
@@ -223,11 +230,12 @@ pub(super) fn reopened_again(row: &RunRow, owner: Option<OwnerId>) -> Result<Rep
 }
 
 /// Makes a run that is over or stranded go on.
-pub(super) fn reopen(row: &mut RunRow, after: u64, owner: Option<OwnerId>) -> Result<(), JournalError> {
+pub(super) fn reopen(row: &mut RunRow, after: u64, owner: Option<OwnerId>, op: OpId) -> Result<(), JournalError> {
     if row.phase().goes_on() || row.seq != after {
         return Err(JournalError::Conflict(row.id));
     }
     row.status = Status::default();
+    row.reopened_by = op;
     recovery::forget(row);
     give(row, owner);
     Ok(())

@@ -203,11 +203,11 @@ impl Ledger {
     fn reopen(&mut self, id: RunId, after: u64, owner: Option<OwnerId>, commit: &Commit) -> Outcome {
         let number = self.owner(owner)?;
         let draft = self.draft(id)?;
-        if rules::is_written(&draft.stored.row, commit) {
+        if rules::is_reopened(&draft.stored.row, commit) {
             return rules::reopened_again(&draft.stored.row, owner);
         }
         let mut row = draft.stored.row.clone();
-        rules::reopen(&mut row, after, owner)?;
+        rules::reopen(&mut row, after, owner, commit.op)?;
         rules::check_silent(id, commit)?;
         self.check(id, commit)?;
         self.living.extend(owner.map(|_| number));

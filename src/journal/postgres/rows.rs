@@ -67,13 +67,13 @@ macro_rules! columns {
     () => {
         "r.id, r.version, r.owner, r.consumed, o.id, r.workflow, r.key, r.input, r.created, r.stream_limit, r.updated, \
          r.finished, r.phase, r.due, r.epoch, r.seq, r.op, r.made_by, r.inbox, r.published, r.recoveries, r.not_before, \
-         r.reason, r.dead_letters, r.parent, r.root, r.depth"
+         r.reason, r.dead_letters, r.parent, r.root, r.depth, r.reopened_by"
     };
 }
 pub(super) use columns;
 
 /// How many columns those are.
-pub(super) const COLUMNS: usize = 27;
+pub(super) const COLUMNS: usize = 28;
 
 /// A run as it is in the database.
 #[derive(Clone, Debug)]
@@ -127,6 +127,7 @@ impl Stored {
                 parent: row.get::<_, Option<Uuid>>(24).map(RunId::from),
                 root: row.get::<_, Option<Uuid>>(25).map(RunId::from),
                 depth: u32::try_from(number(row, 26)).unwrap_or(u32::MAX),
+                reopened_by: OpId(row.get::<_, Uuid>(27).0),
             },
         })
     }

@@ -15,7 +15,7 @@ use super::place::Place;
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from one version to the next; `{s}` is the schema. Once released an entry never changes.
-const MIGRATIONS: [&str; 3] = [V1, V2, V3];
+const MIGRATIONS: [&str; 4] = [V1, V2, V3, V4];
 
 const V1: &str = "
 CREATE TABLE {s}.meta (
@@ -132,6 +132,11 @@ CREATE TABLE {s}.transactions (
     result bytea NOT NULL,
     PRIMARY KEY (run, call)
 );
+";
+
+// A process of the version before leaves the column as it is, and knows its retries again only as the last operation.
+const V4: &str = "
+ALTER TABLE {s}.runs ADD COLUMN reopened_by uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000';
 ";
 
 /// The statements that lead from a version to the newest one, for those who manage the database themselves.

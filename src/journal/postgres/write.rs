@@ -21,13 +21,13 @@ static ALIVE: Sql = Sql {
 
 static UPDATE: Sql = Sql {
     text: "WITH c AS MATERIALIZED (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
-           $15, $16, $17, $18) AS c(id, version, updated, finished, phase, due, wake, owner, epoch, seq, op, inbox, \
-           consumed, published, recoveries, not_before, reason, dead_letters)), \
+           $15, $16, $17, $18, $19) AS c(id, version, updated, finished, phase, due, wake, owner, epoch, seq, op, inbox, \
+           consumed, published, recoveries, not_before, reason, dead_letters, reopened_by)), \
            w AS (UPDATE {s}.runs r SET version = c.version + 1, updated = c.updated, finished = c.finished, \
            phase = c.phase, due = c.due, wake = c.wake, owner = c.owner, epoch = c.epoch, seq = c.seq, op = c.op, \
            inbox = c.inbox, consumed = c.consumed, published = c.published, recoveries = c.recoveries, \
-           not_before = c.not_before, reason = c.reason, dead_letters = c.dead_letters \
-           FROM c WHERE r.id = c.id AND r.version = c.version RETURNING 1) \
+           not_before = c.not_before, reason = c.reason, dead_letters = c.dead_letters, \
+           reopened_by = c.reopened_by FROM c WHERE r.id = c.id AND r.version = c.version RETURNING 1) \
            SELECT 1 / ((SELECT count(*) FROM w) = cardinality($1))::int",
     types: UPDATE_TYPES,
 };
@@ -51,6 +51,7 @@ const UPDATE_TYPES: &[Type] = &[
     Type::INT8_ARRAY,
     Type::TEXT_ARRAY,
     Type::INT8_ARRAY,
+    Type::UUID_ARRAY,
 ];
 
 static INSERT: Sql = Sql {
@@ -229,6 +230,7 @@ pub(super) fn update<'a>(changed: &[&Draft], steps: &mut Vec<Step<'a>>) {
         each!(|(_, run)| run.row.not_before.map(sql)),
         each!(|(_, run)| run.row.reason.as_deref().map(storable)),
         each!(|(_, run)| sql(run.row.dead_letters)),
+        each!(|(_, run)| Uuid(run.row.reopened_by.0)),
     ));
 }
 
@@ -398,9 +400,10 @@ static UNFENCED: Sql = Sql {
     text: "UPDATE {s}.runs r SET version = r.version + 1, updated = c.updated, finished = c.finished, phase = c.phase, \
            due = c.due, wake = c.wake, owner = CASE WHEN c.owner = 0 THEN 0 ELSE r.owner END, seq = c.seq, op = c.op, \
            inbox = c.inbox, consumed = c.consumed, published = c.published, epoch = c.epoch, \
-           recoveries = c.recoveries, not_before = c.not_before, reason = c.reason, dead_letters = c.dead_letters \
-           FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
-           AS c(id, version, updated, finished, phase, due, wake, owner, epoch, seq, op, inbox, consumed, published, \
-           recoveries, not_before, reason, dead_letters) WHERE r.id = c.id",
+           recoveries = c.recoveries, not_before = c.not_before, reason = c.reason, dead_letters = c.dead_letters, \
+           reopened_by = c.reopened_by \
+           FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
+           $19) AS c(id, version, updated, finished, phase, due, wake, owner, epoch, seq, op, inbox, consumed, published, \
+           recoveries, not_before, reason, dead_letters, reopened_by) WHERE r.id = c.id",
     types: UPDATE_TYPES,
 };

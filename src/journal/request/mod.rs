@@ -77,8 +77,9 @@ pub enum Request {
         /// What is written.
         commit: Commit,
     },
-    /// Makes a run that is over go on: `Reopened`, also if it was the last operation on the run and that has this owner;
-    /// or `Conflict` if it is not over or has another last record.
+    /// Makes a run that is over go on: `Reopened`, also if this operation did so before, whatever has become of the run
+    /// since, unless another process than the owner it names has it; or `Conflict` if it is not over or has another
+    /// last record.
     Reopen {
         /// The run.
         run: RunId,

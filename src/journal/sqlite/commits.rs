@@ -104,10 +104,10 @@ pub(super) fn append(db: &Connection, id: RunId, epoch: u64, after: u64, commit:
 pub(super) fn reopen(db: &Connection, id: RunId, after: u64, owner: Option<OwnerId>, commit: &Commit) -> Answer {
     let owner_number = owners::living(db, owner)?;
     let mut run = runs::find(db, id)?;
-    if rules::is_written(&run.row, commit) {
+    if rules::is_reopened(&run.row, commit) {
         return Ok(rules::reopened_again(&run.row, owner)?);
     }
-    rules::reopen(&mut run.row, after, owner)?;
+    rules::reopen(&mut run.row, after, owner, commit.op)?;
     rules::check_silent(id, commit)?;
     check(db, &run, commit)?;
     run.owner = owner_number;
@@ -115,6 +115,7 @@ pub(super) fn reopen(db: &Connection, id: RunId, after: u64, owner: Option<Owner
     failpoint!("journal.run_reopened");
     runs::update_place(db, &run, commit.outcome.as_deref())?;
     runs::update_recovery(db, &run)?;
+    runs::update_reopening(db, &run)?;
     if !run.row.phase().goes_on() {
         ends::push(db, id)?;
     }

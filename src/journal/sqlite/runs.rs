@@ -15,7 +15,8 @@ macro_rules! select {
         concat!(
             "SELECT r.n, r.id, r.workflow, r.key, r.input, r.created, r.stream_limit, r.updated, r.finished, \
              r.phase, r.due, o.id, r.epoch, r.seq, r.inbox, r.published, r.owner, r.wake, r.consumed, \
-             r.recoveries, r.not_before, r.reason, r.dead_letters, r.op, r.made_by, r.parent, r.root, r.depth ",
+             r.recoveries, r.not_before, r.reason, r.dead_letters, r.op, r.made_by, r.parent, r.root, r.depth, \
+             r.reopened_by ",
             $($rest),+
         )
     };
@@ -96,6 +97,7 @@ pub(super) fn stored(row: &Row) -> rusqlite::Result<Stored> {
             parent: row.get::<_, Option<[u8; 16]>>(25)?.map(RunId::from_bytes),
             root: row.get::<_, Option<[u8; 16]>>(26)?.map(RunId::from_bytes),
             depth: row.get(27)?,
+            reopened_by: OpId(row.get(28)?),
         },
         owner: row.get(16)?,
         wake: row.get(17)?,
@@ -170,6 +172,13 @@ pub(super) fn update_place(db: &Connection, run: &Stored, outcome: Option<&[u8]>
     )?
     .execute((run.n, row.phase() as i64, wake, run.owner, row.finished.map(sql), sql(row.epoch), outcome))
     .map(drop)
+}
+
+/// Writes back which operation made a run go on.
+pub(super) fn update_reopening(db: &Connection, run: &Stored) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE runs SET reopened_by = ?2 WHERE n = ?1")?
+        .execute((run.n, run.row.reopened_by.0))
+        .map(drop)
 }
 
 /// Writes back when a run has something to do, if that has changed. A run whose outcome this keeps has none.

@@ -9,7 +9,7 @@ pub const APPLICATION_ID: i64 = 0x7472_646c;
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from one version to the next, from an empty file on. Once released an entry never changes.
-const MIGRATIONS: [&str; 5] = [V1, V2, V3, V4, V5];
+const MIGRATIONS: [&str; 6] = [V1, V2, V3, V4, V5, V6];
 
 const V1: &str = "
 CREATE TABLE owners (
@@ -127,6 +127,11 @@ ALTER TABLE runs ADD COLUMN root BLOB;
 ALTER TABLE runs ADD COLUMN depth INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX runs_parent ON runs (parent, id) WHERE parent IS NOT NULL;
 CREATE INDEX runs_root ON runs (root, id) WHERE root IS NOT NULL;
+";
+
+// The operation that made a run go on after its end; zeros are none.
+const V6: &str = "
+ALTER TABLE runs ADD COLUMN reopened_by BLOB NOT NULL DEFAULT x'00000000000000000000000000000000';
 ";
 
 /// What a file is, as far as its header and its tables tell.

@@ -19,6 +19,8 @@ from torture.harness import HERE
 from treadle import Engine, RunCancelled, RunEnded
 
 PARENTS = 12
+# Each process that is killed takes seconds to start on a busy machine.
+pytestmark = pytest.mark.timeout(300)
 KILLS = max(10, int(os.environ.get("KILLS", "300")) // 15)
 
 

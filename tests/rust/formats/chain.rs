@@ -26,6 +26,7 @@ pub fn row(run: RunId, seq: u64) -> RunRow {
         seq,
         op: OpId::NONE,
         made_by: OpId::NONE,
+        reopened_by: OpId::NONE,
         inbox: 0,
         published: 0,
         stream_limit: 1,

@@ -30,6 +30,7 @@ fn row(seq: u64, status: Status) -> RunRow {
         seq,
         op: OpId::NONE,
         made_by: OpId::NONE,
+        reopened_by: OpId::NONE,
         inbox: 0,
         published: 0,
         stream_limit: 9,

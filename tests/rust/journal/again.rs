@@ -14,6 +14,7 @@ every_backend!(
     a_creation_is_known_again_as_long_as_the_run_is_there,
     another_run_of_the_key_is_no_creation_again,
     a_run_is_opened_again_once,
+    a_run_is_opened_again_once_though_it_has_gone_on_elsewhere,
     a_run_that_was_opened_again_and_taken_over_is_another_owners,
     a_claim_is_answered_with_what_it_took,
     a_claim_leaves_out_what_got_further_since,
@@ -137,6 +138,21 @@ fn a_run_is_opened_again_once(store: &dyn Store) {
         assert_eq!(desk.ask(reopen(5, 3, None)), Ok(Reply::Reopened { epoch: 2, seq: 4 }));
     }
     assert_eq!(desk.load(id(1)).records, texts(&["ends", "again", "ends", "again"]));
+}
+
+fn a_run_is_opened_again_once_though_it_has_gone_on_elsewhere(store: &dyn Store) {
+    let (desk, other) = (store.open_as(A), store.open_as(B));
+    desk.create(run(1), Some(A), named(1, ending(Phase::Failed, "why")));
+    let reopen = Request::Reopen { run: id(1), after: 1, owner: None, commit: named(2, commit(&["again"])) };
+    assert_eq!(desk.ask(reopen.clone()), Ok(Reply::Reopened { epoch: 1, seq: 2 }));
+    // The answer is lost, and before it is asked for again the run is claimed, written to and ended.
+    assert_eq!(other.claim(B, 0).len(), 1);
+    assert_eq!(desk.ask(reopen.clone()), Ok(Reply::Reopened { epoch: 2, seq: 2 }));
+    other.append(id(1), 2, 2, named(3, commit(&["more"])));
+    assert_eq!(desk.ask(reopen.clone()), Ok(Reply::Reopened { epoch: 2, seq: 3 }));
+    other.append(id(1), 2, 3, named(4, ending(Phase::Failed, "why")));
+    assert_eq!(desk.ask(reopen), Ok(Reply::Reopened { epoch: 2, seq: 4 }));
+    assert_eq!(desk.load(id(1)).records, texts(&["ends", "again", "more", "ends"]));
 }
 
 fn a_run_that_was_opened_again_and_taken_over_is_another_owners(store: &dyn Store) {

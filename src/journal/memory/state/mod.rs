@@ -197,11 +197,11 @@ impl State {
     fn reopen(&mut self, id: RunId, after: u64, owner: Option<OwnerId>, commit: Commit) -> Outcome {
         self.check_owner(owner)?;
         let run = self.run(id)?;
-        if rules::is_written(&run.row, &commit) {
+        if rules::is_reopened(&run.row, &commit) {
             return rules::reopened_again(&run.row, owner);
         }
         let mut row = run.row.clone();
-        rules::reopen(&mut row, after, owner)?;
+        rules::reopen(&mut row, after, owner, commit.op)?;
         rules::check_silent(id, &commit)?;
         run.check(&commit)?;
         self.change(id, |run| run.row = row);

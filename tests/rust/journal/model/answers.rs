@@ -176,7 +176,7 @@ impl Model {
     fn reopen(&mut self, id: RunId, after: u64, owner: Option<OwnerId>, commit: &Commit) -> Outcome {
         self.lives(owner)?;
         let run = self.run(id)?;
-        if run.op == commit.op {
+        if run.reopened_by == commit.op {
             let is_taken = owner.is_some() && run.owner != owner;
             let again = Reply::Reopened { epoch: run.epoch, seq: run.seq() };
             return if is_taken { Err(JournalError::Conflict(id)) } else { Ok(again) };
@@ -190,6 +190,7 @@ impl Model {
         run.owner = owner;
         run.epoch += u64::from(owner.is_some());
         run.forget_losses();
+        run.reopened_by = commit.op;
         run.write(commit);
         let reopened = Reply::Reopened { epoch: run.epoch, seq: run.seq() };
         let is_over = run.status.phase.is_over();

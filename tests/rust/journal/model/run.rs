@@ -20,6 +20,7 @@ pub(super) struct Run {
     pub(super) is_delayed: bool,
     pub(super) op: OpId,
     pub(super) made_by: OpId,
+    pub(super) reopened_by: OpId,
 }
 
 impl Run {
@@ -40,6 +41,7 @@ impl Run {
             is_delayed: false,
             op,
             made_by: op,
+            reopened_by: OpId::NONE,
         }
     }
 

@@ -16,6 +16,7 @@ const BACK_TO_1: &str = "
     ALTER TABLE inbox DROP COLUMN dead;
     ALTER TABLE runs DROP COLUMN op;
     ALTER TABLE runs DROP COLUMN made_by;
+    ALTER TABLE runs DROP COLUMN reopened_by;
     ALTER TABLE runs DROP COLUMN recoveries;
     ALTER TABLE runs DROP COLUMN not_before;
     ALTER TABLE runs DROP COLUMN reason;
