@@ -131,7 +131,8 @@ class Workflow:
         """
         # Most runs have no options, and every run comes by here.
         if timeout is NOT_GIVEN and deadline is NOT_GIVEN and state is NOT_GIVEN:
-            return self._plan.start(self._first_event(event, fields))
+            event = self._first_event(event, fields)
+            return self._plan.start(event)
         options = options_of(timeout, deadline, state)
         named = {"timeout": timeout, "deadline": deadline, "state": state}
         return self._plan.start(self._first_event(event, fields, named), options)
@@ -140,17 +141,20 @@ class Workflow:
         self, event: object, fields: "dict[str, Any]", options: "dict[str, Any] | None" = None
     ) -> object:
         """Return the first event; `options` are those that were given by keyword beside it."""
-        if not hasattr(self, "_plan"):
-            raise TypeError(f"{type(self).__name__}.__init__() did not call super().__init__()")
+        try:
+            start_class = self._start_class
+        except AttributeError:
+            name = type(self).__name__
+            raise TypeError(f"{name}.__init__() did not call super().__init__()") from None
         if event is None:
             if options is not None:
-                check_names(self._start_class, **options)
-            if self._start_class is None:
+                check_names(start_class, **options)
+            if start_class is None:
                 raise TypeError(
                     f"workflow {self.name!r} starts with any of {self._graph.start_names()}: "
                     f"give run() one of these events"
                 )
-            return self._start_class(**fields)
+            return start_class(**fields)
         if fields:
             raise TypeError("run() takes an event or the fields of the start event, not both")
         return event

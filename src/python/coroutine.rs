@@ -40,7 +40,7 @@ impl Resumed {
         match resumed {
             Ok(Self::Yielded(object)) => Ok(Some(object)),
             Ok(Self::Returned(result)) if result.is_none(py) => Ok(None),
-            Ok(Self::Returned(result)) => Err(PyStopIteration::new_err((result,))),
+            Ok(Self::Returned(result)) => Err(returned(result.into_bound(py))),
             Err(error) => Err(hook::not_stop_iteration(py, "what was awaited", error)),
         }
     }
@@ -49,6 +49,17 @@ impl Resumed {
     pub fn to_sent(py: Python<'_>, resumed: PyResult<Self>) -> PyResult<Py<PyAny>> {
         Self::to_next(py, resumed)?.ok_or_else(|| PyStopIteration::new_err(()))
     }
+}
+
+/// What a coroutine of ours raises when it returns something. Whoever awaits it takes the value of an exception that was
+/// not made yet as it is, and none is ever made; unless the value could be taken for the exception, or its arguments.
+#[inline]
+fn returned(result: Bound<'_, PyAny>) -> PyErr {
+    // SAFETY: only reads the type of a live object.
+    let is_ambiguous =
+        unsafe { ffi::PyTuple_Check(result.as_ptr()) != 0 || ffi::PyExceptionInstance_Check(result.as_ptr()) != 0 };
+    let result = result.unbind();
+    if is_ambiguous { PyStopIteration::new_err((result,)) } else { PyStopIteration::new_err(result) }
 }
 
 /// What came of driving a coroutine.

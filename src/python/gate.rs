@@ -28,6 +28,8 @@ pub enum Entry {
     Step,
     /// It was parked and let through.
     LetThrough,
+    /// Its task has asked already.
+    Admitted,
 }
 
 /// The gate of one event loop; an attribute of the loop object, so that it lives as long as the loop.
@@ -59,7 +61,14 @@ struct State {
     aged: Vec<Py<Run>>,
     // Whether there is a task that starts them.
     is_starting: bool,
+    // Runs with a journal, each once for every lane that is wanted of it, and how many tasks take them.
+    queued: VecDeque<Py<Run>>,
+    takers: usize,
 }
+
+// A task that takes no more of the queue has so many others take its place: so a queue of runs with steps that wait is
+// worked off in a number of passes that grows with its logarithm.
+const SUCCESSORS: usize = 2;
 
 impl Gate {
     /// The gate of an event loop.
@@ -78,6 +87,9 @@ impl Gate {
     /// Whether a lane may run its next step now.
     #[inline]
     pub fn may_run(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>, entry: Entry) -> PyResult<bool> {
+        if entry == Entry::Admitted {
+            return Ok(true);
+        }
         let now = Instant::now();
         let tick = {
             let mut state = slf.get().state.lock();
@@ -160,6 +172,57 @@ impl Gate {
         left
     }
 
+    /// A lane of the run is wanted. Says whether a task is to be made that takes it.
+    pub fn queue_run(&self, run: &Bound<'_, Run>) -> bool {
+        let mut state = self.state.lock();
+        state.queued.push_back(run.clone().unbind());
+        let is_needed = state.takers == 0;
+        state.takers += usize::from(is_needed);
+        is_needed
+    }
+
+    /// A task could not be made that was to take runs of the queue.
+    pub fn lose_taker(&self) {
+        self.state.lock().takers -= 1;
+    }
+
+    /// No lane of the run that was queued last is wanted any more.
+    pub fn unqueue_run(&self) {
+        let mut state = self.state.lock();
+        let unqueued = state.queued.pop_back();
+        drop(state);
+        drop(unqueued);
+    }
+
+    /// The next run of the queue; the task that asks is done if there is none.
+    pub fn next_queued(&self) -> Option<Py<Run>> {
+        let mut state = self.state.lock();
+        let next = state.queued.pop_front();
+        state.takers -= usize::from(next.is_none());
+        next
+    }
+
+    /// The run comes first in the queue again.
+    pub fn requeue_run(&self, run: Py<Run>) {
+        self.state.lock().queued.push_front(run);
+    }
+
+    /// A task takes no more runs of the queue. Says how many are to be made that do.
+    pub fn leave_queue(&self) -> usize {
+        let mut state = self.state.lock();
+        state.takers -= 1;
+        let successors = state.queued.len().saturating_sub(state.takers).min(SUCCESSORS);
+        state.takers += successors;
+        successors
+    }
+
+    /// As [`Gate::leave_queue`], but no other task is made: the runs that none takes.
+    pub fn give_up_queue(&self) -> VecDeque<Py<Run>> {
+        let mut state = self.state.lock();
+        state.takers -= 1;
+        if state.takers == 0 { std::mem::take(&mut state.queued) } else { VecDeque::new() }
+    }
+
     /// The run was started by its awaiter.
     #[inline]
     pub fn forget_run(&self, run: &Bound<'_, Run>) {
@@ -211,7 +274,7 @@ impl Gate {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let Some(state) = self.state.try_lock() else { return Ok(()) };
         state.parked.iter().try_for_each(|future| visit.call(future))?;
-        state.fresh.iter().chain(&state.aged).try_for_each(|run| visit.call(run))
+        state.fresh.iter().chain(&state.aged).chain(&state.queued).try_for_each(|run| visit.call(run))
     }
 
     fn __clear__(&self) {

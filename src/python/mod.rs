@@ -11,7 +11,7 @@
 //! - `transaction`: what a step writes together with rows of the user.
 //! - `failpoints` (feature `failpoints`): what tests need to know of them.
 //! - `convert`: values; `to_json`, `parse`: objects to JSON text and back; `pickle`: all others, with the `c_stack`
-//!   that takes; `text`: keys and names. `digest`: what is equal to what; `apart`: what an object consists of. `stored`: events as bytes; `wake`: waking waiters from any thread; `error`: every exception.
+//!   that takes; `text`: keys and names. `digest`: what is equal to what; `apart`: what an object consists of. `stored`: events as bytes; `wake`: waking waiters from any thread; `thread_number`: which thread runs; `error`: every exception.
 
 mod apart;
 mod between;
@@ -58,6 +58,7 @@ mod starter;
 mod state;
 mod stored;
 mod text;
+mod thread_number;
 mod timeline;
 mod to_json;
 mod transaction;

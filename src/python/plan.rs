@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
 use super::lifecycle::some_observers;
 use super::run::Run;
@@ -29,6 +29,8 @@ pub struct Body {
     pub arguments: Arguments,
     /// Whether the call gives something to await; else it gives the step's result.
     pub awaitable: bool,
+    /// Whether a call makes a coroutine and does nothing else.
+    pub is_coroutine: bool,
     accepts: Vec<Py<PyType>>,
     filter: Option<RetryFilter>,
     // The step that alone deals with its failures.
@@ -158,7 +160,8 @@ impl Plan {
             let (retry, filter) = step.retry.map(RetryDescription::split).transpose()?.unzip();
             let on_error = step.on_error.map(StepId);
             let (function, awaitable, accepts) = (step.function, step.awaitable, step.accepts);
-            bodies.push(Body { function, arguments, awaitable, accepts, filter, on_error });
+            let is_coroutine = awaitable && makes_coroutine(function.bind(py))?;
+            bodies.push(Body { function, arguments, awaitable, is_coroutine, accepts, filter, on_error });
             if step.takes_failures {
                 failure_takers.push(id);
             }
@@ -288,4 +291,16 @@ impl Plan {
 /// Seconds to microseconds; what is too large to count is as good as forever.
 pub fn micros(seconds: f64) -> Time {
     (seconds.max(0.0) * 1e6) as Time
+}
+
+/// Whether a call of a function makes a coroutine and does nothing else.
+fn makes_coroutine(function: &Bound<'_, PyAny>) -> PyResult<bool> {
+    const CO_COROUTINE: u32 = 0x80;
+    let py = function.py();
+    // SAFETY: only reads the type of a live object.
+    if unsafe { ffi::PyFunction_Check(function.as_ptr()) } == 0 {
+        return Ok(false);
+    }
+    let flags: u32 = function.getattr(intern!(py, "__code__"))?.getattr(intern!(py, "co_flags"))?.extract()?;
+    Ok(flags & CO_COROUTINE != 0)
 }

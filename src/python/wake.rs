@@ -1,7 +1,5 @@
 //! Waking a waiter on an event loop, from any thread.
 
-use std::thread::{self, ThreadId};
-
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -10,7 +8,7 @@ use pyo3::type_object::PyTypeInfo;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::gate::{new_future, set_result_unless_done};
-use super::hook;
+use super::{hook, thread_number};
 
 static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
@@ -31,7 +29,7 @@ pub fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// A waiter: a future, and the loop and thread where it lives.
 pub struct Waker {
     event_loop: Py<PyAny>,
-    thread: ThreadId,
+    thread: u64,
     pub future: Py<PyAny>,
 }
 
@@ -39,7 +37,7 @@ impl Waker {
     /// A waker for the event loop that runs in this thread.
     pub fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
         let future = new_future(event_loop)?.unbind();
-        Ok(Self { event_loop: event_loop.clone().unbind(), thread: thread::current().id(), future })
+        Ok(Self { event_loop: event_loop.clone().unbind(), thread: thread_number::current(), future })
     }
 
     /// One more reference to the same future.
@@ -49,7 +47,7 @@ impl Waker {
 
     /// Whether the future lives on the event loop of this thread.
     pub fn is_here(&self) -> bool {
-        thread::current().id() == self.thread
+        thread_number::current() == self.thread
     }
 
     /// Whether there is no waiter any more: the future is resolved or cancelled, or its loop was closed.

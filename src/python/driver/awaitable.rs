@@ -54,7 +54,7 @@ impl Lane {
     }
 
     /// As of a coroutine: the step is closed and the run is cancelled.
-    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub(super) fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let at = {
             let mut state = slf.get().state.lock();
@@ -81,7 +81,7 @@ impl Lane {
                 run.get().remove_waiter(&future);
                 Ok(())
             }
-            At::Fresh | At::OnStack | At::Finished => Ok(()),
+            At::Fresh | At::Admitted | At::OnStack | At::Finished => Ok(()),
         }
     }
 
@@ -104,7 +104,7 @@ impl Lane {
                 visit.call(future)?;
                 visit.call(error)
             }
-            At::Fresh | At::OnStack | At::Parked | At::HeldBack | At::Finished => Ok(()),
+            At::Fresh | At::Admitted | At::OnStack | At::Parked | At::HeldBack | At::Finished => Ok(()),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::writer::Occurrence;
 use crate::{Phase, Progress, Started};
 
 impl Lane {
-    /// Runs steps until one is suspended or there is nothing left to do.
+    /// Runs steps until one is suspended or there is nothing left to do. The run knows that this step is on the stack.
     pub(super) fn drive(
         lane: &Bound<'_, Self>,
         run: &Bound<'_, Run>,
@@ -23,7 +23,6 @@ impl Lane {
         mut thrown: Option<PyErr>,
     ) -> PyResult<PyResult<Resumed>> {
         loop {
-            run.get().state.lock().driving = Some(active.started);
             let error = thrown.take();
             let was_thrown = error.is_some();
             let sent = guarded(|| match error {
@@ -31,7 +30,9 @@ impl Lane {
                 Some(error) => active.throw(lane.py(), error),
             });
             let sent = sent.unwrap_or_else(Sent::Raised);
-            run.get().state.lock().driving = None;
+            if !matches!(sent, Sent::Returned(_)) {
+                run.get().state.lock().driving = None;
+            }
             let finished = match sent {
                 Sent::Yielded(object) => {
                     if was_thrown {
@@ -176,6 +177,7 @@ impl Lane {
                 started.and_then(|started| {
                     let event = state.core.event(started.slot)?.clone_ref(py);
                     let context = state.base_context.as_ref()?.clone_ref(py);
+                    state.driving = Some(started);
                     Some((started, event, context))
                 })
             };
@@ -195,7 +197,8 @@ impl Lane {
         let progress = run.get().state.lock().core.poll(|| run.get().now());
         match progress {
             Progress::Ready | Progress::Release | Progress::Expired => return Ok(None),
-            Progress::HeldBack => {
+            // Any other lane is done: one is made when the journal has answered.
+            Progress::HeldBack if lane.get().is_awaiter => {
                 if let Some(future) = Run::wait_for_journal(run)? {
                     lane.get().state.lock().at = At::HeldBack;
                     return yielded(future).map(|future| Some(Next::Yield(future)));
@@ -204,7 +207,7 @@ impl Lane {
             Progress::Stalled => Run::fail(run, error::run_stalled(run.get()))?,
             Progress::Paused => Run::check_quiet(run)?,
             Progress::Idle => Run::observe_waiting(run),
-            Progress::Ended => {}
+            Progress::HeldBack | Progress::Ended => {}
         }
         Self::at_end(lane, run, None).map(Some)
     }
@@ -233,24 +236,18 @@ impl Lane {
             _ => Some(Context::new(run, &started)?.into_bound(py)),
         };
         let called = {
-            let entered = Entered::new(&context)?;
+            // Nothing runs when a coroutine is made.
+            let entered = if body.is_coroutine && !is_wanted { None } else { Some(Entered::new(&context)?) };
             if is_wanted && let Some(given) = &given {
                 current::set_step(given)?;
-            }
-            if !body.awaitable {
-                run.get().state.lock().driving = Some(started);
             }
             let called = guarded(|| match body.arguments {
                 Arguments::Event => function.call1((event,)),
                 Arguments::ContextEvent => function.call1((&given, event)),
                 Arguments::EventContext => function.call1((event, &given)),
             });
-            let called = called.unwrap_or_else(Err);
-            if !body.awaitable {
-                run.get().state.lock().driving = None;
-            }
             drop(entered);
-            called
+            called.unwrap_or_else(Err)
         };
         let active = |coroutine| Active {
             started,
@@ -264,10 +261,16 @@ impl Lane {
         match called {
             Ok(value) if body.awaitable => match awaited(&value) {
                 Ok(coroutine) => Ok(Some(Next::Step(active(coroutine.unbind())))),
-                Err(error) => Self::step_raised(lane, run, active(value.unbind()), error),
+                Err(error) => {
+                    run.get().state.lock().driving = None;
+                    Self::step_raised(lane, run, active(value.unbind()), error)
+                }
             },
             Ok(value) => Self::step_returned(lane, run, active(py.None()), value),
-            Err(error) => Self::step_raised(lane, run, active(py.None()), error),
+            Err(error) => {
+                run.get().state.lock().driving = None;
+                Self::step_raised(lane, run, active(py.None()), error)
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::writer::Occurrence;
 use crate::{Origin, Phase, Route, Started};
 
 impl Lane {
-    /// A step gave its result: what it emits is routed.
+    /// A step gave its result: what it emits is routed. It is on the stack of its lane until now.
     pub(super) fn step_returned(
         lane: &Bound<'_, Self>,
         run: &Bound<'_, Run>,
@@ -28,7 +28,10 @@ impl Lane {
             match Run::ask_for_targets(run, active.started.slot, &value) {
                 Ok(None) => {}
                 Ok(Some(asking)) => return Ok(Some(Next::Step(Active { coroutine: asking, ..active }))),
-                Err(error) => return Self::step_raised(lane, run, active, error),
+                Err(error) => {
+                    run.get().state.lock().driving = None;
+                    return Self::step_raised(lane, run, active, error);
+                }
             }
         }
         if active.interrupted {
@@ -49,6 +52,7 @@ impl Lane {
             let origin = Origin::Returned(started.slot);
             let (routed, error) = {
                 let mut state = run.get().state.lock();
+                state.driving = None;
                 let routed = state.core.route_directly(origin, kind, value.unbind(), || run.get().now());
                 let error = if routed.is_ok() { state.forget_error(started.slot.seq()) } else { None };
                 (routed, error)
@@ -62,6 +66,8 @@ impl Lane {
                 }
                 Err(event) => value = event.into_bound(py),
             }
+        } else {
+            run.get().state.lock().driving = None;
         }
         // First: a step because of which the run failed is not done, and runs again if the run is retried.
         if let Err(error) = Self::emit_returned(run, started, value) {

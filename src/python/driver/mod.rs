@@ -11,12 +11,14 @@
 //!
 //! - this file: a lane, and where it is; `resume`: it goes on from there; `drive`: it starts steps and drives them;
 //! - `ended`: what follows when a step has returned or raised; `stop`: cancelling it;
+//! - `shared`: the tasks that drive runs with a journal, each one run after another;
 //! - `awaitable`: a lane as Python sees it.
 
 mod awaitable;
 mod drive;
 mod ended;
 mod resume;
+mod shared;
 mod stop;
 
 use parking_lot::Mutex;
@@ -30,6 +32,7 @@ use super::run::Run;
 use super::{error, unreferenced};
 use crate::Slot;
 
+pub use shared::SharedTask;
 pub use stop::Stop;
 
 /// One lane: what an asyncio task, or whoever awaits a run, iterates.
@@ -58,10 +61,12 @@ struct LaneState {
 /// Where a lane is.
 enum At {
     Fresh,
+    // As `Fresh`, and the gate has let it through.
+    Admitted,
     OnStack,
     InStep(Active),
     Parked,
-    // Waits until what it has to start may start.
+    // Waits until what it has to start may start: in the task of an awaiter, who waits in any case.
     HeldBack,
     // Waits for the run to end; the error is raised then.
     WaitingForEnd(Py<PyAny>, Option<Py<PyBaseException>>),
@@ -76,8 +81,12 @@ enum Next {
 
 impl Lane {
     fn new(run: Py<Run>, is_awaiter: bool, awaiting_run: Option<Py<Run>>) -> Self {
+        Self::from(At::Fresh, run, is_awaiter, awaiting_run)
+    }
+
+    fn from(at: At, run: Py<Run>, is_awaiter: bool, awaiting_run: Option<Py<Run>>) -> Self {
         let state = LaneState {
-            at: At::Fresh,
+            at,
             task: None,
             cancelling_before: 0,
             own_requests: 0,
@@ -116,6 +125,11 @@ impl Lane {
             state.task = Some(task.unbind());
         }
         Ok(())
+    }
+
+    /// A lane in a task that the gate has let through.
+    fn admitted<'py>(run: &Bound<'py, Run>) -> PyResult<Bound<'py, Self>> {
+        Bound::new(run.py(), Self::from(At::Admitted, run.clone().unbind(), false, None))
     }
 
     /// Whether the lane runs this step now.

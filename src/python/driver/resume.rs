@@ -30,6 +30,7 @@ impl Lane {
             Ok(Ok(result)) => result,
             Ok(Err(error)) | Err(error) => {
                 let error = hook::as_failure(lane.py(), "a hook", error);
+                run.get().state.lock().driving = None;
                 // First, so that the lane's own task is not cancelled with those of the others.
                 Self::finish(lane, &run)?;
                 Run::crash(&run, error.clone_ref(lane.py()))?;
@@ -54,11 +55,14 @@ impl Lane {
         let mut next = match at {
             At::InStep(active) => {
                 run.get().observe_going_on();
+                run.get().state.lock().driving = Some(active.started);
                 return Self::drive(lane, run, active, thrown);
             }
-            At::Fresh => {
+            at @ (At::Fresh | At::Admitted) => {
                 let begun = Self::begin(lane, run, thrown)?;
-                if begun.is_none() && run.get().is_new() {
+                if matches!(at, At::Admitted) {
+                    entry = Entry::Admitted;
+                } else if begun.is_none() && run.get().is_new() {
                     entry = Entry::NewRun;
                 }
                 begun
@@ -152,6 +156,16 @@ impl Lane {
             Run::wake_lanes(run)?;
         }
         Ok(Next::Finish(Err(error)))
+    }
+
+    /// The task is cancelled that was to make a lane of a run.
+    pub(super) fn give_up_queued(run: &Bound<'_, Run>) -> PyResult<()> {
+        {
+            let mut state = run.get().state.lock();
+            state.scheduled = state.scheduled.saturating_sub(1);
+        }
+        Run::forward_cancel(run)?;
+        Run::end(run, Outcome::Cancelled)
     }
 
     /// Whoever awaits waits until the run is over; any other lane is done.

@@ -4,6 +4,7 @@ use pyo3::exceptions::PyBaseException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyDict};
 
 use crate::Started;
 use crate::python::run::Run;
@@ -37,11 +38,31 @@ pub fn unretrieved(py: Python<'_>, run: &Run, error: &PyErr) -> PyResult<Py<PyAn
 
 /// Whether somebody listens to what happens to runs: the logger `treadle` at the level DEBUG.
 pub fn is_debug_logged(py: Python<'_>) -> PyResult<bool> {
-    static IS_DEBUG_LOGGED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let is_enabled_for =
-        IS_DEBUG_LOGGED.get_or_try_init(py, || logger(py)?.getattr(intern!(py, "isEnabledFor")).map(Bound::unbind))?;
+    static IS_ENABLED_FOR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static KNOWN: PyOnceLock<Option<Py<PyDict>>> = PyOnceLock::new();
     const DEBUG: u8 = 10;
+    // Every run asks. A logger remembers its answers until one of them may have changed.
+    let known = KNOWN.get_or_try_init(py, || known_levels(&logger(py)?))?;
+    if let Some(known) = known
+        && let Some(answer) = known.bind(py).get_item(DEBUG)?
+        && answer.is(PyBool::new(py, false))
+    {
+        return Ok(false);
+    }
+    let is_enabled_for =
+        IS_ENABLED_FOR.get_or_try_init(py, || logger(py)?.getattr(intern!(py, "isEnabledFor")).map(Bound::unbind))?;
     is_enabled_for.bind(py).call1((DEBUG,))?.is_truthy()
+}
+
+/// What a logger has answered, by level; nothing if its class is not that of the standard library.
+fn known_levels(logger: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyDict>>> {
+    let py = logger.py();
+    let standard = py.import(intern!(py, "logging"))?.getattr(intern!(py, "Logger"))?;
+    if !logger.get_type().is(&standard) {
+        return Ok(None);
+    }
+    let known = logger.getattr_opt(intern!(py, "_cache"))?;
+    Ok(known.and_then(|known| known.cast_into::<PyDict>().ok()).map(Bound::unbind))
 }
 
 /// Logs what happens to a run, at the level DEBUG.

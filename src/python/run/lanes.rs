@@ -6,19 +6,24 @@ use pyo3::prelude::*;
 use super::Run;
 use crate::Phase;
 use crate::python::coroutine::{Resumed, current_task};
-use crate::python::driver::Lane;
+use crate::python::driver::{Lane, SharedTask};
 use crate::python::wake::is_closed;
 use crate::python::{error, unreferenced};
 
 impl Run {
-    /// Makes lanes, each with a task of its own.
+    /// Makes lanes, each with a task of its own; those of a run with a journal begin in a task that is shared.
     pub fn spawn_lanes(run: &Bound<'_, Self>, count: usize) -> PyResult<()> {
         if count > 0 {
             unreferenced::guard(run)?;
         }
         for _ in 0..count {
-            run.get().state.lock().scheduled += 1;
-            if let Err(error) = Lane::spawn(run) {
+            let has_journal = {
+                let mut state = run.get().state.lock();
+                state.scheduled += 1;
+                state.durable.is_some()
+            };
+            let made = if has_journal { SharedTask::queue(run) } else { Lane::spawn(run) };
+            if let Err(error) = made {
                 run.get().state.lock().scheduled -= 1;
                 return Err(error);
             }

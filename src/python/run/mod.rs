@@ -14,8 +14,7 @@ mod result;
 mod starting;
 
 use std::num::NonZeroU64;
-use std::sync::atomic::AtomicBool;
-use std::thread::{self, ThreadId};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use pyo3::intern;
@@ -26,7 +25,7 @@ use super::gate::Gate;
 use super::plan::Plan;
 use super::state::State;
 use super::wake::{self, call_soon_threadsafe, is_closed};
-use super::{error, hook};
+use super::{error, hook, thread_number};
 use crate::{RunId, Started, Time};
 
 pub use awaitable::Given;
@@ -38,7 +37,7 @@ pub struct Run {
     pub id: RunId,
     pub event_loop: Py<PyAny>,
     pub gate: Py<Gate>,
-    thread: Mutex<ThreadId>,
+    thread: AtomicU64,
     is_debug_logged: bool,
     // A clock that tests turn by hand.
     pub clock: Option<Py<ManualClock>>,
@@ -77,7 +76,7 @@ impl Run {
     /// Whether the run's event loop is that of this thread.
     #[inline]
     pub fn is_on_its_thread(&self) -> bool {
-        thread::current().id() == *self.thread.lock() || self.has_moved_here()
+        thread_number::current() == self.thread.load(Ordering::Relaxed) || self.has_moved_here()
     }
 
     /// A loop that does not run at the moment may go on in another thread.
@@ -85,7 +84,7 @@ impl Run {
     fn has_moved_here(&self) -> bool {
         let is_here = Python::try_attach(|py| wake::running_loop(py).is_ok_and(|running| running.is(&self.event_loop)));
         if is_here == Some(true) {
-            *self.thread.lock() = thread::current().id();
+            self.thread.store(thread_number::current(), Ordering::Relaxed);
         }
         is_here == Some(true)
     }

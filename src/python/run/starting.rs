@@ -1,7 +1,6 @@
 //! How a run begins, or goes on.
 
-use std::sync::atomic::AtomicBool;
-use std::thread;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -15,7 +14,7 @@ use crate::python::lifecycle::Happened;
 use crate::python::plan::Plan;
 use crate::python::run_options::RunOptions;
 use crate::python::state::{Python3, State};
-use crate::python::{error, wake};
+use crate::python::{error, thread_number, wake};
 use crate::{Family, Phase, Route, Run as CoreRun, RunId};
 
 impl Run {
@@ -100,7 +99,7 @@ impl Run {
             id: core.id(),
             event_loop: event_loop.clone().unbind(),
             gate: Gate::of(event_loop)?.unbind(),
-            thread: Mutex::new(thread::current().id()),
+            thread: AtomicU64::new(thread_number::current()),
             is_debug_logged: error::is_debug_logged(py)?,
             clock,
             is_watched: AtomicBool::new(false),
