@@ -39,10 +39,12 @@ def test_calls_in_memory(body: Any, time_runs: Callable[..., None]) -> None:
     time_runs(f"{CALLS:,} calls in memory", Workflow("w", [body]).run, CALLS * (CALLS - 1) // 2)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("body", [memos, gathered])
 def test_calls_in_a_journal(
     body: Any, benchmark: Any, runner: asyncio.Runner, tmp_path: Path
 ) -> None:
+    # One after another, each waits for the disk.
     benchmark.group = f"{CALLS:,} calls in a journal"
     workflow = Workflow("w", [body])
     engine = Engine(f"sqlite:///{tmp_path}/runs.db", workflows=[workflow])
