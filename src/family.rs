@@ -4,11 +4,13 @@
 //! one. A child tells its parent of its end in its own last commit. So there is no moment at which one has happened
 //! and the other has not.
 
-use crate::child::{ChildEnd, Family, OnParentEnd, OpenChild};
+use crate::child::{ChildEnd, Family, OnParentEnd};
 use crate::error::{Error, FormatError};
 use crate::event::{Body, EncodedEvent};
+use crate::history::Trusted;
 use crate::journal::kind::{CANCEL, CHILD_ENDED};
-use crate::journal::{IfOver, Message, NewRun, Outgoing, OwnerId, Signer, Slot, entry};
+use crate::journal::{Entry, IfOver, Message, NewRun, Outgoing, OwnerId, Signer, Slot, entry};
+use crate::run::{Host, Phase, Run};
 use crate::run_id::RunId;
 use crate::value::Value;
 use crate::writer::Creation;
@@ -52,11 +54,38 @@ pub fn tell(parent: RunId, child: RunId, end: &ChildEnd<Value>, signer: &Signer)
     Ok(Outgoing::Send { to: parent, message, if_over: IfOver::Drop })
 }
 
-/// What a message says of the end of a child.
+/// Cancels a child of a run, with its next commit. Says whether the child was still going on, as far as its parent
+/// knows.
 ///
 /// # Errors
-/// [`FormatError::Malformed`] if it says nothing of that.
-pub fn told(event: EncodedEvent) -> Result<ChildEnd<Value>, Error> {
+/// As [`cancel`].
+pub fn cancel_child<H: Host>(parent: &mut Run<H>, child: RunId, signer: &Signer) -> Result<bool, Error> {
+    if parent.phase() != Phase::Running || !parent.has_open_child(child) {
+        return Ok(false);
+    }
+    parent.write_to_child(cancel(parent.id(), child, signer)?);
+    Ok(true)
+}
+
+/// Cancels the children of a run that no body awaits any more, with its next commit. Says whether there were any.
+///
+/// # Errors
+/// As [`cancel`].
+pub fn cancel_void<H: Host>(parent: &mut Run<H>, signer: &Signer) -> Result<bool, Error> {
+    let mut are_any = false;
+    for child in parent.take_void_children() {
+        are_any |= cancel_child(parent, child, signer)?;
+    }
+    Ok(are_any)
+}
+
+/// What an entry of the parent's inbox says of the end of a child.
+///
+/// # Errors
+/// As [`Trusted::event`]; [`FormatError::Malformed`] if it says nothing of that.
+pub fn end_told(entry: &Entry, signer: &Signer) -> Result<ChildEnd<Value>, Error> {
+    let slot = Slot::Inbox { id: entry.id, kind: entry.kind };
+    let event = Trusted::Signed(signer).event(entry.run, &slot, entry.body.clone().into())?;
     match (&*event.class, event.body) {
         (RESULT, Body::Whole(value)) => Ok(ChildEnd::Result(value)),
         (FAILURE, Body::Whole(value)) => Ok(ChildEnd::Failure(value)),
@@ -64,15 +93,22 @@ pub fn told(event: EncodedEvent) -> Result<ChildEnd<Value>, Error> {
     }
 }
 
-/// What a run writes to its children with its last commit: those that are not to outlive it are cancelled.
+/// What a run writes to its family with its last commit: its children that are not to outlive it are cancelled, and its
+/// parent, if it has one, is told what it gave.
 ///
 /// # Errors
-/// As [`cancel`].
-pub fn last_words<'a>(
-    run: RunId,
-    children: impl Iterator<Item = (RunId, &'a OpenChild)>,
+/// As [`cancel`] and [`tell`].
+pub fn last_words<H: Host>(
+    run: &Run<H>,
+    gave: Option<&ChildEnd<Value>>,
     signer: &Signer,
 ) -> Result<Vec<Outgoing>, Error> {
-    let bound = children.filter(|(_, child)| child.on_parent_end == OnParentEnd::Cancel);
-    bound.map(|(child, _)| cancel(run, child, signer)).collect()
+    let bound = run.open_children().filter(|(_, child)| child.on_parent_end == OnParentEnd::Cancel);
+    let mut bound: Vec<_> = bound.map(|(child, _)| child).collect();
+    bound.sort_unstable();
+    let mut last = bound.into_iter().map(|child| cancel(run.id(), child, signer)).collect::<Result<Vec<_>, _>>()?;
+    if let (Some(family), Some(gave)) = (run.family(), gave) {
+        last.push(tell(family.parent, run.id(), gave, signer)?);
+    }
+    Ok(last)
 }

@@ -370,7 +370,7 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
         let open = self.children.remove(&id).ok_or(Error::InvalidRecord("a child ends that was not started"))?;
         // Its step may be done, or have made another call in its place.
         if let Some(pending) = self.pending.get_mut(&open.seq) {
-            let _ = pending.replay.memos.end_child(open.number, end);
+            let _ = pending.replay.memos.end_child(open.number, id, end);
         }
         Ok(())
     }

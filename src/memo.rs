@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use hashbrown::{Equivalent, HashMap};
 
 use crate::child::{Child, ChildEnd};
+use crate::run_id::RunId;
 
 /// A digest of the arguments of a call.
 pub type ArgumentsDigest = [u8; 32];
@@ -202,13 +203,13 @@ impl<V> Memos<V> {
         self.kept.get(&number)
     }
 
-    /// The child of this number has ended.
+    /// The child of this number has ended. The number may be that of another child by now, if its memo was void.
     ///
     /// # Errors
     /// What it gave, if there is no such child, or it has ended before.
-    pub fn end_child(&mut self, number: u64, end: ChildEnd<V>) -> Result<(), ChildEnd<V>> {
+    pub fn end_child(&mut self, number: u64, id: RunId, end: ChildEnd<V>) -> Result<(), ChildEnd<V>> {
         match self.kept.get_mut(&number).map(|memo| &mut memo.kept) {
-            Some(Kept::Child(child)) if child.end.is_none() => {
+            Some(Kept::Child(child)) if child.id == id && child.end.is_none() => {
                 child.end = Some(end);
                 Ok(())
             }

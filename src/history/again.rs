@@ -1,5 +1,7 @@
 //! A run that begins again from a point of its history: a fork of it, or itself after it has failed.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -7,6 +9,7 @@ use super::{History, HistoryError, Trusted};
 use crate::child::OpenChild;
 use crate::error::Error;
 use crate::image::{EncodedImage, Status as ImageStatus};
+use crate::journal::kind::CHILD_ENDED;
 use crate::journal::{Chain, Commit, Loaded, NewRun, Phase, Request, Sign, Signer, Slot, Status, entry};
 use crate::run_id::RunId;
 use crate::snapshot::Standing;
@@ -43,12 +46,16 @@ pub fn begin_again(image: &mut EncodedImage, now: Time) {
 }
 
 /// Gives the children that have not ended new names, under which they are started anew once a body asks for them: those
-/// that there were belong to the other run, or were cancelled with this one. Those that have ended stay as they are.
-fn renew_children(image: &mut EncodedImage, seq: u64, now: Time) {
-    image.children.clear();
+/// that there were belong to the other run, or were cancelled with this one. Those that have ended stay as they are, and
+/// so do those whose end is `told` by the inbox of the run.
+fn renew_children(image: &mut EncodedImage, told: &HashSet<RunId>, seq: u64, now: Time) {
+    image.children.retain(|child, _| told.contains(child));
     let run = image.id;
     for (&delivery, pending) in &mut image.pending {
         for (number, child) in pending.replay.memos.open_children_mut() {
+            if told.contains(&child.id) {
+                continue;
+            }
             child.id = renewed(run, seq, child.id, now);
             child.inside = Some(Bytes::new());
             let open = OpenChild { seq: delivery, number, on_parent_end: child.on_parent_end };
@@ -75,7 +82,9 @@ pub fn reopen(loaded: &Loaded, signer: &Signer, now: Time) -> Result<Request, Hi
     }
     let mut image = History::new(loaded, Trusted::Signed(signer)).image_without_end()?;
     begin_again(&mut image, now);
-    renew_children(&mut image, loaded.run.seq, now);
+    let told = loaded.inbox.iter().filter(|entry| entry.kind == CHILD_ENDED);
+    let told = told.map(|entry| RunId::from_bytes(entry.id)).collect();
+    renew_children(&mut image, &told, loaded.run.seq, now);
     // No number of its stream is used twice.
     image.published = image.published.max(loaded.run.published);
     let commit = ready(loaded, &image, signer, now)?;
@@ -94,7 +103,8 @@ pub fn fork(loaded: &Loaded, fork: &Fork<'_>, signer: &Signer, now: Time) -> Res
     // No run waits for what it gives.
     image.family = None;
     begin_again(&mut image, now);
-    renew_children(&mut image, 0, now);
+    // What is in the inbox is for the other run.
+    renew_children(&mut image, &HashSet::new(), 0, now);
     let run = NewRun {
         id: fork.id,
         workflow: loaded.run.workflow.clone(),

@@ -60,15 +60,16 @@ impl Run {
         }
         let is_creation = matches!(written, Written::Creation { .. });
         Self::log_undelivered(run, &answer)?;
-        let (answered, on_disk) = {
+        let (answered, on_disk, made) = {
             let mut state = run.get().state.lock();
             let State { core, durable, .. } = &mut *state;
             let Some(durable) = durable else { return Ok(()) };
             let Durable { writer, journal, .. } = &mut **durable;
-            (writer.answer(core, written, answer, || journal.get().has_room()), writer.written())
+            let answered = writer.answer(core, written, answer, || journal.get().has_room());
+            (answered, writer.written(), writer.take_made())
         };
         Self::memos_written(run, on_disk)?;
-        Self::children_written(run, on_disk)?;
+        Self::children_made(run, made)?;
         if is_creation && !matches!(answered, Answered::Replaced { .. }) {
             Self::observe_start(run);
         }
@@ -83,6 +84,16 @@ impl Run {
             }
             Answered::Over => Self::finish(run),
         }
+    }
+
+    /// Commits have made these children, which are executed here first.
+    fn children_made(run: &Bound<'_, Self>, made: Vec<RunId>) -> PyResult<()> {
+        if made.is_empty() {
+            return Ok(());
+        }
+        let journal = run.get().state.lock().durable.as_ref().map(|durable| durable.journal.clone_ref(run.py()));
+        let Some(journal) = journal else { return Ok(()) };
+        made.into_iter().try_for_each(|id| journal.get().child_made(run.py(), id))
     }
 
     /// The journal has another run in the place of this one, which hands on what was sent to it.

@@ -69,12 +69,10 @@ pub fn take_entry(run: &Bound<'_, Run>, entry: &Entry, classes: &Bound<'_, PyDic
 
 /// A child has ended: what it gave is kept, by the commit that consumes the entry.
 fn take_child_end(run: &Bound<'_, Run>, entry: &Entry, signer: &Signer) -> PyResult<()> {
-    let slot = Slot::Inbox { id: entry.id, kind: entry.kind };
     let read = || -> PyResult<ChildEnd<PyValue>> {
-        let event = Trusted::Signed(signer).event(entry.run, &slot, entry.body.clone().into())?;
         let classes = PyDict::new(run.py());
         let to = ToObjects::new(&classes);
-        family::told(event)?.try_map(|value| to.stored_value(value))
+        family::end_told(entry, signer)?.try_map(|value| to.stored_value(value))
     };
     let end = match read() {
         Ok(end) => end,

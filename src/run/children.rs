@@ -165,7 +165,7 @@ impl<H: Host> Run<H> {
         };
         self.record(|| Record::ChildEnded { child: id, end: end.copied(H::copy_value) });
         let Some(delivery) = self.delivery_of(&known) else { return Ok(Some(end)) };
-        Ok(delivery.replay_mut().memos.end_child(known.child.number, end).err())
+        Ok(delivery.replay_mut().memos.end_child(known.child.number, id, end).err())
     }
 
     fn delivery_of(&mut self, known: &Known) -> Option<&mut HostDelivery<H>> {
@@ -198,6 +198,26 @@ impl<H: Host> Run<H> {
     /// Takes the snapshot out of a child that was inside the snapshot of this run.
     pub fn take_inside(&mut self, slot: Slot, number: u64) -> Option<bytes::Bytes> {
         self.flight_mut(slot)?.delivery.replay_mut().memos.child_mut(number)?.inside.take()
+    }
+
+    /// Whether a child that the body of a step in flight has found is to be started anew: it had not ended when the run
+    /// began again from a point of its history.
+    pub fn is_to_be_made(&self, slot: Slot, number: u64) -> bool {
+        let memos = self.delivery(slot).and_then(|delivery| delivery.replay.as_deref()).map(|replay| &replay.memos);
+        match memos.and_then(|memos| memos.get(number)).map(|memo| &memo.kept) {
+            Some(Kept::Child(child)) => child.end.is_none() && child.inside.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Starts such a child anew, with the next commit. Says whether it was to be.
+    pub fn make_again(&mut self, slot: Slot, number: u64, made: Outgoing) -> bool {
+        let is_due = self.is_to_be_made(slot, number);
+        if is_due {
+            self.take_inside(slot, number);
+            self.write_to_child(made);
+        }
+        is_due
     }
 
     /// The children that have not ended.

@@ -38,6 +38,9 @@ impl Writer {
         answer: Outcome,
         has_room: impl FnOnce() -> bool,
     ) -> Answered {
+        if !matches!(written, Written::Creation { .. }) {
+            self.making.answer(&answer);
+        }
         match (written, answer) {
             (Written::Creation { .. }, Ok(Reply::Exists { id, input })) => {
                 self.link = Link::Replaced(id);

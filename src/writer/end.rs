@@ -94,6 +94,7 @@ impl Writer {
         let (consumed, undeliverable) = (draft.consumed, draft.undeliverable);
         let status = Status { phase, due: None };
         let commit = Commit { consumed, undeliverable, status, outcome: Some(outcome), ..written };
+        self.making.hand_over(&commit.outgoing);
         let request = Request::Append { run: self.run, epoch: self.epoch, after: draft.after, commit };
         let creation = draft.creation.map(|pending| pending.into_request());
         creation.into_iter().chain([(Written::End, request)]).collect()

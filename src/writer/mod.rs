@@ -14,12 +14,14 @@
 //! - this file: what is worth a commit, and when; `taken`: what a commit takes out of its run, and its bytes;
 //! - `creation`: how a journal learns of a run; `end`: how it learns of its end;
 //! - `answer`: what becomes of the run when the journal has answered, and losing the journal;
+//! - `making`: the runs that commits make;
 //! - `outbound`: events to other runs, as messages;
 //! - `occurrence`: what happens to a run.
 
 mod answer;
 mod creation;
 mod end;
+mod making;
 mod occurrence;
 mod outbound;
 mod taken;
@@ -131,6 +133,7 @@ pub struct Writer {
     may_go_on: bool,
     // How many records are on disk.
     written: u64,
+    making: making::Making,
 }
 
 // What makes a run in the journal, and how many records the run had by then.
@@ -180,6 +183,7 @@ impl Writer {
             link: Link::Attached,
             may_go_on: false,
             written: 0,
+            making: making::Making::default(),
         }
     }
 
@@ -281,6 +285,7 @@ impl Writer {
             commit.outgoing.splice(..0, draft.outgoing);
             let commit = crate::journal::Commit { consumed, undeliverable, status, ..commit };
             self.status = Some(status);
+            self.making.hand_over(&commit.outgoing);
             let request = Request::Append { run: self.run, epoch: self.epoch, after: draft.after, commit };
             requests.push((Written::Commit { recorded }, request));
         }

@@ -15,6 +15,7 @@ from processes import Process
 from treadle import (
     Context,
     Engine,
+    Retry,
     RunCancelled,
     RunInfo,
     StartEvent,
@@ -140,6 +141,38 @@ async def test_children_end_with_their_parent_unless_they_are_detached(engine: E
     for child in await family(engine, run.id):
         await engine.send_event(child.id, Go())
     await until(has(engine, run.id, 3, "completed"))
+
+
+async def test_a_detached_child_that_the_last_commit_of_its_parent_makes_is_executed(url: str):
+    @step
+    async def fire(ctx: Context, ev: StartEvent) -> StopEvent:
+        child = ctx.run(work.leaf, n=3, on_parent_end="detach")
+        return StopEvent(result=child.id)
+
+    outer = Workflow("outer", [fire])
+    async with Engine(url, workflows=[*ALL, outer]) as engine:
+        child = await engine.run(outer)
+        async with asyncio.timeout(20):
+            assert await engine.get(child) == 30
+
+
+async def test_a_child_is_not_given_the_end_of_the_one_that_it_replaces(url: str):
+    attempts: list[str] = []
+
+    @step(retry=Retry(2, initial=0))
+    async def body(ctx: Context, ev: StartEvent) -> StopEvent:
+        # Another call than that of the first attempt: what that one has started is cancelled.
+        child = ctx.run(work.waiting, n=len(attempts))
+        attempts.append(child.id)
+        if len(attempts) == 1:
+            raise ValueError("once")
+        await until(has(engine, ctx.run_id(), 1, "cancelled"))
+        await engine.send_event(child.id, Go())
+        return StopEvent(result=await child)
+
+    outer = Workflow("outer", [body])
+    async with Engine(url, workflows=[*ALL, outer]) as engine:
+        assert await engine.run(outer) == "gone"
 
 
 async def test_a_child_is_cancelled_by_its_handle(url: str):

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use treadle::journal::{IfOver, Message, Outgoing};
 use treadle::{
     Child, ChildBegun, ChildCall, ChildEnd, Error, Image, MemoCall, OnParentEnd, Plan, Routes, Run, RunId, Slot,
     StepId, StepPlan, Strand, Tag, Value,
@@ -154,6 +156,45 @@ fn a_child_that_no_body_comes_to_again_is_to_be_cancelled_unless_it_is_detached(
     assert_eq!(run.take_void_children(), []);
     let image = run.image();
     assert_eq!(folded(&mut run), image);
+}
+
+#[test]
+fn the_end_of_a_child_whose_memo_is_void_is_that_of_no_other_child() {
+    let (mut run, slot) = parent();
+    start(&mut run, slot, "a", 1, id(1));
+    let slot = again(&mut run, slot);
+    // It has the number that the first one had.
+    start(&mut run, slot, "a", 2, id(2));
+    let gave = ChildEnd::Failure(value("cancelled"));
+    assert_eq!(run.end_child(id(1), gave.clone()), Ok(Some(gave)));
+    assert_eq!(run.child_end(slot, 1), None);
+    assert!(run.has_open_child(id(2)));
+    let image = run.image();
+    assert_eq!(folded(&mut run), image);
+}
+
+#[test]
+fn a_child_that_is_to_be_made_again_is_made_once_and_by_the_call_that_can() {
+    let (mut run, slot) = parent();
+    start(&mut run, slot, "a", 1, id(1));
+    assert!(!run.is_to_be_made(slot, 1));
+    let mut image = run.image();
+    for pending in image.pending.values_mut() {
+        pending.replay.memos.open_children_mut().for_each(|(_, child)| child.inside = Some(Bytes::new()));
+    }
+    let mut restored = Parent::restore(image, plan());
+    let slot = restored.start_next(|| 1).unwrap().slot;
+    assert_eq!(begin(&mut restored, slot, "a", false, 1), Ok(Ok(id(1))));
+    // A call that fails after that leaves it to the next one.
+    assert!(restored.is_to_be_made(slot, 1));
+    let made = || Outgoing::Send {
+        to: id(1),
+        message: Message { id: [0; 16], kind: 0, body: Vec::new() },
+        if_over: IfOver::Drop,
+    };
+    assert!(restored.make_again(slot, 1, made()));
+    assert!(!restored.make_again(slot, 1, made()));
+    assert_eq!(restored.take_outgoing(), [made()]);
 }
 
 #[test]

@@ -8,10 +8,10 @@ use crate::journal::{Outgoing, Signer};
 use crate::python::convert::{PyValue, decode, encode};
 use crate::python::error;
 use crate::python::run::Run;
-use crate::python::state::Outcome;
+use crate::python::state::{Outcome, State};
 use crate::python::stored::ToBytes;
 use crate::writer::Occurrence;
-use crate::{ChildEnd, Phase, RunId, family};
+use crate::{ChildEnd, RunId, family};
 
 impl Run {
     /// A child that is in memory has ended: its parent keeps what it gave, and those who wait for it go on.
@@ -70,66 +70,53 @@ impl Run {
 
     /// No body awaits these children any more.
     pub fn cancel_void_children(run: &Bound<'_, Self>) -> PyResult<()> {
-        let void = run.get().state.lock().core.take_void_children();
+        let py = run.py();
+        let (void, is_cancelled) = {
+            let mut state = run.get().state.lock();
+            let State { core, durable, .. } = &mut *state;
+            match durable {
+                Some(durable) => (Vec::new(), family::cancel_void(core, &durable.journal.bind(py).get().signer)?),
+                None => (core.take_void_children(), false),
+            }
+        };
+        if is_cancelled {
+            Self::occurred(run, Occurrence::Child)?;
+        }
         void.into_iter().try_for_each(|id| Self::cancel_child_of(run, id).map(drop))
     }
 
     /// Cancels a child. Says whether it was still going on, as far as its parent knows.
     pub fn cancel_child_of(parent: &Bound<'_, Self>, id: RunId) -> PyResult<bool> {
         let py = parent.py();
-        let (live, journal) = {
-            let state = parent.get().state.lock();
-            if !state.core.has_open_child(id) {
-                return Ok(false);
+        let (live, is_cancelled) = {
+            let mut state = parent.get().state.lock();
+            let State { core, durable, kin, .. } = &mut *state;
+            let live = kin.get().and_then(|kin| kin.live.get(&id)).map(|live| live.clone_ref(py));
+            match durable {
+                Some(durable) => (None, family::cancel_child(core, id, &durable.journal.bind(py).get().signer)?),
+                None if core.has_open_child(id) => (live, false),
+                None => (None, false),
             }
-            let live = state.kin.get().and_then(|kin| Some(kin.live.get(&id)?.clone_ref(py)));
-            (live, state.durable.as_ref().map(|durable| durable.journal.clone_ref(py)))
         };
         if let Some(live) = live {
             return Self::cancel_child(live.bind(py));
         }
-        let Some(journal) = journal else { return Ok(false) };
-        let cancelled = family::cancel(parent.get().id, id, &journal.get().signer)?;
-        {
-            let mut state = parent.get().state.lock();
-            if state.core.phase() != Phase::Running {
-                return Ok(false);
-            }
-            state.core.write_to_child(cancelled);
+        if is_cancelled {
+            Self::occurred(parent, Occurrence::Child)?;
         }
-        Self::occurred(parent, Occurrence::Child)?;
-        Ok(true)
-    }
-
-    /// So many records are on disk: the children that they made start here.
-    pub fn children_written(run: &Bound<'_, Self>, recorded: u64) -> PyResult<()> {
-        let py = run.py();
-        let (made, journal) = {
-            let mut state = run.get().state.lock();
-            let Some(kin) = state.kin.get_mut() else { return Ok(()) };
-            let written = kin.unwritten.partition_point(|(needed, _)| *needed <= recorded);
-            let made: Vec<_> = kin.unwritten.drain(..written).map(|(_, id)| id).collect();
-            let Some(durable) = &state.durable else { return Ok(()) };
-            (made, durable.journal.clone_ref(py))
-        };
-        made.into_iter().try_for_each(|id| journal.get().child_made(py, id))
+        Ok(is_cancelled)
     }
 }
 
-/// What a run with a journal writes to its family with its last commit: its children that are not to outlive it are
-/// cancelled, and its parent is told what it gave.
+/// What a run with a journal writes to its family with its last commit.
 pub fn last_words(run: &Bound<'_, Run>, signer: &Signer) -> PyResult<Vec<Outgoing>> {
     let py = run.py();
-    let (mut last, parent) = {
-        let state = run.get().state.lock();
-        let last = family::last_words(run.get().id, state.core.open_children(), signer)?;
-        (last, state.core.family().map(|family| family.parent))
+    let parent = run.get().state.lock().core.family().map(|family| family.parent);
+    let gave = match parent {
+        Some(parent) => Some(end_of(&parent.to_string(), run)?.try_map(|value| ToBytes::new(py).value(&value))?),
+        None => None,
     };
-    if let Some(parent) = parent {
-        let end = end_of(&parent.to_string(), run)?.try_map(|value| ToBytes::new(py).value(&value))?;
-        last.push(family::tell(parent, run.get().id, &end, signer)?);
-    }
-    Ok(last)
+    Ok(family::last_words(&run.get().state.lock().core, gave.as_ref(), signer)?)
 }
 
 /// What a child gave, as its parent keeps it. What cannot be stored is a failure.

@@ -31,8 +31,6 @@ pub struct Kin {
     pub read: HashMap<RunId, Py<Run>>,
     /// Those who wait for the end of a child.
     pub waiters: HashMap<RunId, Vec<Waker>>,
-    /// Those whose creation the journal has not acknowledged, with the number of records that have to be on disk.
-    pub unwritten: Vec<(u64, RunId)>,
     /// What verifies the children in the snapshot that the run was resumed from.
     pub secrets: Option<Arc<Secrets>>,
 }

@@ -23,7 +23,6 @@ use crate::python::plan::Plan;
 use crate::python::run::Run;
 use crate::python::run_options::RunOptions;
 use crate::python::snapshot;
-use crate::python::state::State;
 use crate::python::unreferenced;
 use crate::python::wake;
 use crate::writer::Occurrence;
@@ -137,28 +136,20 @@ impl Asked<'_, '_> {
     /// A child that an earlier body has started: it may be one of a snapshot, which goes on now.
     fn known(self, number: u64, id: RunId, is_over: bool) -> PyResult<Py<ChildRun>> {
         let py = self.context.py();
-        let (run, inside, secrets) = {
-            let mut state = self.context.get().state()?;
+        if let Some(journal) = self.journal() {
+            self.make_again(&journal, number, id)?;
+            return self.handle(number, id, None);
+        }
+        let (run, secrets) = {
+            let state = self.context.get().state()?;
             let kin = state.kin.get();
             let run = kin.and_then(|kin| kin.live.get(&id).or_else(|| kin.read.get(&id)));
-            let run = run.map(|run| run.clone_ref(py));
-            let secrets = kin.and_then(|kin| kin.secrets.clone());
-            let is_lost = run.is_none() && !is_over;
-            let inside = if is_lost { state.core.take_inside(self.context.get().slot, number) } else { None };
-            (run, inside, secrets)
+            (run.map(|run| run.clone_ref(py)), kin.and_then(|kin| kin.secrets.clone()))
         };
         if run.is_some() || is_over {
             return self.handle(number, id, run);
         }
-        if let Some(journal) = self.journal() {
-            // In a run that was retried, or in a fork, a child that had not ended begins anew.
-            if inside.is_some() {
-                let made = self.made_in(&journal, id, self.family())?;
-                self.hand_over(&mut *self.context.get().state()?, id, made);
-                Run::occurred(self.parent(), Occurrence::Child)?;
-            }
-            return self.handle(number, id, None);
-        }
+        let inside = self.context.get().state()?.core.take_inside(self.context.get().slot, number);
         let child = match inside {
             Some(bytes) if !bytes.is_empty() => self.resumed(bytes, secrets)?,
             // It was not in the snapshot, as one that was being stopped: it begins anew under its name.
@@ -167,6 +158,20 @@ impl Asked<'_, '_> {
         self.adopt(&child)?;
         Run::start_in_task(&child)?;
         self.handle(number, id, Some(child.unbind()))
+    }
+
+    /// In a run that was retried, or in a fork, a child that had not ended begins anew. What keeps it from being made
+    /// leaves it to be made by the next call.
+    fn make_again(&self, journal: &Bound<'_, Journal>, number: u64, id: RunId) -> PyResult<()> {
+        let slot = self.context.get().slot;
+        if !self.context.get().state()?.core.is_to_be_made(slot, number) {
+            return Ok(());
+        }
+        let made = self.made_in(journal, id, self.family())?;
+        if !self.context.get().state()?.core.make_again(slot, number, made) {
+            return Ok(());
+        }
+        Run::occurred(self.parent(), Occurrence::Child)
     }
 
     fn family(&self) -> Family {
@@ -210,7 +215,7 @@ impl Asked<'_, '_> {
             let mut state = self.context.get().state()?;
             let begun = state.core.start_child(self.context.get().slot, strand, call, child);
             if let (Ok(_), Some(made)) = (&begun, made) {
-                self.hand_over(&mut state, id, made);
+                state.core.write_to_child(made);
             }
             begun
         };
@@ -230,13 +235,6 @@ impl Asked<'_, '_> {
         let (core, creation) = begun;
         drop(core);
         Ok(family::make(creation, journal.get().owner))
-    }
-
-    /// The next commit makes the child; what has been recorded by now has to be on disk before it starts here.
-    fn hand_over(&self, state: &mut State, id: RunId, made: Outgoing) {
-        state.core.write_to_child(made);
-        let recorded = state.core.recorded();
-        state.kin.make().unwritten.push((recorded, id));
     }
 
     fn made(&self, id: RunId, family: Family) -> PyResult<Bound<'_, Run>> {

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use treadle::history::{self, Fork, History, HistoryError, Trusted, begin_again};
-use treadle::journal::{Loaded, Phase, Request, Sign, Slot, Status, entry};
+use treadle::journal::{Entry, Loaded, Phase, Request, Sign, Slot, Status, entry, kind};
 use treadle::{
-    Body, EncodedEvent, EncodedImage, Failure, Kept, Memo, MemoCall, Pending, Record, Replay, RunId, StepId, Turn,
-    Value, Wanted,
+    Body, Child, EncodedEvent, EncodedImage, Failure, Kept, Memo, MemoCall, OnParentEnd, OpenChild, Pending, Record,
+    Replay, RunId, StepId, Turn, Value, Wanted,
 };
 
 use super::{RUN, carried_out, new_image, set, signer, written};
@@ -77,6 +77,32 @@ fn a_run_that_is_reopened_counts_its_stream_on() {
     loaded.run.published = 12;
     let reopened = carried_out(history::reopen(&loaded, &signer(Sign::Opaque), 5).unwrap(), &loaded);
     assert_eq!(history::continuation(&reopened, &signer(Sign::Opaque)).unwrap().image.published, 12);
+}
+
+#[test]
+fn a_run_that_is_reopened_keeps_the_children_whose_end_is_in_its_inbox_and_has_others_for_the_rest() {
+    let mut image = image_in_the_middle();
+    let ids = [1, 2].map(|number| RunId::from_bytes([number; 16]));
+    for (number, id) in (2..).zip(ids) {
+        let call = MemoCall { name: "errand".into(), arguments: [1; 32], turn: Turn::Ordered(number) };
+        let (workflow, on_parent_end) = ("errand".into(), OnParentEnd::Cancel);
+        let kept = Kept::Child(Box::new(Child { id, workflow, on_parent_end, end: None, inside: None }));
+        let pending = image.pending.get_mut(&1).unwrap();
+        pending.replay.memos.put(number, Memo { call, kept });
+        image.children.insert(id, OpenChild { seq: 1, number, on_parent_end });
+    }
+    let mut loaded = in_phase(written(&image, 5, &[Record::Ended], Sign::Opaque), Phase::Cancelled);
+    let (number, kind) = (1, kind::CHILD_ENDED);
+    loaded.inbox.push(Entry { number, run: RUN, id: *ids[0].as_bytes(), kind, at: 0, body: Vec::new() });
+    let reopened = carried_out(history::reopen(&loaded, &signer(Sign::Opaque), 1_000).unwrap(), &loaded);
+    let image = history::continuation(&reopened, &signer(Sign::Opaque)).unwrap().image;
+    assert_eq!(image.children.len(), 2);
+    assert!(image.children.contains_key(&ids[0]) && !image.children.contains_key(&ids[1]));
+    let to_be_made = image.pending[&1].replay.memos.iter().filter(|(_, memo)| match &memo.kept {
+        Kept::Child(child) => child.inside.is_some(),
+        _ => false,
+    });
+    assert_eq!(to_be_made.map(|(number, _)| number).collect::<Vec<_>>(), [3]);
 }
 
 #[test]

@@ -176,6 +176,11 @@ impl Workflow {
         Self { waits_for_answers: true, ..self }
     }
 
+    /// The same, but no event comes of one that comes of the first.
+    pub fn ending_soon(self) -> Self {
+        Self { deepest: 1, ..self }
+    }
+
     pub fn kind_of(&self, class: u8) -> Option<EventKind> {
         (class < self.kinds).then_some(EventKind(class.into()))
     }

@@ -5,6 +5,7 @@ mod creation;
 mod due;
 mod ends;
 mod host;
+mod making;
 mod property;
 
 use treadle::writer::{Durability, Flush, Occurrence};

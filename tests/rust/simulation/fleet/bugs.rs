@@ -77,10 +77,20 @@ pub enum Bug {
     PostedTwice,
     /// A commit is written without what it sends to other runs.
     PostLeftOut,
+    /// A body that runs again in another process starts its children once more.
+    ChildStartedTwice,
+    /// A process does not start the children that its commits have made.
+    ChildNotStarted,
+    /// A run that ends does not cancel its children.
+    OrphanLeft,
+    /// A child does not tell its parent how it has ended.
+    ChildEndLost,
+    /// A parent consumes the end of a child in a commit before that in which it notes it.
+    ChildEndConsumedAlone,
 }
 
 impl Bug {
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 42] = [
         Self::ClaimWithoutFence,
         Self::RenewAfterLoss,
         Self::CursorSkips,
@@ -118,5 +128,10 @@ impl Bug {
         Self::PostedTooLate,
         Self::PostedTwice,
         Self::PostLeftOut,
+        Self::ChildStartedTwice,
+        Self::ChildNotStarted,
+        Self::OrphanLeft,
+        Self::ChildEndLost,
+        Self::ChildEndConsumedAlone,
     ];
 }

@@ -4,13 +4,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use treadle::history::Continuation;
-use treadle::journal::{Digest, Entry, Limits, NewRun, Outcome, OwnerId, Phase, Reply, Request, Signer};
+use treadle::journal::{Digest, Entry, Limits, NewRun, Outcome, OwnerId, Phase, Reply, Request, kind};
 use treadle::writer::{
     Answered, Creation, Durability, EndTaken, Flush, Next, Occurrence, Requests, Writer, Written, begin,
 };
-use treadle::{Body as Stored, EncodedEvent, EncodedImage, EventKind, Origin, Progress, Run, RunId, Time};
+use treadle::{
+    Body as Stored, EncodedEvent, EncodedImage, EventKind, Family, Origin, Progress, Run, RunId, Time, family,
+};
 
 use super::bugs::Bug;
+use super::children::signer;
 use super::encode::{ToBytes, decoded, encoded};
 use super::memos::{Memos, Seen, memos_of};
 use super::posts::of_message;
@@ -45,6 +48,8 @@ pub struct Setting {
 pub struct Execution {
     pub epoch: u64,
     pub(super) workflow: Rc<Workflow>,
+    /// That of its children.
+    pub(super) errands: Rc<Workflow>,
     pub(super) run: Run<Guest>,
     pub(super) writer: Writer,
     pub(super) bodies: Vec<Body>,
@@ -76,44 +81,60 @@ pub struct Name {
     pub workflow: String,
     pub key: Option<String>,
     pub input: Digest,
+    /// Where it stands, if another run starts it.
+    pub family: Option<Family>,
+}
+
+/// The workflow of a run, and that of its children.
+pub struct Code {
+    pub workflow: Rc<Workflow>,
+    pub errands: Rc<Workflow>,
 }
 
 /// A new run of a workflow, and what makes it.
 pub fn create(id: RunId, named: &Name, workflow: &Workflow, now: Time) -> (Run<Guest>, Creation) {
     let mut run = Run::new(id, Arc::clone(&workflow.plan), now);
+    if let Some(family) = named.family {
+        run.belong(family);
+    }
     let (image, _) = begin(&mut run, EventKind(0), Ev(workflow.first_event())).expect("it is new");
-    let Name { workflow, key, input } = named.clone();
-    let new = NewRun { id, workflow, key, input, created: now, stream_limit: 64, parent: None, root: None, depth: 0 };
-    let creation = Creation::new(&encoded(image), new, &Signer::default(), now).expect("nothing is signed");
+    let Name { workflow, key, input, family } = named.clone();
+    let mut new =
+        NewRun { id, workflow, key, input, created: now, stream_limit: 64, parent: None, root: None, depth: 0 };
+    if let Some(family) = family {
+        family::join(&mut new, family);
+    }
+    let creation = Creation::new(&encoded(image), new, signer(), now).expect("nothing is signed");
     (run, creation)
 }
 
 impl Execution {
-    pub fn new(of: (Run<Guest>, Creation), workflow: Rc<Workflow>, setting: Setting, random: Random) -> Self {
+    pub fn new(of: (Run<Guest>, Creation), code: Code, setting: Setting, random: Random) -> Self {
         let (mut run, creation) = of;
         let (writer, requests) = Writer::of_new(creation, &mut run, setting.owner, setting.durability, || true);
         let live = encoded(run.image());
         let unwritten = run.recorded();
         let acknowledged = if requests.is_empty() { unwritten } else { 0 };
-        let mut execution = Self::make(run, writer, workflow, setting, random);
+        let mut execution = Self::make(run, writer, code, setting, random);
         (execution.acknowledged, execution.unwritten) = (acknowledged, unwritten);
         execution.ask(requests, live);
         execution
     }
 
     /// Goes on with a run that was loaded.
-    pub fn resume(of: Continuation, workflow: Rc<Workflow>, setting: Setting, random: Random) -> Self {
+    pub fn resume(of: Continuation, code: Code, setting: Setting, random: Random) -> Self {
         let writer = Writer::of_continuation(&of, setting.durability);
         let memos = memos_of(&of.image);
-        let mut run = Run::restore(decoded(of.image), Arc::clone(&workflow.plan));
+        let mut run = Run::restore(decoded(of.image), Arc::clone(&code.workflow.plan));
         run.start_log();
-        Self { written_before: of.seq, memos, ..Self::make(run, writer, workflow, setting, random) }
+        Self { written_before: of.seq, memos, ..Self::make(run, writer, code, setting, random) }
     }
 
-    fn make(run: Run<Guest>, writer: Writer, workflow: Rc<Workflow>, setting: Setting, random: Random) -> Self {
+    fn make(run: Run<Guest>, writer: Writer, code: Code, setting: Setting, random: Random) -> Self {
         Self {
             epoch: writer.epoch(),
-            workflow,
+            workflow: code.workflow,
+            errands: code.errands,
             run,
             writer: writer.with_checkpoints_after(CHECKPOINTS_AFTER),
             bodies: Vec::new(),
@@ -175,7 +196,8 @@ impl Execution {
         assert!(is_written || self.setting.durability == Durability::Pipelined, "it starts once it is written");
         let event = delivery.event.0;
         let program = Rc::new(self.workflow.program(started.step, event));
-        self.bodies.push(Body::new(started, event, program));
+        let depth = self.depth();
+        self.bodies.push(Body::new(started, event, program, depth));
         self.mark(Occurrence::Started, now);
     }
 
@@ -195,7 +217,7 @@ impl Execution {
         let live = encoded(self.run.image());
         let (draft, records) = taken.translate(&mut ToBytes);
         let records = records.expect("every event can be stored");
-        let sealed = draft.seal(records, now, &Signer::default(), LIMITS).expect("nothing is signed");
+        let sealed = draft.seal(records, now, signer(), LIMITS).expect("nothing is signed");
         let requests = self.writer.hand_over(draft, sealed);
         self.ask(requests, live);
         let has_room = !self.random.one_in(4);
@@ -221,10 +243,10 @@ impl Execution {
         let live = encoded(self.run.image());
         let (draft, records) = taken.translate(&mut ToBytes);
         let records = records.expect("every event can be stored");
-        let sealed = draft.seal(records, now, &Signer::default(), LIMITS).expect("nothing is signed");
+        let sealed = draft.seal(records, now, signer(), LIMITS).expect("nothing is signed");
         let result = EncodedEvent { class: "end".into(), body: Stored::Fields(Vec::new()) };
-        let outcome = draft.ending(&sealed, &Signer::default()).seal(phase, &result).expect("nothing is signed");
-        let requests = self.writer.hand_over_end(draft, sealed, (phase, outcome), Vec::new());
+        let outcome = draft.ending(&sealed, signer()).seal(phase, &result).expect("nothing is signed");
+        let requests = self.writer.hand_over_end(draft, sealed, (phase, outcome), self.last_words(phase));
         self.ask(requests, live);
     }
 
@@ -244,6 +266,9 @@ impl Execution {
             self.route(vec![event], Origin::Inbox(entry.number), now);
             return self.mark(Occurrence::Received, now);
         }
+        if entry.kind == kind::CHILD_ENDED {
+            return self.take_child_end(entry, now);
+        }
         self.run.consume(entry.number);
         match entry.kind {
             CANCEL => self.end(Phase::Cancelled, now),
@@ -253,6 +278,7 @@ impl Execution {
             }
             _ => {
                 self.run.resume();
+                self.wake_for_children();
                 self.mark(Occurrence::Resumed, now);
             }
         }
@@ -280,6 +306,11 @@ impl Execution {
     pub fn detach(&mut self) {
         self.writer.detach();
         self.is_detached = true;
+    }
+
+    /// The children that commits have made.
+    pub fn take_made(&mut self) -> Vec<RunId> {
+        self.writer.take_made()
     }
 
     /// The journal has answered. Gives how many records of the run are written now, if that was told.

@@ -7,21 +7,26 @@ use std::rc::Rc;
 use treadle::EncodedImage;
 
 use crate::simulation::host::{Disturbances, Outcome, Simulation};
+use crate::simulation::random::mix;
 use crate::simulation::workflow::Workflow;
 
 pub const NAMES: [&str; 2] = ["orders", "reports"];
+/// The workflow of children.
+pub const ERRANDS: &str = "errands";
 
 /// Workflows whose result does not depend on the order in which things happen.
-pub struct Flows([(Rc<Workflow>, OnceCell<Outcome>); 2]);
+pub struct Flows([(Rc<Workflow>, OnceCell<Outcome>); 3]);
 
 impl Flows {
     pub fn new(seed: u64) -> Self {
-        let workflow = |number| Rc::new(Workflow::new(2 * seed + number, true).waiting_for_answers());
-        Self([0, 1].map(|number| (workflow(number), OnceCell::new())))
+        let workflow = |seed| Workflow::new(seed, true).waiting_for_answers();
+        let errands = workflow(mix(&[seed, 27])).ending_soon();
+        Self([workflow(2 * seed), workflow(2 * seed + 1), errands].map(|it| (Rc::new(it), OnceCell::new())))
     }
 
     pub fn workflow(&self, name: &str) -> Rc<Workflow> {
-        Rc::clone(&self.0[usize::from(name == NAMES[1])].0)
+        let number = if name == ERRANDS { 2 } else { usize::from(name == NAMES[1]) };
+        Rc::clone(&self.0[number].0)
     }
 
     /// A run has come to what it comes to if nothing disturbs it.

@@ -5,14 +5,16 @@ use std::rc::Rc;
 
 use treadle::history::continuation;
 use treadle::journal::{
-    Claim, Commit, Digest, EntryNumber, Loaded, NewRun, OpId, OwnerId, Phase, Reply, Request, RunRow, Signer, Slot,
+    Claim, Commit, Digest, EntryNumber, Loaded, NewRun, OpId, Outgoing, OwnerId, Phase, Reply, Request, RunRow, Slot,
     Undelivered, entry, record,
 };
 use treadle::snapshot::{self, Standing};
 use treadle::{EncodedImage, Record, RunId, StepId, Time};
 
+use super::children::signer;
 use super::encode::{from_bytes, named};
 use super::execution::EVENT;
+use super::families::{Families, children_of};
 use super::flows::Flows;
 use super::memos::{Memos, Seen};
 use super::posts;
@@ -44,6 +46,12 @@ pub struct Facts {
     /// What other runs have sent to it, and it has not got yet.
     posted: BTreeSet<u64>,
     is_fork: bool,
+    /// Where it stands in its family.
+    pub parent: Option<RunId>,
+    pub root: Option<RunId>,
+    pub depth: u32,
+    /// The children of its steps that were not done when it ended, and whether each had ended.
+    children_at_end: Vec<(RunId, bool)>,
 }
 
 pub struct Ledger {
@@ -66,6 +74,7 @@ pub struct Ledger {
     pub live: BTreeMap<(RunId, u64, u64), EncodedImage>,
     /// The memos that bodies have seen, by run and delivery.
     memos: BTreeMap<(RunId, u64), Vec<(Call, u64)>>,
+    pub families: Families,
     /// How many runs have come to their result.
     pub completed: u64,
 }
@@ -86,6 +95,7 @@ impl Ledger {
             claimed: BTreeSet::new(),
             live: BTreeMap::new(),
             memos: BTreeMap::new(),
+            families: Families::default(),
             completed: 0,
         }
     }
@@ -116,6 +126,8 @@ impl Ledger {
                 assert_eq!(facts.owner, Some(owner), "only its owner appends to run {run}");
                 assert!(!facts.phase.is_over(), "nothing comes after the end of run {run}");
                 self.append(*run, *epoch, commit);
+                self.make_children(*run, commit);
+                self.families.written(*run, &self.runs[run], commit, undelivered);
                 self.post(commit, undelivered);
                 self.check_live(*run, *epoch);
             }
@@ -145,6 +157,20 @@ impl Ledger {
         }
     }
 
+    fn make_children(&mut self, parent: RunId, commit: &Commit) {
+        for outgoing in &commit.outgoing {
+            let Outgoing::Create { run, owner, commit } = outgoing else { continue };
+            match self.runs.get(&run.id) {
+                // A child of a run that has begun again, made by a process that has not come to write that.
+                Some(known) => assert!(known.parent == Some(parent) && !known.is_forgotten(), "a child is made once"),
+                None => {
+                    self.families.made(parent, &self.runs[&parent], run);
+                    self.create(run, *owner, commit);
+                }
+            }
+        }
+    }
+
     fn create(&mut self, run: &NewRun, owner: Option<OwnerId>, commit: &Commit) {
         let key = run.key.clone().map(|key| (run.workflow.clone(), key));
         if let Some(key) = &key {
@@ -171,6 +197,10 @@ impl Ledger {
             sent: BTreeSet::new(),
             arrived: BTreeSet::new(),
             posted: BTreeSet::new(),
+            parent: run.parent,
+            root: run.root,
+            depth: run.depth,
+            children_at_end: Vec::new(),
         };
         assert!(self.runs.insert(run.id, facts).is_none(), "a run is made once");
     }
@@ -204,7 +234,7 @@ impl Ledger {
             assert!(self.consumed.insert(number), "entry {number} is consumed once");
         }
         let facts = self.runs.get_mut(&run).expect("a run that was made");
-        facts.append(run, commit);
+        facts.append(run, commit, &mut self.families);
         if let Some(checkpoint) = opened(commit, Standing { seq: facts.records, epoch }) {
             assert!(checkpoint == facts.image, "the checkpoint of run {run} is the fold of its records");
         }
@@ -222,6 +252,7 @@ impl Ledger {
         assert!(facts.phase.is_over(), "only a run that is over is reopened");
         let epoch = epoch - u64::from(facts.owner.is_some());
         facts.image = opened(commit, Standing { seq: facts.records, epoch }).expect("a checkpoint");
+        self.families.reopened(run, &std::mem::take(&mut facts.children_at_end), &facts.image);
         facts.last_published = facts.last_published.max(facts.image.published);
         (facts.phase, facts.finished) = (commit.status.phase, None);
     }
@@ -290,9 +321,15 @@ impl Ledger {
         assert!(facts.acknowledged <= facts.records);
         // What a process that has the run no more has loaded may be older.
         if facts.owner == loaded.run.owner && facts.records == loaded.run.seq {
-            let image = continuation(loaded, &Signer::default()).expect("it is what was written").image;
+            let image = continuation(loaded, signer()).expect("it is what was written").image;
             assert!(image == facts.image, "the log of {}", loaded.run.id);
         }
+    }
+
+    /// The runs that have children which have not ended.
+    pub fn parents(&self) -> impl Iterator<Item = RunId> {
+        let is_parent = |facts: &Facts| !facts.phase.is_over() && !facts.image.children.is_empty();
+        self.runs.iter().filter(move |(_, facts)| is_parent(facts)).map(|(&run, _)| run)
     }
 
     pub fn unfinished(&self) -> Vec<RunId> {
@@ -316,12 +353,16 @@ impl Ledger {
 }
 
 impl Facts {
-    fn append(&mut self, run: RunId, commit: &Commit) {
+    fn append(&mut self, run: RunId, commit: &Commit, families: &mut Families) {
         let mut arrivals = 0;
         for bytes in &commit.records {
             self.records += 1;
-            let one = record::decode(run, self.records, bytes.clone().into(), &Signer::default().secrets);
+            let one = record::decode(run, self.records, bytes.clone().into(), &signer().secrets);
             let one = one.expect("it is what was written");
+            families.recorded(run, self, &one, commit);
+            if matches!(one, Record::Ended) {
+                self.children_at_end = children_of(&self.image);
+            }
             match &one {
                 Record::Queued { seq, step, event } => {
                     let queued = self.queued.insert((named(event).name, step.0), *seq);
@@ -363,7 +404,7 @@ impl Facts {
             assert_eq!(*number, self.last_published + 1, "the numbers of the stream of run {run} have no gap");
             self.last_published = *number;
             let slot = Slot::Stream { number: *number };
-            let event = entry::decode(run, &slot, body.clone().into(), &Signer::default().secrets, false);
+            let event = entry::decode(run, &slot, body.clone().into(), &signer().secrets, false);
             self.published.insert(named(&event.expect("it is what was written")).name);
         }
         assert_eq!(self.last_published, self.image.published, "what is published is in the stream of run {run}");
@@ -393,6 +434,11 @@ impl Facts {
         is_deferred || self.workflow.plan.routes.steps(kind).iter().all(is_queued)
     }
 
+    /// Whether it is over, and the journal has forgotten it.
+    fn is_forgotten(&self) -> bool {
+        self.phase.is_over() && self.finished.is_none()
+    }
+
     pub fn is_paused(&self) -> bool {
         self.image.status == treadle::Status::Paused
     }
@@ -417,6 +463,6 @@ impl Facts {
 
 fn opened(commit: &Commit, standing: Standing) -> Option<EncodedImage> {
     let bytes = commit.checkpoint.clone()?;
-    let image = snapshot::open_checkpoint(bytes.into(), standing, &Signer::default().secrets);
+    let image = snapshot::open_checkpoint(bytes.into(), standing, &signer().secrets);
     Some(image.expect("it is what was written"))
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use treadle::writer::Occurrence;
-use treadle::{EncodedImage, Kept, Memo, MemoCall, Once, Strand, Tag, Time, Value};
+use treadle::{EncodedImage, Kept, Memo, MemoCall, Once, Strand, Tag, Time, Value, family};
 
 use super::bugs::Bug;
+use super::children::signer;
 use super::execution::Execution;
 use crate::simulation::ledger::Call;
 
@@ -18,9 +19,17 @@ pub type Seen = (u64, usize, (Call, u64));
 /// The memos that a journal has of a run.
 pub fn memos_of(image: &EncodedImage) -> Memos {
     let of = |(&seq, pending): (&u64, &treadle::Pending<_, _>)| {
-        (seq, pending.replay.memos.iter().map(|(_, memo)| read(memo.kept.value().expect("no child"))).collect())
+        (seq, pending.replay.memos.iter().filter_map(|(_, memo)| value_of(&memo.kept)).map(read).collect())
     };
     image.pending.iter().map(of).collect()
+}
+
+/// What a call gave; nothing of one that started a child.
+fn value_of(kept: &Kept<Value>) -> Option<&Value> {
+    match kept {
+        Kept::Child(_) => None,
+        kept => kept.value(),
+    }
 }
 
 fn written((name, arguments): Call, gave: u64) -> Value {
@@ -65,21 +74,24 @@ impl Execution {
         let gave = self.random.next() >> 32;
         let kept = Kept::Result(written(call, gave));
         let forgotten = self.run.keep_memo(slot, Strand::BODY, Memo { call: begun, kept });
-        let memos = self.memos.entry(slot.seq()).or_default();
-        let before = self.bodies[at].memos;
-        assert_eq!(
-            forgotten.expect("the run goes on").len(),
-            memos.len() - before,
-            "what is behind a new call is void"
-        );
-        memos.truncate(before);
-        memos.push((call, gave));
+        self.forget_memos(at, &forgotten.unwrap_or_else(|_| panic!("the run goes on")));
+        self.memos.entry(slot.seq()).or_default().push((call, gave));
         self.bodies[at].memos += 1;
         self.bodies[at].written_with = Some(self.run.recorded());
         if self.has(Bug::MemoNotAwaited) {
             self.see_memos(u64::MAX);
         }
         self.mark(Occurrence::Memo, now);
+    }
+
+    /// A body has made a call that is new: what is behind it is void.
+    pub(super) fn forget_memos(&mut self, at: usize, forgotten: &[Kept<Value>]) {
+        let (seq, before) = (self.bodies[at].slot.seq(), self.bodies[at].memos);
+        let memos = self.memos.entry(seq).or_default();
+        let count = forgotten.iter().filter_map(value_of).count();
+        assert!(count == 0 || count == memos.len() - before, "what is behind a new call is void");
+        memos.truncate(memos.len() - count);
+        family::cancel_void(&mut self.run, signer()).expect("there is a secret");
     }
 
     /// A memo is seen by its body once it is written: what the body does next may depend on it.

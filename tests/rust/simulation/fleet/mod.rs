@@ -2,14 +2,17 @@
 //! jump; the journal is away for a while; answers come late or never.
 //!
 //! Each run is the real one: its state machine, router, writer and history. Bodies make calls once, whose arguments differ
-//! between the versions of the code. Users cancel, pause, resume, retry and fork.
+//! between the versions of the code, and start children. Users cancel, pause, resume, retry and fork.
 //!
-//! Checked all the time: one owner for each run, no acknowledged record lost, no message received twice or never, no
-//! lease lost that was renewed, no more claims than there is room for; at the end every run comes to its end.
+//! Checked all the time: one owner for each run, no acknowledged record lost, no message received twice or never, each
+//! child started once and its end told once, no orphan, no lease lost that was renewed, no more claims than there is room
+//! for; at the end every run comes to its end.
 
 mod bugs;
+mod children;
 mod encode;
 mod execution;
+mod families;
 mod flows;
 mod ledger;
 mod memos;

@@ -1,9 +1,10 @@
 //! Events that the runs of a fleet send to each other. Nothing waits for them: a run keeps them to its end.
 
 use treadle::RunId;
-use treadle::journal::{EntryId, IfOver, Outgoing, Signer, Slot, entry, kind};
+use treadle::journal::{EntryId, IfOver, Outgoing, Slot, entry, kind};
 
 use super::bugs::Bug;
+use super::children::signer;
 use super::encode::{from_bytes, named};
 use super::execution::Execution;
 use super::steps::Body;
@@ -27,15 +28,17 @@ pub fn name_of(run: RunId, delivery: u64) -> u64 {
 /// The events that a commit sends, with the runs that they are for.
 pub fn of_commit(outgoing: &[Outgoing]) -> impl Iterator<Item = (RunId, Named)> {
     outgoing.iter().filter_map(|one| match one {
-        Outgoing::Send { to, message, .. } => Some((*to, of_message(*to, message.id, &message.body))),
-        Outgoing::Create { .. } => None,
+        Outgoing::Send { to, message, .. } if message.kind == kind::EVENT => {
+            Some((*to, of_message(*to, message.id, &message.body)))
+        }
+        Outgoing::Send { .. } | Outgoing::Create { .. } => None,
     })
 }
 
 /// The event of a message: of a user, or of a run.
 pub fn of_message(to: RunId, id: EntryId, body: &[u8]) -> Named {
     let slot = Slot::Inbox { id, kind: kind::EVENT };
-    let event = entry::decode(to, &slot, body.to_vec().into(), &Signer::default().secrets, false);
+    let event = entry::decode(to, &slot, body.to_vec().into(), &signer().secrets, false);
     event.map_or_else(|_| from_bytes(body), |event| named(&event))
 }
 

@@ -5,12 +5,14 @@ use std::convert::Infallible;
 
 use treadle::engine::{Ask, Effect, Engine, Now, Options, Replacement, Resumed, RunEnd, Submitted, Trouble};
 use treadle::history::continuation;
-use treadle::journal::{Digest, JournalError, Loaded, OpIds, Outbox, Outcome, OwnerId, Reply, Request, Signer, Ticket};
+use treadle::journal::{Digest, JournalError, Loaded, OpIds, Outbox, Outcome, OwnerId, Reply, Request, Ticket};
 use treadle::writer::{Answered, Durability, Written};
 use treadle::{EncodedImage, RunId, Time};
 
 use super::bugs::Bug;
-use super::execution::{Asked, Execution, Name, Setting, create};
+use super::children::signer;
+use super::execution::{Asked, Code, Execution, Name, Setting, create};
+use super::flows::ERRANDS;
 use super::ledger::Ledger;
 use super::memos::memos_of;
 use crate::simulation::random::Random;
@@ -37,6 +39,10 @@ pub struct Process {
     pub owner: OwnerId,
     pub engine: Engine,
     pub runs: BTreeMap<RunId, Execution>,
+    /// Those that have ended here, by epoch: some of their commits may be answered later.
+    left: BTreeMap<(RunId, u64), Execution>,
+    /// Children that commits of this process have made.
+    children: BTreeSet<RunId>,
     /// Runs whose ends are waited for here.
     pub followed: BTreeSet<RunId>,
     /// Runs that stand for others, by the id that each was made with, and the input of each.
@@ -73,6 +79,8 @@ impl Process {
             owner,
             engine: Engine::new(options),
             runs: BTreeMap::new(),
+            left: BTreeMap::new(),
+            children: BTreeSet::new(),
             followed: BTreeSet::new(),
             standing: BTreeMap::new(),
             outbox: Outbox::new(patience, OpIds::new(random.next().to_be_bytes())),
@@ -93,6 +101,11 @@ impl Process {
             seen: 0,
             bug,
         }
+    }
+
+    /// How many of the children that were made here are executed here.
+    pub fn executed_children(&self) -> usize {
+        self.children.iter().filter(|child| self.runs.contains_key(*child)).count()
     }
 
     pub fn has(&self, bug: Bug) -> bool {
@@ -244,7 +257,8 @@ impl Process {
             return;
         }
         let (run, end) = self.unwinding.swap_remove(random.below(self.unwinding.len()));
-        self.runs.remove(&run);
+        let left = self.runs.remove(&run);
+        self.left.extend(left.map(|execution| ((run, execution.epoch), execution)));
         self.standing.remove(&run);
         self.engine.run_ended(run, end, self.now(time));
         self.perform(ledger, time);
@@ -279,11 +293,23 @@ impl Process {
         if let Err(JournalError::Invalid { why, .. }) = &outcome {
             panic!("a commit of run {run} breaks a rule: {why}");
         }
-        let Some(execution) = self.runs.get_mut(&run).filter(|execution| execution.epoch == epoch) else { return };
+        let here = self.runs.get_mut(&run).filter(|execution| execution.epoch == epoch);
+        let is_here = here.is_some();
+        let Some(execution) = here.or_else(|| self.left.get_mut(&(run, epoch))) else { return };
         let (answered, records) = execution.answer(written, outcome);
+        let made = execution.take_made();
         ledger.see_memos(run, execution.seen.drain(..));
         if let Some(records) = records {
             ledger.acknowledge(run, records);
+        }
+        if !self.has(Bug::ChildNotStarted) {
+            for child in made {
+                self.children.insert(child);
+                self.engine.child_made(child, now);
+            }
+        }
+        if !is_here {
+            return;
         }
         match answered {
             Answered::Nothing | Answered::MayStart => {}
@@ -320,11 +346,11 @@ impl Process {
     /// Goes on with a run that was loaded.
     fn resume(&mut self, loaded: &Loaded, ledger: &Ledger, wall: Time) {
         let run = loaded.run.id;
-        let continuation = continuation(loaded, &Signer::default()).expect("it is what was written");
-        let workflow = ledger.flows.workflow(&loaded.run.workflow);
+        let continuation = continuation(loaded, signer()).expect("it is what was written");
+        let code = code_of(&loaded.run.workflow, ledger);
         ledger.check_memos(run, &memos_of(&continuation.image));
         let random = Random::new(&[self.random.next()]);
-        let mut execution = Execution::resume(continuation, workflow, self.setting, random);
+        let mut execution = Execution::resume(continuation, code, self.setting, random);
         loaded.inbox.iter().for_each(|entry| execution.take(entry, wall));
         self.runs.insert(run, execution);
         self.submit(run);
@@ -341,10 +367,10 @@ impl Process {
             );
             return;
         }
-        let workflow = ledger.flows.workflow(&name.workflow);
-        let created = create(id, name, &workflow, wall);
+        let code = code_of(&name.workflow, ledger);
+        let created = create(id, name, &code.workflow, wall);
         let random = Random::new(&[self.random.next()]);
-        self.runs.insert(id, Execution::new(created, workflow, self.setting, random));
+        self.runs.insert(id, Execution::new(created, code, self.setting, random));
         match &name.key {
             Some(key) => self.engine.keyed_run_started(id, &name.workflow, key, name.input),
             None => self.engine.run_started(id),
@@ -370,6 +396,10 @@ impl Process {
             self.ask(Asker::Run(run, epoch, written), request);
         }
     }
+}
+
+fn code_of(workflow: &str, ledger: &Ledger) -> Code {
+    Code { workflow: ledger.flows.workflow(workflow), errands: ledger.flows.workflow(ERRANDS) }
 }
 
 /// The journal has answered a user who submitted a run.

@@ -4,11 +4,12 @@ use std::rc::Rc;
 
 use treadle::writer::Occurrence;
 use treadle::{
-    Answer, Collecting, Deadline, Lookup, MemoCall, Origin, Question, Route, Routed, Routing, Slot, Started, StepId,
-    Tag, Time, Value, Wanted,
+    Answer, Collecting, Deadline, Lookup, MemoCall, Origin, Question, Route, Routed, Routing, RunId, Slot, Started,
+    StepId, Tag, Time, Value, Wanted,
 };
 
 use super::bugs::Bug;
+use super::children::{self, Act};
 use super::execution::Execution;
 use crate::simulation::ledger::Call;
 use crate::simulation::random::mix;
@@ -24,8 +25,9 @@ pub struct Body {
     event: Named,
     attempt: u32,
     program: Rc<Program>,
+    acts: Vec<Act>,
     next: usize,
-    is_waiting: bool,
+    pub(super) is_waiting: bool,
     has_joined: bool,
     /// The call that it makes, if it makes one.
     pub(super) calling: Option<(MemoCall, Call)>,
@@ -33,14 +35,34 @@ pub struct Body {
     pub(super) memos: usize,
     /// With so many records the last memo is written, for which it waits.
     pub(super) written_with: Option<u64>,
+    /// The children that it has come to, and the one that it awaits.
+    pub(super) children: Vec<children::Started>,
+    pub(super) awaited: Option<RunId>,
 }
 
 impl Body {
-    pub fn new(started: Started, event: Named, program: Rc<Program>) -> Self {
+    pub fn new(started: Started, event: Named, program: Rc<Program>, depth: u32) -> Self {
         let Started { slot, step, attempt, .. } = started;
-        let (next, is_waiting, has_joined) = (0, false, false);
-        let (calling, memos, written_with) = (None, 0, None);
-        Self { slot, step, event, attempt, program, next, is_waiting, has_joined, calling, memos, written_with }
+        Self {
+            slot,
+            step,
+            event,
+            attempt,
+            acts: children::acts(&program, step, event, depth),
+            program,
+            next: 0,
+            is_waiting: false,
+            has_joined: false,
+            calling: None,
+            memos: 0,
+            written_with: None,
+            children: Vec::new(),
+            awaited: None,
+        }
+    }
+
+    pub fn step(&self) -> StepId {
+        self.step
     }
 
     pub fn slot(&self) -> Slot {
@@ -66,8 +88,10 @@ impl Execution {
         }
         let body = &mut self.bodies[at];
         body.next += 1;
-        match body.program.actions.get(body.next - 1).copied() {
-            Some(action) => self.act(at, action, now),
+        match body.acts.get(body.next - 1).copied() {
+            Some(Act::Do(action)) => self.act(at, action, now),
+            Some(Act::Start(ordinal)) => self.start_child(at, ordinal, now),
+            Some(Act::Await(ordinal)) => self.await_child(at, ordinal, now),
             None => self.finish(at, now),
         }
     }

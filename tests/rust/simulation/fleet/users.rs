@@ -2,8 +2,9 @@
 
 use treadle::RunId;
 use treadle::history::{self, Fork, History, Trusted, reopen};
-use treadle::journal::{Loaded, Message, OwnerId, Phase, Reply, Request, Signer};
+use treadle::journal::{Loaded, Message, OwnerId, Phase, Reply, Request};
 
+use super::children::signer;
 use super::encode::to_bytes;
 use super::execution::{CANCEL, EVENT, PAUSE, RESUME};
 use super::posts::{POST, of_message};
@@ -67,12 +68,21 @@ impl World {
             return;
         }
         let run = runs[self.random.below(runs.len())];
-        match self.random.below(8) {
+        match self.random.below(10) {
             0 => self.send_to(run, CANCEL, Vec::new()),
+            8 | 9 => self.cancel_parent(),
             1 | 2 => self.send_to(run, PAUSE, Vec::new()),
             3 | 4 => self.send_to(run, RESUME, Vec::new()),
             5 | 6 => self.retry(),
             _ => self.fork(run),
+        }
+    }
+
+    fn cancel_parent(&mut self) {
+        let parents: Vec<_> = self.ledger.parents().collect();
+        if !parents.is_empty() {
+            let run = parents[self.random.below(parents.len())];
+            self.send_to(run, CANCEL, Vec::new());
         }
     }
 
@@ -84,7 +94,7 @@ impl World {
         }
         let run = runs[self.random.below(runs.len())];
         let Some(loaded) = self.load(run) else { return };
-        let request = reopen(&loaded, &Signer::default(), EPOCH + self.time).expect("it was cancelled");
+        let request = reopen(&loaded, signer(), EPOCH + self.time).expect("it was cancelled");
         // What was in its inbox is there still.
         let facts = self.ledger.runs.get_mut(&loaded.run.id).expect("it was made");
         let events = loaded.inbox.iter().filter(|entry| entry.kind == EVENT);
@@ -99,10 +109,10 @@ impl World {
             return;
         }
         let id = self.new_id();
-        let at = History::new(&loaded, Trusted::Signed(&Signer::default())).points().expect("it is what was written");
+        let at = History::new(&loaded, Trusted::Signed(signer())).points().expect("it is what was written");
         let at = self.random.one_in(2).then(|| self.random.between(*at.start(), *at.end()));
         let fork = Fork { id, at, stream: &[] };
-        let request = history::fork(&loaded, &fork, &Signer::default(), EPOCH + self.time);
+        let request = history::fork(&loaded, &fork, signer(), EPOCH + self.time);
         self.ledger.forks.insert(id);
         self.ask(request.expect("it is one of its records"));
     }

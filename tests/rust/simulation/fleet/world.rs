@@ -13,7 +13,7 @@ use treadle::{RunId, Time};
 
 use super::bugs::Bug;
 use super::execution::{Name, RESUME, create};
-use super::flows::{Flows, NAMES};
+use super::flows::{ERRANDS, Flows, NAMES};
 use super::ledger::Ledger;
 use super::process::{Asker, Heard, Process};
 use crate::simulation::random::{Random, mix};
@@ -86,7 +86,7 @@ impl World {
         let options = Options {
             owner: OwnerId(owner),
             lease: Duration::from_micros(LEASE),
-            workflows: NAMES[..count].iter().map(|&name| name.to_owned()).collect(),
+            workflows: NAMES[..count].iter().chain([&ERRANDS]).map(|&name| name.to_owned()).collect(),
             concurrency: self.random.one_in(3).then(|| 1 + self.random.below(3)),
             max_recoveries: None,
             keep: self.random.one_in(4).then(|| self.random.between(0, 4 * LEASE)),
@@ -134,6 +134,7 @@ impl World {
         self.trace = mix(&[self.trace, time, self.store.changes(), self.processes.len() as u64]);
         for process in &self.processes {
             let Some(most) = process.engine.options().concurrency else { continue };
+            let most = most + process.executed_children();
             assert!(process.engine.claimed() <= most, "no more runs are claimed than there is room for");
         }
     }
@@ -330,10 +331,10 @@ impl World {
         let id = self.new_id();
         let process = &mut self.processes[at];
         let is_submitted = self.random.one_in(3);
-        let workflow = NAMES[self.random.below(process.engine.options().workflows.len())].to_owned();
+        let workflow = NAMES[self.random.below(process.engine.options().workflows.len() - 1)].to_owned();
         let key = self.random.one_in(3).then(|| format!("key-{}", self.random.below(3)));
         let input = [u8::from(self.random.one_in(4)); 32];
-        let name = Name { workflow, key, input };
+        let name = Name { workflow, key, input, family: None };
         let process = &mut self.processes[at];
         let wall = process.wall(self.time);
         if is_submitted {
@@ -383,7 +384,7 @@ impl World {
         for process in &mut self.processes {
             (process.frozen_until, process.wall_error) = (0, 0);
         }
-        let everything = NAMES.map(str::to_owned).to_vec();
+        let everything = NAMES.iter().chain([&ERRANDS]).map(|&name| name.to_owned()).collect();
         let owner = OwnerId(*b"the last process");
         self.begin(Options {
             owner,
@@ -402,6 +403,10 @@ impl World {
                 break;
             }
             for run in unfinished {
+                // One that its parent has cancelled needs nothing to end.
+                if self.ledger.families.cancelled.contains(&run) {
+                    continue;
+                }
                 if self.ledger.runs[&run].is_paused() {
                     self.send_to(run, RESUME, Vec::new());
                 }
