@@ -85,12 +85,14 @@ pub enum Bug {
     OrphanLeft,
     /// A child does not tell its parent how it has ended.
     ChildEndLost,
-    /// A parent consumes the end of a child in a commit before that in which it notes it.
-    ChildEndConsumedAlone,
+    /// A change from outside is consumed in a commit before that which makes it.
+    ChangeConsumedAlone,
+    /// A change from outside is made twice.
+    ChangeMadeTwice,
 }
 
 impl Bug {
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::ClaimWithoutFence,
         Self::RenewAfterLoss,
         Self::CursorSkips,
@@ -132,6 +134,7 @@ impl Bug {
         Self::ChildNotStarted,
         Self::OrphanLeft,
         Self::ChildEndLost,
-        Self::ChildEndConsumedAlone,
+        Self::ChangeConsumedAlone,
+        Self::ChangeMadeTwice,
     ];
 }

@@ -269,6 +269,9 @@ impl Execution {
         if entry.kind == kind::CHILD_ENDED {
             return self.take_child_end(entry, now);
         }
+        if entry.kind == kind::STATE {
+            return self.change(entry, now);
+        }
         self.run.consume(entry.number);
         match entry.kind {
             CANCEL => self.end(Phase::Cancelled, now),

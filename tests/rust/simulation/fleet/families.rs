@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use treadle::journal::{Commit, Digest, Entry, NewRun, Outgoing, Undelivered, kind};
-use treadle::{ChildEnd, EncodedImage, Kept, OnParentEnd, Record, RunId, Value, family};
+use treadle::{ChildEnd, EncodedImage, EncodedRecord, Kept, OnParentEnd, Record, RunId, Value, family};
 
 use super::children::{awaited, gave, signer};
 use super::encode::named;
@@ -24,8 +24,6 @@ pub struct Families {
     /// Runs that have begun again. A parent cancels each of its children once.
     retried: BTreeSet<RunId>,
 }
-
-type EncodedRecord = Record<treadle::EncodedEvent, Value, std::sync::Arc<str>>;
 
 impl Families {
     /// A run has recorded something about its children, and is as it was before that.

@@ -11,6 +11,7 @@ use treadle::journal::{
 use treadle::snapshot::{self, Standing};
 use treadle::{EncodedImage, Record, RunId, StepId, Time};
 
+use super::changes::{Made, Sent};
 use super::children::signer;
 use super::encode::{from_bytes, named};
 use super::execution::EVENT;
@@ -75,6 +76,7 @@ pub struct Ledger {
     /// The memos that bodies have seen, by run and delivery.
     memos: BTreeMap<(RunId, u64), Vec<(Call, u64)>>,
     pub families: Families,
+    changes: Sent,
     /// How many runs have come to their result.
     pub completed: u64,
 }
@@ -96,12 +98,14 @@ impl Ledger {
             live: BTreeMap::new(),
             memos: BTreeMap::new(),
             families: Families::default(),
+            changes: Sent::default(),
             completed: 0,
         }
     }
 
     /// What the journal has carried out for an owner.
     pub fn note(&mut self, owner: OwnerId, request: &Request, reply: &Reply, now: Time) {
+        self.changes.note(reply);
         let is_again = |commit: &Commit| commit.op != OpId::NONE && self.written.contains(&commit.op);
         if request.commit().is_some_and(is_again) {
             // The answer was lost, and the same one was sent again.
@@ -234,7 +238,8 @@ impl Ledger {
             assert!(self.consumed.insert(number), "entry {number} is consumed once");
         }
         let facts = self.runs.get_mut(&run).expect("a run that was made");
-        facts.append(run, commit, &mut self.families);
+        let changes = facts.append(run, commit, &mut self.families);
+        self.changes.check(run, commit, &changes);
         if let Some(checkpoint) = opened(commit, Standing { seq: facts.records, epoch }) {
             assert!(checkpoint == facts.image, "the checkpoint of run {run} is the fold of its records");
         }
@@ -353,13 +358,14 @@ impl Ledger {
 }
 
 impl Facts {
-    fn append(&mut self, run: RunId, commit: &Commit, families: &mut Families) {
-        let mut arrivals = 0;
+    fn append(&mut self, run: RunId, commit: &Commit, families: &mut Families) -> Made {
+        let (mut arrivals, mut changes) = (0, Made::default());
         for bytes in &commit.records {
             self.records += 1;
             let one = record::decode(run, self.records, bytes.clone().into(), &signer().secrets);
             let one = one.expect("it is what was written");
             families.recorded(run, self, &one, commit);
+            changes.see(&one);
             if matches!(one, Record::Ended) {
                 self.children_at_end = children_of(&self.image);
             }
@@ -412,6 +418,7 @@ impl Facts {
         if commit.status.phase == Phase::Paused {
             assert_eq!(self.image.status, treadle::Status::Paused, "only a paused run is written as one");
         }
+        changes
     }
 
     /// What other runs have sent is there once, as long as the run goes on.

@@ -2,13 +2,15 @@
 //! jump; the journal is away for a while; answers come late or never.
 //!
 //! Each run is the real one: its state machine, router, writer and history. Bodies make calls once, whose arguments differ
-//! between the versions of the code, and start children. Users cancel, pause, resume, retry and fork.
+//! between the versions of the code, and start children. Users cancel, pause, resume, retry and fork, and
+//! change the state of runs from outside.
 //!
 //! Checked all the time: one owner for each run, no acknowledged record lost, no message received twice or never, each
 //! child started once and its end told once, no orphan, no lease lost that was renewed, no more claims than there is room
 //! for; at the end every run comes to its end.
 
 mod bugs;
+mod changes;
 mod children;
 mod encode;
 mod execution;
@@ -49,11 +51,12 @@ fn every_seeded_bug_is_found() {
             let played = catch_unwind(AssertUnwindSafe(|| World::new(seed, Some(bug)).play()));
             played.err().map(|panic| (seed, message(&*panic)))
         };
-        (bug, (0..10_000).find_map(finds))
+        let seed = (0..10_000).find_map(finds);
+        println!("{bug:?}: found by seed {seed:?}");
+        (bug, seed)
     });
     std::panic::set_hook(hook);
     for (bug, seed) in found {
-        println!("{bug:?}: found by seed {seed:?}");
         assert!(seed.is_some(), "{bug:?} is found within 10,000 seeds");
     }
 }

@@ -1,9 +1,11 @@
-//! What users do with the runs of a fleet: they answer, cancel, pause, resume, retry and fork them, and wait for them.
+//! What users do with the runs of a fleet: they answer, cancel, pause, resume, retry, fork and change them, and wait for
+//! them.
 
 use treadle::RunId;
 use treadle::history::{self, Fork, History, Trusted, reopen};
-use treadle::journal::{Loaded, Message, OwnerId, Phase, Reply, Request};
+use treadle::journal::{Loaded, Message, OwnerId, Phase, Reply, Request, kind};
 
+use super::changes;
 use super::children::signer;
 use super::encode::to_bytes;
 use super::execution::{CANCEL, EVENT, PAUSE, RESUME};
@@ -48,11 +50,22 @@ impl World {
     }
 
     pub(super) fn send_to(&mut self, run: RunId, kind: u8, body: Vec<u8>) {
+        let id = self.next_message();
+        let request = Request::Send { run, message: Message { id, kind, body }, now: EPOCH + self.time };
+        self.ask(request);
+    }
+
+    fn next_message(&mut self) -> [u8; 16] {
         self.sent += 1;
         let mut id = [0; 16];
         id[..8].copy_from_slice(&self.sent.to_be_bytes());
-        let request = Request::Send { run, message: Message { id, kind, body }, now: EPOCH + self.time };
-        self.ask(request);
+        id
+    }
+
+    fn change(&mut self, run: RunId) {
+        let id = self.next_message();
+        let message = Message { id, kind: kind::STATE, body: changes::message(run, id, self.sent) };
+        self.ask(Request::Send { run, message, now: EPOCH + self.time });
     }
 
     fn ask(&mut self, request: Request) {
@@ -68,9 +81,10 @@ impl World {
             return;
         }
         let run = runs[self.random.below(runs.len())];
-        match self.random.below(10) {
+        match self.random.below(12) {
             0 => self.send_to(run, CANCEL, Vec::new()),
             8 | 9 => self.cancel_parent(),
+            10 | 11 => self.change(run),
             1 | 2 => self.send_to(run, PAUSE, Vec::new()),
             3 | 4 => self.send_to(run, RESUME, Vec::new()),
             5 | 6 => self.retry(),
