@@ -48,9 +48,13 @@ test-rust: cargo
 BESIDE_POSTGRES := python3 tests/python/postgres_server.py
 
 .PHONY: test-postgres
-test-postgres: setup failpoints  ## run the tests of the PostgreSQL journal, on a server that is started for them
+test-postgres: setup failpoints servers  ## run the tests of the PostgreSQL journal, on a server that is started for them
 	$(LIMIT) $(BESIDE_POSTGRES) cargo test --features sqlite,postgres postgres
 	$(LIMIT) $(BESIDE_POSTGRES) $(BIN)/pytest -q -m postgres
+
+.PHONY: servers
+servers:  ## install PostgreSQL, pgbouncer and openssl for the tests, with apt-get, if they are missing
+	@.ci/install-servers
 
 .PHONY: test-python
 test-python: setup failpoints
@@ -74,7 +78,7 @@ VERSIONED := $(addprefix tests/python/test_, values_depth.py values.py values_at
 	cancellation.py definition.py definition_strings.py context_threads.py steps.py pause.py first_page.py)
 
 .PHONY: test-pythons
-test-pythons: cargo  ## run the package's tests on each version of PYTHONS that is there
+test-pythons: cargo servers  ## run the package's tests on each version of PYTHONS that is there
 	@for version in $(PYTHONS); do \
 		.ci/find-python $$version >/dev/null || { echo "==> Python $$version is not here"; continue; }; \
 		echo "==> Python $$version ($$(date +%H:%M:%S))"; \

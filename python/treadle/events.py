@@ -1,5 +1,7 @@
 """Events: typed messages between steps."""
 
+from .lazy_annotations import annotations_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +31,7 @@ class Event:
     def __init_subclass__(cls, **options: "Any") -> None:
         super().__init_subclass__(**options)
         # A class without fields of its own needs nothing made for it.
-        if cls.__dict__.get("__annotations__"):  # noqa: RUF063
+        if annotations_of(cls):
             from dataclasses import dataclass
 
             dataclass(kw_only=True, init="__init__" not in cls.__dict__)(cls)
@@ -170,14 +172,6 @@ def _default(cls: type, name: str, field: "Any") -> "Any":
     raise IncompatibleSnapshot(
         [f"event {cls.__qualname__}: it has no field {name!r}, and the class has no default for it"]
     )
-
-
-def _has_annotations(cls: type) -> bool:
-    try:
-        return bool(cls.__annotations__)
-    except NameError:
-        # Python 3.14 evaluates annotations here; one of them names what is defined later.
-        return True
 
 
 def has_fields(fields: "dict[str, Any]") -> "Callable[[object], bool]":

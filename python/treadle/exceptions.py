@@ -9,10 +9,17 @@ PAGE = "docs/errors.md"
 class TreadleError(Exception):
     """The base class of all exceptions of treadle.
 
-    `docs` is the place of each class in the documentation: cause and remedy.
+    `docs` is the place of each class in the documentation: cause and remedy. It is a note of the
+    exception as well, which tracebacks show.
     """
 
     docs: str = f"{PAGE}#treadleerror"
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        # The page of a base class says nothing about a class of users.
+        if "docs" in vars(type(self)):
+            self.add_note(f"see {self.docs}")
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

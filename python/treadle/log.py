@@ -41,6 +41,11 @@ class Unretrieved:
     def __del__(self) -> None:
         if self.error is None:
             return
+        if sys.is_finalizing():
+            # Nothing can be imported any more, and the handlers of `logging` may be closed.
+            if sys.stderr is not None:
+                print(f"{self.text}: {type(self.error).__name__}: {self.error}", file=sys.stderr)
+            return
         report(self.text, self.error, self.loop)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any
 
+from .lazy_annotations import annotations_of
 from .steps import local_names
 
 
@@ -92,7 +93,7 @@ def parameter_hints(function: Callable[..., Any], names: Iterable[str]) -> dict[
 
     def holder() -> None: ...
 
-    annotations = getattr(inner, "__annotations__", {})
+    annotations = annotations_of(inner)
     holder.__annotations__ = {name: annotations[name] for name in names if name in annotations}
     return typing.get_type_hints(
         holder,

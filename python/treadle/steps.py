@@ -3,6 +3,7 @@
 import sys
 
 from . import checks
+from .lazy_annotations import annotations_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def check_retry(retry: "Retry | None") -> None:
 
 def _names_in_annotations(function: "Any", frame: "FrameType") -> "dict[str, Any]":
     """Find the local names that annotations given as strings use, while their scope is alive."""
-    annotations = getattr(function, "__annotations__", None) or {}
+    annotations = annotations_of(function)
     names: set[str] = set()
     for annotation in annotations.values():
         if isinstance(annotation, str):

@@ -29,6 +29,27 @@ pub fn type_name(class: &Bound<'_, PyType>) -> String {
     name.map_or_else(|_| "?".to_owned(), |name: Bound<'_, PyString>| name.to_string_lossy().into_owned())
 }
 
+/// Whether the bytes of the text follow the header of a `str`: then they are ASCII.
+///
+/// # Safety
+/// `object` must be a live `str`.
+#[cfg(not(Py_3_14))]
+#[inline(always)]
+unsafe fn is_compact_ascii(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: by the caller's contract.
+    unsafe { ffi::PyUnicode_IS_COMPACT_ASCII(object) != 0 }
+}
+
+/// The bit that tells is private from CPython 3.14 on, and Python is asked for the text instead.
+///
+/// # Safety
+/// None is needed; as the function of other versions.
+#[cfg(Py_3_14)]
+#[inline(always)]
+unsafe fn is_compact_ascii(_: *mut ffi::PyObject) -> bool {
+    false
+}
+
 /// Whether a `str` has no lone surrogate.
 ///
 /// # Safety
@@ -37,7 +58,7 @@ pub fn type_name(class: &Bound<'_, PyType>) -> String {
 pub unsafe fn is_valid_unicode(object: *mut ffi::PyObject) -> bool {
     // SAFETY: by the caller's contract; the data is `length` units of the size that the kind says.
     unsafe {
-        if ffi::PyUnicode_IS_COMPACT_ASCII(object) != 0 {
+        if is_compact_ascii(object) {
             return true;
         }
         let length = ffi::PyUnicode_GET_LENGTH(object) as usize;
@@ -60,7 +81,7 @@ pub unsafe fn is_valid_unicode(object: *mut ffi::PyObject) -> bool {
 pub unsafe fn utf8<'a>(object: *mut ffi::PyObject) -> Option<&'a str> {
     // SAFETY: by the caller's contract; the bytes of a compact ASCII string follow its header.
     unsafe {
-        if ffi::PyUnicode_IS_COMPACT_ASCII(object) == 0 {
+        if !is_compact_ascii(object) {
             return utf8_of_other(object);
         }
         let length = ffi::PyUnicode_GET_LENGTH(object) as usize;
