@@ -170,6 +170,12 @@ impl EventWait {
             At::Sleeping(id, future) => (id, future, true),
         };
         let bound = future.bind(py).clone();
+        {
+            let mut state = self.run.get().state.lock();
+            if state.driving.is_some_and(|started| started.slot == self.slot) {
+                state.core.body_awaits(id);
+            }
+        }
         if bound.call_method0(intern!(py, "done"))?.is_truthy()? {
             // Raises the timeout, or the cancellation.
             let event = bound.call_method0(intern!(py, "result"))?;

@@ -23,17 +23,28 @@ pub struct Children {
     void: Vec<RunId>,
     // What the next commit writes to them.
     outgoing: Vec<Outgoing>,
+    // Waits for children that have ended while the run was paused: they are over once it goes on.
+    ended_waits: Vec<ChildWait>,
+}
+
+// One that waits for a child.
+#[derive(Clone, Copy)]
+struct ChildWait {
+    slot: Slot,
+    // Whether the body itself awaits it, and no task that it has started.
+    is_of_body: bool,
 }
 
 struct Known {
     child: OpenChild,
     // The body that knows it, to find its delivery without a search. Another one may run for the delivery by now.
     slot: Option<Slot>,
+    waits: Vec<ChildWait>,
 }
 
 impl Default for Children {
     fn default() -> Self {
-        Self { open: HashMap::new(), void: Vec::new(), outgoing: Vec::new() }
+        Self { open: HashMap::new(), void: Vec::new(), outgoing: Vec::new(), ended_waits: Vec::new() }
     }
 }
 
@@ -139,7 +150,7 @@ impl<H: Host> Run<H> {
         let unkept = self.keep_memo(slot, strand, memo).map_err(|(error, _)| error)?;
         let number = self.last_memo(slot).ok_or(Error::StepOver)?;
         let child = OpenChild { seq: slot.seq, number, on_parent_end };
-        self.children.make().open.insert(id, Known { child, slot: Some(slot) });
+        self.children.make().open.insert(id, Known { child, slot: Some(slot), waits: Vec::new() });
         Ok((number, unkept))
     }
 
@@ -164,6 +175,11 @@ impl<H: Host> Run<H> {
             return Err(end);
         };
         self.record(|| Record::ChildEnded { child: id, end: end.copied(H::copy_value) });
+        // Over at once, though the body goes on only later: with the end consumed nothing else would wake the run.
+        match self.is_paused {
+            true => self.children.make().ended_waits.extend(&known.waits),
+            false => known.waits.iter().for_each(|wait| self.finish_wait(wait.slot, wait.is_of_body)),
+        }
         let Some(delivery) = self.delivery_of(&known) else { return Ok(Some(end)) };
         Ok(delivery.replay_mut().memos.end_child(known.child.number, id, end).err())
     }
@@ -264,27 +280,37 @@ impl<H: Host> Run<H> {
 
     pub(super) fn open(&mut self, children: BTreeMap<RunId, OpenChild>) {
         if !children.is_empty() {
-            let known = children.into_iter().map(|(id, child)| (id, Known { child, slot: None }));
+            let known = children.into_iter().map(|(id, child)| (id, Known { child, slot: None, waits: Vec::new() }));
             self.children.make().open.extend(known);
         }
     }
 
-    /// The body of a step in flight waits for a child: nothing of it moves, unless something else of it does.
-    pub fn await_child(&mut self, slot: Slot) {
-        let is_first = self.flight_mut(slot).is_some_and(|flight| {
-            flight.waits += 1;
-            flight.waits == 1
-        });
-        self.waiting += u32::from(is_first);
+    /// The body of a step in flight, or a task that it has started, waits for a child that has not ended.
+    pub fn await_child(&mut self, slot: Slot, id: RunId, is_of_body: bool) {
+        let known = self.children.get_mut().and_then(|children| children.open.get_mut(&id));
+        let Some(known) = known else { return };
+        known.waits.push(ChildWait { slot, is_of_body });
+        self.begin_wait(slot);
+        if let Some(flight) = self.flight_mut(slot) {
+            flight.body_waits += u32::from(is_of_body);
+        }
     }
 
-    /// The body waits for a child no longer.
-    pub fn child_awaited(&mut self, slot: Slot) {
-        let is_last = self.flight_mut(slot).is_some_and(|flight| {
-            let was_waiting = flight.waits > 0;
-            flight.waits = flight.waits.saturating_sub(1);
-            was_waiting && flight.waits == 0
-        });
-        self.waiting -= u32::from(is_last);
+    /// A wait for a child is over: the child has ended, or nobody waits any longer.
+    pub fn child_awaited(&mut self, slot: Slot, id: RunId) {
+        let Some(children) = self.children.get_mut() else { return };
+        let waits = match children.open.get_mut(&id) {
+            Some(known) => &mut known.waits,
+            None => &mut children.ended_waits,
+        };
+        let Some(at) = waits.iter().position(|wait| wait.slot == slot) else { return };
+        let wait = waits.swap_remove(at);
+        self.finish_wait(slot, wait.is_of_body);
+    }
+
+    /// The run goes on after a pause: nothing waits any more for children that have ended meanwhile.
+    pub(super) fn finish_waits_for_ended(&mut self) {
+        let ended = self.children.get_mut().map(|children| std::mem::take(&mut children.ended_waits));
+        ended.into_iter().flatten().for_each(|wait| self.finish_wait(wait.slot, wait.is_of_body));
     }
 }

@@ -85,7 +85,15 @@ impl<H: Host> Run<H> {
         let has_total = || plan.retry.as_ref().is_some_and(|retry| retry.total.is_some());
         let is_timed = plan.is_timed || timeout.is_some() || has_total();
         self.starts = self.starts.wrapping_add(1);
-        let slot = self.occupy(Flight { delivery, start: self.starts, timer: None, waits: 0, is_stopping: false });
+        let slot = self.occupy(Flight {
+            delivery,
+            start: self.starts,
+            timer: None,
+            waits: 0,
+            body_waits: 0,
+            has_tasks: false,
+            is_stopping: false,
+        });
         if is_timed || self.log.is_some() || self.timeout().is_some() {
             self.note_start(slot, timeout, now());
         }

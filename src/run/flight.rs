@@ -36,13 +36,21 @@ pub(super) struct Flight<E, C, V> {
     pub(super) delivery: Delivery<E, C, V>,
     pub(super) start: u32,
     pub(super) timer: Option<u64>,
-    // How many waits it has begun that are not over.
+    // How many waits it has begun that are not over, and how many of them the body itself awaits.
     pub(super) waits: u32,
+    pub(super) body_waits: u32,
+    // Whether tasks that the body has started have waited or made calls: they may move while the body waits.
+    pub(super) has_tasks: bool,
     // Whether its body was stopped, to run again.
     pub(super) is_stopping: bool,
 }
 
 impl<E, C, V> Flight<E, C, V> {
+    /// Something of it may move although it waits.
+    fn may_move(&self) -> bool {
+        self.waits > 0 && (self.has_tasks || self.waits != self.body_waits)
+    }
+
     #[inline]
     fn is_at(&self, slot: Slot) -> bool {
         self.start == slot.start && self.delivery.seq == slot.seq
@@ -101,6 +109,32 @@ impl<H: Host> Run<H> {
             self.free = next;
         }
         Slot { place, start, seq }
+    }
+
+    /// A body begins to wait.
+    pub(super) fn begin_wait(&mut self, slot: Slot) {
+        let is_first = self.flight_mut(slot).is_some_and(|flight| {
+            flight.waits += 1;
+            flight.waits == 1
+        });
+        self.waiting += u32::from(is_first);
+    }
+
+    /// A wait of a body is over; `is_of_body` if the body itself awaited it.
+    pub(super) fn finish_wait(&mut self, slot: Slot, is_of_body: bool) {
+        let is_last = self.flight_mut(slot).is_some_and(|flight| {
+            flight.waits -= 1;
+            flight.body_waits -= u32::from(is_of_body);
+            flight.has_tasks |= !is_of_body;
+            flight.waits == 0
+        });
+        self.waiting -= u32::from(is_last);
+    }
+
+    /// Whether a step in flight waits, and tasks that it has started may move all the same. The core does not see what
+    /// they do: the run must go on if its process is lost, before what is waited for has come.
+    pub fn may_move_while_waiting(&self) -> bool {
+        self.flights.iter().any(|place| matches!(place, Place::Taken(flight) if flight.may_move()))
     }
 
     /// Takes the delivery out of its slot.

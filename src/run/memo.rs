@@ -61,6 +61,7 @@ impl<H: Host> Run<H> {
     /// [`Error::StepOver`] if the body is not in flight any more.
     pub fn new_strand(&mut self, slot: Slot, starter: Option<Strand>) -> Result<Strand, Error> {
         let flight = self.flight_mut(slot).ok_or(Error::StepOver)?;
+        flight.has_tasks = true;
         Ok(flight.delivery.replay_mut().memos.new_strand(starter))
     }
 

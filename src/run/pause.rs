@@ -44,6 +44,7 @@ impl<H: Host> Run<H> {
     pub fn resume(&mut self) {
         if self.phase == Phase::Running && std::mem::take(&mut self.is_paused) {
             self.record(|| Record::Resumed);
+            self.finish_waits_for_ended();
             self.release_all();
         }
     }

@@ -24,6 +24,8 @@ pub(super) struct Wait<H: Host> {
     // What it waits for; nothing if it sleeps.
     pub class: Option<H::Class>,
     pub due: Option<Time>,
+    // Whether the body itself awaits it, and no task that it has started.
+    is_of_body: bool,
 }
 
 /// Those who wait, in the order of their ids.
@@ -81,12 +83,10 @@ impl<H: Host> Run<H> {
         let id = WaitId(self.waits.begun);
         let timer = deadline.map(|at| self.timers.add(at, Deadline::Wait(id)));
         self.settle_flight(slot, class.is_none());
-        let is_first = self.flight_mut(slot).is_some_and(|flight| {
-            flight.waits += 1;
+        if let Some(flight) = self.flight_mut(slot) {
             flight.is_stopping = false;
-            flight.waits == 1
-        });
-        self.waiting += u32::from(is_first);
+        }
+        self.begin_wait(slot);
         self.record(|| Record::Waiting {
             wait: id.0,
             waiting: Waiting { seq: slot.seq, class: class.clone(), due: deadline },
@@ -94,8 +94,22 @@ impl<H: Host> Run<H> {
         if self.waits.open.is_empty() {
             self.waits.open.reserve_exact(1);
         }
-        self.waits.open.push_back(Wait { id, waiter, timer, slot, class, due: deadline });
+        self.waits.open.push_back(Wait { id, waiter, timer, slot, class, due: deadline, is_of_body: false });
         Ok(id)
+    }
+
+    /// The body itself awaits what it has begun to wait for: it does not move before the wait is over. Without this a
+    /// task that it has started may be the one that waits.
+    pub fn body_awaits(&mut self, id: WaitId) {
+        let Ok(at) = self.waits.open.binary_search_by_key(&id, |wait| wait.id) else { return };
+        let wait = &mut self.waits.open[at];
+        if std::mem::replace(&mut wait.is_of_body, true) {
+            return;
+        }
+        let slot = wait.slot;
+        if let Some(flight) = self.flight_mut(slot) {
+            flight.body_waits += 1;
+        }
     }
 
     /// Those who wait for an event or sleep, in the order in which they came.
@@ -168,11 +182,7 @@ impl<H: Host> Run<H> {
         if let Some(timer) = wait.timer {
             self.timers.cancel(timer);
         }
-        if let Some(flight) = self.flight_mut(wait.slot) {
-            flight.waits -= 1;
-            let is_last = flight.waits == 0;
-            self.waiting -= u32::from(is_last);
-        }
+        self.finish_wait(wait.slot, wait.is_of_body);
         Some(wait)
     }
 

@@ -30,6 +30,7 @@ use crate::history::Continuation;
 use crate::journal::{Chain, Digest, EntryNumber, Phase as JournalPhase, Request, Status};
 use crate::run::{Host, Phase, Run};
 use crate::run_id::RunId;
+use crate::timers::Time;
 
 pub use answer::Answered;
 pub use creation::{Creation, begin};
@@ -88,6 +89,10 @@ pub enum Next {
     /// It writes the end of the run, which came meanwhile.
     End,
 }
+
+/// When a run is due that waits, and of which more may move than the core sees: it goes on in another process as soon as
+/// this one is lost.
+pub const AT_ONCE: Time = 0;
 
 /// How far a run is that can go on at once.
 pub const READY: Status = Status { phase: JournalPhase::Ready, due: None };
@@ -355,8 +360,9 @@ fn status_of<H: Host>(run: &mut Run<H>) -> Status {
         return Status { phase: JournalPhase::Paused, due: None };
     }
     // A run that can only end must be ended: by the process that takes it over, if this one does not come to that.
-    if run.only_waits() {
-        return Status { phase: JournalPhase::Waiting, due: run.next_deadline() };
+    if !run.only_waits() {
+        return READY;
     }
-    READY
+    let due = if run.may_move_while_waiting() { Some(AT_ONCE) } else { run.next_deadline() };
+    Status { phase: JournalPhase::Waiting, due }
 }

@@ -55,6 +55,21 @@ async def ask_in_time(ctx: Context, ev: StartEvent) -> StopEvent:
 
 
 @step
+async def ask_beside_work(ctx: Context, ev: StartEvent) -> StopEvent:
+    """One task waits, while another one works that has waited as well."""
+
+    async def work() -> str:
+        page = await ctx.wait_for_event(Page)
+        if os.environ.get("IS_SLOW"):
+            await asyncio.sleep(60)
+        ctx.write_event_to_stream(Count(done=page.number))
+        return "worked"
+
+    worked, go = await asyncio.gather(work(), ctx.wait_for_event(Go))
+    return StopEvent(result=(worked, go.number))
+
+
+@step
 async def nap(ctx: Context, ev: StartEvent) -> StopEvent:
     await ctx.sleep(ev.seconds)
     return StopEvent(result="awake")
@@ -85,6 +100,7 @@ twice = Workflow("twice", [ask_twice])
 in_time = Workflow("in_time", [ask_in_time])
 napping = Workflow("napping", [nap])
 limited = Workflow("limited", [ask], timeout=0.6)
+beside_work = Workflow("beside_work", [ask_beside_work])
 long = Workflow("long", [work_long, ignore])
 stumbling = Workflow("stumbling", [stumble])
-ALL = [pages, asking, twice, in_time, napping, limited, long, stumbling]
+ALL = [pages, asking, twice, in_time, napping, limited, long, stumbling, beside_work]

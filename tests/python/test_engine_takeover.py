@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from durable_work import ALL, Go, asking, long, pages
+from durable_work import ALL, Go, Page, asking, beside_work, long, pages
 from processes import Process
 
 from treadle import DamagedRun, Engine, JournalError
@@ -61,6 +61,30 @@ async def test_runs_of_a_killed_process_go_on_when_the_next_one_is_opened(path: 
             await begun(sender, run_id)
     async with engine_on(path) as engine, asyncio.timeout(20):
         assert await engine.get(run_id) == (2, os.getpid())
+
+
+async def test_a_task_of_a_step_goes_on_elsewhere_while_another_one_of_it_waits(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with engine_on(path, workflows=[]) as sender:
+        monkeypatch.setenv("IS_SLOW", "yes")
+        with Process(path, WORKER) as worker:
+            assert worker.line() == "open"
+            run_id = await sender.submit(beside_work)
+            await sender.send_event(run_id, Page(number=7))
+            async with asyncio.timeout(20):
+                # Until the event is consumed, so that nothing but the task is left to do.
+                while (info := await sender.get(run_id).info()).inbox or info.seq < 4:
+                    await asyncio.sleep(0.01)
+            worker.kill()
+        monkeypatch.delenv("IS_SLOW")
+        async with engine_on(path) as engine, asyncio.timeout(20):
+            async for event in engine.get(run_id).stream_events():
+                assert event.done == 7
+                break
+            assert (await engine.get(run_id).info()).status == "waiting"
+            await engine.send_event(run_id, Go(number=1))
+            assert await engine.get(run_id) == ("worked", 1)
 
 
 async def test_a_stopped_process_keeps_its_runs_as_long_as_its_lease_lasts(path: Path):

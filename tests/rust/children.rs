@@ -244,12 +244,12 @@ fn a_run_that_waits_for_children_alone_is_idle() {
     let (mut run, slot) = parent();
     start(&mut run, slot, "a", 1, id(1));
     assert!(!run.is_idle());
-    run.await_child(slot);
-    run.await_child(slot);
+    run.await_child(slot, id(1), true);
+    run.await_child(slot, id(1), false);
     assert!(run.is_idle());
-    run.child_awaited(slot);
+    run.child_awaited(slot, id(1));
     assert!(run.is_idle());
-    run.child_awaited(slot);
+    run.child_awaited(slot, id(1));
     assert!(!run.is_idle());
 }
 
@@ -263,4 +263,45 @@ fn no_child_is_known_that_the_parent_has_not_started() {
     let mut image = run.image();
     image.children.get_mut(&id(1)).unwrap().seq = 99;
     assert!(matches!(image.check(), Err(Error::InvalidImage(_))));
+}
+
+#[test]
+fn a_run_waits_no_longer_once_the_child_has_ended_that_its_body_awaits() {
+    let (mut run, slot) = parent();
+    for (number, is_of_body) in [(1, true), (2, false)] {
+        start(&mut run, slot, "work", number, id(number));
+        run.await_child(slot, id(number), is_of_body);
+        assert!(run.only_waits());
+        run.end_child(id(number), ChildEnd::Result(value("1"))).unwrap();
+        assert!(!run.only_waits(), "its body goes on, though it has not yet");
+        run.child_awaited(slot, id(number));
+        assert!(!run.only_waits());
+    }
+}
+
+#[test]
+fn a_paused_run_is_quiet_until_it_goes_on_with_what_a_child_gave() {
+    let (mut run, slot) = parent();
+    start(&mut run, slot, "work", 1, id(1));
+    run.await_child(slot, id(1), true);
+    run.pause().unwrap();
+    run.end_child(id(1), ChildEnd::Result(value("1"))).unwrap();
+    assert!(run.is_quiet(), "its body is not told yet");
+    run.resume();
+    assert!(!run.is_quiet());
+    run.child_awaited(slot, id(1));
+    assert!(!run.is_quiet());
+}
+
+#[test]
+fn a_run_of_which_a_task_awaits_a_child_may_move_otherwise() {
+    let (mut run, slot) = parent();
+    start(&mut run, slot, "work", 1, id(1));
+    start(&mut run, slot, "work", 2, id(2));
+    run.await_child(slot, id(1), true);
+    assert!(!run.may_move_while_waiting());
+    run.await_child(slot, id(2), false);
+    assert!(run.only_waits() && run.may_move_while_waiting());
+    run.child_awaited(slot, id(2));
+    assert!(run.only_waits() && run.may_move_while_waiting(), "the task does something else now");
 }

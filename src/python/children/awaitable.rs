@@ -52,7 +52,8 @@ impl ChildRun {
             let is_known = state.core.delivery(self.slot).is_some();
             match (state.core.phase(), &self.run) {
                 (Phase::Running, _) if is_known => {
-                    state.core.await_child(self.slot);
+                    let is_of_body = state.driving.is_some_and(|started| started.slot == self.slot);
+                    state.core.await_child(self.slot, self.id, is_of_body);
                     state.kin.make().waiters.entry(self.id).or_default().push(waker);
                     None
                 }
@@ -124,7 +125,7 @@ impl ChildRun {
     fn awaited(&self, py: Python<'_>, future: &Py<PyAny>) {
         let removed = {
             let mut state = self.parent.get().state.lock();
-            state.core.child_awaited(self.slot);
+            state.core.child_awaited(self.slot, self.id);
             let Some(kin) = state.kin.get_mut() else { return };
             let Some(waiters) = kin.waiters.get_mut(&self.id) else { return };
             let found = waiters.iter().position(|waker| waker.future.is(future));

@@ -7,6 +7,7 @@ use crate::RunId;
 use crate::journal::{Phase, Reply, RunRow};
 use crate::python::error;
 use crate::python::recover::LoadedRun;
+use crate::writer::AT_ONCE;
 
 pub fn phase_name(phase: Phase) -> &'static str {
     match phase {
@@ -33,7 +34,7 @@ pub fn row<'py>(py: Python<'py>, row: &RunRow) -> PyResult<Bound<'py, PyDict>> {
     object.set_item("created", seconds(row.created))?;
     object.set_item("updated", seconds(row.updated))?;
     object.set_item("finished", row.finished.map(seconds))?;
-    object.set_item("due", row.status.due.map(seconds))?;
+    object.set_item("due", row.status.due.filter(|&due| due != AT_ONCE).map(seconds))?;
     object.set_item("owner", row.owner.map(|owner| owner.to_string()))?;
     object.set_item("epoch", row.epoch)?;
     object.set_item("seq", row.seq)?;

@@ -1,7 +1,7 @@
 //! When a run commits, and when successors may start.
 
 use treadle::journal::{Phase, Status};
-use treadle::writer::{Answered, Flush, Occurrence, READY};
+use treadle::writer::{AT_ONCE, Answered, Flush, Occurrence, READY};
 
 use super::host::{Host, KIND, Options, image_of};
 use super::{begun, mark, pipelined, value};
@@ -84,7 +84,8 @@ fn how_far_a_run_is_is_a_commit_of_its_own_when_it_has_changed() {
 fn a_run_that_waits_says_until_when() {
     let mut host = Host::new(Options::default());
     let slot = host.run.start_next(|| 0).expect("it is new").slot;
-    host.run.wait(slot, "it sleeps", None, Some(50)).expect("it runs");
+    let wait = host.run.wait(slot, "it sleeps", None, Some(50)).expect("it runs");
+    host.run.body_awaits(wait);
     mark(&mut host, Occurrence::Waiting);
     host.flush();
     let status = |host: &Host| host.commits.last().map(|commit| commit.status);
@@ -93,6 +94,32 @@ fn a_run_that_waits_says_until_when() {
     mark(&mut host, Occurrence::Received);
     host.flush();
     assert_eq!(status(&host), Some(READY), "it has something to start");
+}
+
+#[test]
+fn a_run_of_which_a_task_may_move_is_due_at_once() {
+    let at_once = Status { phase: Phase::Waiting, due: Some(AT_ONCE) };
+    let status = |host: &mut Host| {
+        mark(host, Occurrence::Waiting);
+        host.flush();
+        host.commits.last().expect("there are some").status
+    };
+    let mut host = Host::new(Options::default());
+    let slot = host.run.start_next(|| 0).expect("it is new").slot;
+    let first = host.run.wait(slot, "a task waits", Some(1), None).expect("it runs");
+    assert_eq!(status(&mut host), at_once, "the body may do something else");
+    let second = host.run.wait(slot, "the body waits", Some(1), None).expect("it runs");
+    host.run.body_awaits(second);
+    assert_eq!(status(&mut host), at_once, "so may what has started the task");
+    host.run.end_wait(first).expect("it waits");
+    assert_eq!(status(&mut host), at_once, "the task goes on");
+
+    let mut host = Host::new(Options::default());
+    let slot = host.run.start_next(|| 0).expect("it is new").slot;
+    host.run.new_strand(slot, None).expect("it is in flight");
+    let wait = host.run.wait(slot, "the body waits", Some(1), None).expect("it runs");
+    host.run.body_awaits(wait);
+    assert_eq!(status(&mut host), at_once, "a task makes calls");
 }
 
 #[test]

@@ -136,7 +136,8 @@ impl Execution {
             }
         }
         let waiter = Waiter { slot, filter, is_task: false };
-        assert!(self.run.wait(slot, waiter, Some(class), None).is_ok(), "the run goes on");
+        let wait = self.run.wait(slot, waiter, Some(class), None).ok().expect("the run goes on");
+        self.run.body_awaits(wait);
         self.bodies[at].is_waiting = true;
         self.mark(Occurrence::Waiting, now);
     }
@@ -148,7 +149,8 @@ impl Execution {
             return;
         }
         let waiter = Waiter { slot, filter: Match::Any, is_task: false };
-        assert!(self.run.wait(slot, waiter, None, Some(deadline)).is_ok(), "the run goes on");
+        let wait = self.run.wait(slot, waiter, None, Some(deadline)).ok().expect("the run goes on");
+        self.run.body_awaits(wait);
         self.bodies[at].is_waiting = true;
         self.mark(Occurrence::Waiting, now);
     }

@@ -125,6 +125,7 @@ impl Simulation {
         let waiter = Waiter { slot, filter, is_task: false };
         match self.call(|run| run.wait(slot, waiter, Some(class), deadline)) {
             Ok(id) => {
+                self.run.body_awaits(id);
                 self.bodies[at].at = At::Waiting(id);
                 if let (Match::Name(name), Some(_)) = (filter, self.workflow.kind_of(class)) {
                     self.ledger.ask(Named { name, ..Workflow::answer(class) });
@@ -142,7 +143,10 @@ impl Simulation {
         }
         let waiter = Waiter { slot, filter: Match::Any, is_task: false };
         match self.call(|run| run.wait(slot, waiter, None, Some(deadline))) {
-            Ok(id) => self.bodies[at].at = At::Sleeping(id),
+            Ok(id) => {
+                self.run.body_awaits(id);
+                self.bodies[at].at = At::Sleeping(id);
+            }
             Err(_) => assert!(!self.is_running()),
         }
     }
