@@ -155,7 +155,7 @@ impl Execution {
         if self.run.child_end(body.slot, child.number).is_some() {
             return;
         }
-        self.run.await_child(body.slot);
+        self.run.await_child(body.slot, child.id, true);
         body.awaited = Some(child.id);
         body.is_waiting = true;
         self.mark(Occurrence::Waiting, now);
@@ -172,14 +172,14 @@ impl Execution {
         self.mark(Occurrence::ChildEnded, now);
     }
 
-    /// Bodies that await a child which has ended go on, unless the run is paused.
+    /// Bodies that await a child which has ended go on later, unless the run is paused. Until then nothing says so but
+    /// the run itself.
     pub(super) fn wake_for_children(&mut self) {
         if self.run.is_paused() {
             return;
         }
         for body in &mut self.bodies {
             if body.awaited.take_if(|child| !self.run.has_open_child(*child)).is_some() {
-                self.run.child_awaited(body.slot);
                 body.is_waiting = false;
             }
         }
