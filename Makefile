@@ -170,14 +170,20 @@ wheel: setup  ## build a wheel into dist/, for this machine
 # What is released. The linker of zig makes wheels that run on every Linux with glibc 2.17 or later.
 RELEASE := .venv-release/bin
 
+# A version whose interpreter is not here is built for all the same: nothing of it is linked.
+WHEELS ?= 3.11 3.12 3.13 3.14
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
 .PHONY: wheels
-wheels: cargo $(RELEASE)/installed  ## build what is released into dist/: the sdist, and a wheel for each of PYTHONS
+wheels: cargo $(RELEASE)/installed  ## build what is released into dist/: the sdist, and a wheel for each of WHEELS
 	rm -rf dist
 	$(RELEASE)/maturin sdist --out dist
-	@for version in $(PYTHONS); do \
-		python=$$(.ci/find-python $$version) || { echo "==> Python $$version is not here"; continue; }; \
+	@for version in $(WHEELS); do \
 		echo "==> wheel for Python $$version ($$(date +%H:%M:%S))"; \
-		PATH="$(CURDIR)/$(RELEASE):$$PATH" PYO3_PYTHON=$$python $(RELEASE)/maturin build --quiet --release --zig \
+		unset PYO3_PYTHON PYO3_CROSS_PYTHON_VERSION; \
+		if python=$$(.ci/find-python $$version); then export PYO3_PYTHON=$$python; \
+		else python=python$$version; export PYO3_CROSS_PYTHON_VERSION=$$version; fi; \
+		PATH="$(CURDIR)/$(RELEASE):$$PATH" $(RELEASE)/maturin build --quiet --release --zig --target $(HOST) \
 			--compatibility manylinux2014 --interpreter $$python --out dist || exit 1; \
 	done
 	$(RELEASE)/twine check --strict dist/*

@@ -13,7 +13,14 @@ from pathlib import Path
 MOST_BYTES = 5_000_000
 PLATFORM = f"manylinux_2_17_{platform.machine()}"
 IN_WHEEL = ("treadle/__init__.py", "treadle/_treadle.pyi", "treadle/py.typed")
-IN_SDIST = ("Cargo.toml", "Cargo.lock", "src/lib.rs", "python/treadle/__init__.py", "LICENSE")
+IN_SDIST = (
+    "Cargo.toml",
+    "Cargo.lock",
+    "build.rs",
+    "src/lib.rs",
+    "python/treadle/__init__.py",
+    "LICENSE",
+)
 
 
 def main(folder: Path) -> None:

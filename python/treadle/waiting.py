@@ -30,6 +30,10 @@ async def finished(
     Then `when_cancelled` is called, and `CancelledError` is raised once the future is done.
     """
     try:
+        if future.done():
+            # From Python 3.14 on the future of a thread that has ended is done when it is made, and
+            # what the thread has told the event loop to call comes first.
+            await asyncio.sleep(0)
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         when_cancelled()

@@ -3,6 +3,7 @@ import contextvars
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -619,3 +620,20 @@ async def test_sending_an_event_after_the_run_ended_is_a_typed_error():
             call(Item(n=1))
         with pytest.raises(RunEnded):
             await asyncio.to_thread(call, Item(n=1))
+
+
+async def test_what_a_thread_sends_arrives_though_it_has_ended_when_its_step_begins_to_wait() -> (
+    None
+):
+    class AtOnce(ThreadPoolExecutor):
+        def submit(self, *call: Any, **options: Any) -> Any:
+            future = super().submit(*call, **options)
+            future.exception()
+            return future
+
+    @step
+    def work(ctx: Context, ev: StartEvent) -> None:
+        ctx.send_event(StopEvent(result="sent"))
+
+    asyncio.get_running_loop().set_default_executor(AtOnce(1))
+    assert await Workflow("w", [work]).run() == "sent"

@@ -216,8 +216,13 @@ def test_a_reduce_that_changes_the_container_around_it_does_no_harm(ctx: Context
         return build, ()
 
     around.extend([Reduces(reduce)] * 5)
-    ctx.set("k", around)
-    assert ctx.get("k") in (["built"], ["built"] * 5)
+    try:
+        ctx.set("k", around)
+    except UnstorableValue:
+        # The pickler of Python 3.14 notices.
+        assert "k" not in ctx
+    else:
+        assert ctx.get("k") in (["built"], ["built"] * 5)
     mapping.clear()
     mapping.update({"a": Reduces(reduce), "b": 2})
     with pytest.raises(UnstorableValue):
