@@ -136,7 +136,7 @@ impl Execution {
             }
         }
         let waiter = Waiter { slot, filter, is_task: false };
-        let wait = self.run.wait(slot, waiter, Some(class), None).ok().expect("the run goes on");
+        let wait = self.run.wait(slot, waiter, Some(class), None).expect("the run goes on");
         self.run.body_awaits(wait);
         self.bodies[at].is_waiting = true;
         self.mark(Occurrence::Waiting, now);
@@ -149,7 +149,7 @@ impl Execution {
             return;
         }
         let waiter = Waiter { slot, filter: Match::Any, is_task: false };
-        let wait = self.run.wait(slot, waiter, None, Some(deadline)).ok().expect("the run goes on");
+        let wait = self.run.wait(slot, waiter, None, Some(deadline)).expect("the run goes on");
         self.run.body_awaits(wait);
         self.bodies[at].is_waiting = true;
         self.mark(Occurrence::Waiting, now);
