@@ -28,8 +28,8 @@ impl Run {
         let error = error::made(py, error);
         let error = hook::as_failure(py, "a hook", error);
         if run.get().state.lock().core.phase() == Phase::Running {
-            let unretrieved = error::unretrieved(py, run.get(), &error)?;
-            let replaced = run.get().state.lock().unretrieved.replace(unretrieved);
+            let unretrieved = run.get().unretrieved(py, &error)?;
+            let replaced = std::mem::replace(&mut run.get().state.lock().unretrieved, unretrieved);
             drop(replaced);
         }
         Self::end(run, Outcome::failed(py, error))
@@ -130,10 +130,10 @@ impl Run {
             Ok(_) => {}
             Err(error) => {
                 let error = hook::as_failure(py, "closing a resource", error);
-                let unretrieved = error::unretrieved(py, run.get(), &error)?;
+                let unretrieved = run.get().unretrieved(py, &error)?;
                 let outcome = Outcome::failed(py, error);
                 let mut state = run.get().state.lock();
-                let replaced = (state.outcome.replace(outcome), state.unretrieved.replace(unretrieved));
+                let replaced = (state.outcome.replace(outcome), std::mem::replace(&mut state.unretrieved, unretrieved));
                 drop(state);
                 drop(replaced);
             }
@@ -141,6 +141,18 @@ impl Run {
         let closed = run.get().state.lock().keeper.take();
         drop((closed, keeper));
         Ok(true)
+    }
+
+    /// What reports a failure that nobody asks for. That of a child in a journal is told to its parent.
+    fn unretrieved(&self, py: Python<'_>, failure: &PyErr) -> PyResult<Option<Py<PyAny>>> {
+        let is_told = {
+            let state = self.state.lock();
+            state.durable.is_some() && state.core.family().is_some()
+        };
+        match is_told && !hook::ends_program(py, failure) {
+            true => Ok(None),
+            false => error::unretrieved(py, self, failure).map(Some),
+        }
     }
 
     /// The run is over: those who wait for that are told.
