@@ -84,6 +84,14 @@ struct Executed {
     /// It was claimed again, in this epoch, while its steps are still being stopped: it goes on from the journal after its end.
     claimed_again: Option<u64>,
     is_drained: bool,
+    /// It only waits: it does not count for `Options::concurrency`. The runs that it waits for may have no other place.
+    waits: bool,
+}
+
+impl Executed {
+    fn counts(&self) -> bool {
+        self.is_claimed && !self.waits
+    }
 }
 
 /// One process's part in the execution of the runs of a journal.
@@ -139,7 +147,7 @@ impl Engine {
         self.life == Life::Open
     }
 
-    /// How many runs that were taken from the journal are executed here.
+    /// How many runs that were taken from the journal are executed here and do not only wait.
     pub fn claimed(&self) -> usize {
         self.claimed
     }
@@ -236,6 +244,20 @@ impl Engine {
         }
     }
 
+    /// A run that is executed here only waits from now on, or goes on after that. Hosts tell it if there is a limit of
+    /// runs, `Options::concurrency`.
+    pub fn run_waits(&mut self, run: RunId, waits: bool, now: Now) {
+        self.now = now;
+        let Some(executed) = self.executed.get_mut(&run) else { return };
+        let counted = executed.counts();
+        executed.waits = waits;
+        self.claimed = self.claimed + usize::from(executed.counts()) - usize::from(counted);
+        if waits && counted && self.options.concurrency.is_some() {
+            self.claims.want();
+        }
+        self.work();
+    }
+
     /// A run is over here.
     pub fn run_ended(&mut self, run: RunId, end: RunEnd, now: Now) {
         self.now = now;
@@ -246,7 +268,7 @@ impl Engine {
     /// A run is executed here no more.
     fn leave(&mut self, run: RunId, end: RunEnd) {
         let Some(executed) = self.executed.remove(&run) else { return };
-        self.claimed -= usize::from(executed.is_claimed);
+        self.claimed -= usize::from(executed.counts());
         self.closing.forget(executed.is_drained);
         if end == RunEnd::Lost {
             // Perhaps the lease was lost: that is asked at once.

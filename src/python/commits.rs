@@ -95,7 +95,10 @@ impl Run {
             let Some(taken) = durable.writer.take(core) else { return Ok(()) };
             (taken, durable.journal.bind(run.py()).clone())
         };
-        let written = Self::write(run, taken, &journal);
+        let mut written = Self::write(run, taken, &journal);
+        if journal.get().tells_waits() {
+            written = written.and_then(|()| Self::tell_whether_it_waits(run, journal.get()));
+        }
         let next = {
             let mut state = run.get().state.lock();
             let State { core, durable, .. } = &mut *state;

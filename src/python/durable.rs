@@ -22,6 +22,8 @@ pub struct Durable {
     pub writer: Writer,
     // What a lane waits for that has something to start, which waits for the journal.
     held_lane: Option<Py<PyAny>>,
+    // Whether the engine takes the run for one that only waits.
+    told_to_wait: bool,
     // Why the journal takes nothing more, for those who await the run: what is not on disk is no result. The exception
     // itself, as the collector visits it.
     pub lost: Option<Py<PyBaseException>>,
@@ -29,7 +31,7 @@ pub struct Durable {
 
 impl Durable {
     pub fn new(journal: Py<Journal>, writer: Writer) -> Self {
-        Self { journal, writer, held_lane: None, lost: None }
+        Self { journal, writer, held_lane: None, told_to_wait: false, lost: None }
     }
 
     /// Nothing is written from now on. Gives the reason back if it was so before.
@@ -94,6 +96,20 @@ impl Run {
         let journal = run.get().state.lock().durable.as_ref().map(|durable| durable.journal.clone_ref(run.py()));
         let Some(journal) = journal else { return Ok(()) };
         made.into_iter().try_for_each(|id| journal.get().child_made(run.py(), id))
+    }
+
+    /// The engine is told whether the run only waits, as its last commit says, if that has changed.
+    pub fn tell_whether_it_waits(run: &Bound<'_, Self>, journal: &Journal) -> PyResult<()> {
+        let waits = {
+            let mut state = run.get().state.lock();
+            let Some(durable) = &mut state.durable else { return Ok(()) };
+            let waits = durable.writer.is_waiting();
+            if std::mem::replace(&mut durable.told_to_wait, waits) == waits {
+                return Ok(());
+            }
+            waits
+        };
+        journal.run_waits(run.py(), run.get().id, waits)
     }
 
     /// The journal has another run in the place of this one, which hands on what was sent to it.

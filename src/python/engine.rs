@@ -265,6 +265,11 @@ impl EngineCore {
         Self::call(slf, |core, now| core.child_made(run, now))
     }
 
+    fn run_waits(slf: &Bound<'_, Self>, run: &str, waits: bool) -> PyResult<()> {
+        let run = id(run)?;
+        Self::call(slf, |core, now| core.run_waits(run, waits, now))
+    }
+
     /// A run is over here: `"over"`, `"lost"` (the journal took nothing more of it) or `"busy"` (it can go on from what
     /// is written).
     fn run_ended(slf: &Bound<'_, Self>, run: &str, end: &str, epoch: u64) -> PyResult<()> {

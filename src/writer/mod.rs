@@ -192,6 +192,11 @@ impl Writer {
         }
     }
 
+    /// Whether the run only waits, as the last commit says that was handed over.
+    pub fn is_waiting(&self) -> bool {
+        self.status.is_some_and(|status| status.phase == JournalPhase::Waiting)
+    }
+
     /// Has checkpoints made after fewer, or more, bytes of records than usual.
     pub fn with_checkpoints_after(self, least_for_checkpoint: usize) -> Self {
         Self { least_for_checkpoint, ..self }

@@ -321,3 +321,35 @@ async def test_a_family_of_which_the_processes_are_elsewhere_is_cancelled(
                 second.line()
                 await until(has(engine, parent.id, 4, "cancelled"))
                 assert (await engine.get(parent.id).info()).status == "cancelled"
+
+
+async def test_parents_that_wait_leave_room_for_their_children_whatever_the_limit_of_runs(
+    tmp_path: Path, notes: Path
+) -> None:
+    path = tmp_path / "runs.db"
+    source = """
+    import family_work
+    async def main():
+        async with Engine(url_of(path), workflows=family_work.ALL, lease=1) as engine:
+            for key in "abcd":
+                await engine.submit(family_work.tree, key=key, width=3, depth=0, nap=30)
+            while len(await engine.runs(workflow="leaf", status="running", limit=100)) < 12:
+                await asyncio.sleep(0.01)
+            say("all under way")
+            await asyncio.sleep(60)
+    asyncio.run(main())
+    """
+    with Process(path, source) as process:
+        assert process.line() == "all under way"
+        process.kill()
+    parents_first = list(reversed(ALL))
+    async with Engine(
+        f"sqlite:///{path}", workflows=parents_first, lease=1, concurrency=2
+    ) as engine:
+        parents = [row for row in await engine.runs(workflow="tree") if row.parent is None]
+        async with asyncio.timeout(50):
+            for leaf in await engine.runs(workflow="leaf", limit=100):
+                await engine.cancel(leaf.id)
+            for parent in parents:
+                with pytest.raises(RunCancelled):
+                    await engine.get(parent.id)

@@ -52,8 +52,9 @@ class Engine(KnownRuns):
             with "all" is then refused with `InvalidSignature`.
         lease: seconds, or a `timedelta`, after which the runs of a process that hangs or is stopped
             are taken over; a year at most. Those of a process that has ended continue at once.
-        concurrency: how many runs this process claims from the journal at the same time, besides
-            those that it starts itself; no limit if not given.
+        concurrency: how many runs that it has claimed from the journal this process executes at the
+            same time, besides those that it starts itself; no limit if not given. A run that only
+            waits does not count.
         keep: seconds, or a `timedelta`, for which runs are kept after their end; for ever if not
             given.
         max_recoveries: how often a run is taken over without progress after the end of its process;

@@ -88,6 +88,8 @@ class Session:
             max_recoveries=settings.max_recoveries,
             keep=settings.keep,
         )
+        if settings.concurrency is not None:
+            self._journal.tell_waits()
         self._core.open()
         await self.host.is_open
         self._watched = self.loop.create_task(self._until_shut.wait(), name="treadle: engine")
@@ -317,6 +319,12 @@ class Session:
     def check_workflow(self, workflow: Workflow) -> None:
         """Called for the workflow of a child: refuse one of which no run is executed here."""
         self.settings.check_known(workflow)
+
+    def run_waits(self, run_id: str, waits: bool) -> None:
+        """Called when a run only waits from now on, or goes on, if runs are limited."""
+        if not self.is_closing:
+            self.core.run_waits(run_id, waits)
+        self.pulse.beat()
 
     def child_made(self, run_id: str) -> None:
         """Called when a commit has made a child, which is executed here."""

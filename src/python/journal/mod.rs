@@ -13,7 +13,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use hashbrown::HashMap;
@@ -65,6 +65,8 @@ pub struct Journal {
     /// When the successors of a step may start.
     pub durability: Durability,
     only_looks: bool,
+    // Whether the engine limits its runs, and is told which only wait.
+    tells_waits: AtomicBool,
     /// The observers of each run of the engine; nothing if there are none.
     pub observers: Option<Py<PyTuple>>,
     // A fork copies neither the journal's thread nor its locks.
@@ -252,6 +254,15 @@ impl Journal {
         self.listener.call_method1(py, intern!(py, "child_made"), (id.to_string(),)).map(drop)
     }
 
+    /// Whether the engine is told which of its runs only wait.
+    pub fn tells_waits(&self) -> bool {
+        self.tells_waits.load(Ordering::Relaxed)
+    }
+
+    pub fn run_waits(&self, py: Python<'_>, id: RunId, waits: bool) -> PyResult<()> {
+        self.listener.call_method1(py, intern!(py, "run_waits"), (id.to_string(), waits)).map(drop)
+    }
+
     /// The stream of a child, from behind a number.
     pub fn stream_of_child(&self, py: Python<'_>, id: RunId, after: u64) -> PyResult<Py<PyAny>> {
         self.listener.call_method1(py, intern!(py, "stream_of_child"), (id.to_string(), after))
@@ -341,6 +352,11 @@ impl Journal {
     fn watch(&self, task: Py<PyAny>) {
         let before = self.watched.lock().replace(task);
         drop(before);
+    }
+
+    /// From now on the engine is told which of its runs only wait.
+    fn tell_waits(&self) {
+        self.tells_waits.store(true, Ordering::Relaxed);
     }
 
     /// Refuses a process that was forked from the one that opened the journal.

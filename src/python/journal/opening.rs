@@ -76,6 +76,7 @@ impl Journal {
             observers: some_observers(observers),
             durability: if is_pipelined { Durability::Pipelined } else { Durability::Step },
             only_looks,
+            tells_waits: AtomicBool::new(false),
             forks: clock::forks(),
             process: std::process::id(),
         })

@@ -54,7 +54,8 @@ class Faults:
             if process.poll() is not None:
                 self._living.remove((name, process))
                 code, errors = over(self._journal, name, process)
-                assert code == 0, errors[-3000:]
+                # One that could not renew in time is told that its runs go on elsewhere.
+                assert code == 0 or "lease was lost" in errors, errors[-3000:]
         while len(self._living) < AT_ONCE:
             self._started += 1
             name = f"p{self._started}"

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import treadle._treadle
-from treadle import Engine, UnknownRun
+from treadle import Engine, EngineClosed, JournalError, UnknownRun
 
 from . import flows
 from .flows import (
@@ -188,6 +188,9 @@ class Client:
         try:
             await self._engine.get(run_id)
             raise AssertionError("it was to fail")
+        except (AssertionError, EngineClosed, JournalError):
+            # That is no end of the run: it goes on elsewhere.
+            raise
         except Exception as error:
             self._log("ended", run_id, "failed", type(error).__name__)
 

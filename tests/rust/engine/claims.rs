@@ -82,12 +82,15 @@ fn a_run_of_which_the_journal_has_only_a_part_is_refused_as_damaged() {
     assert!(refusal.is_some_and(|refusal| refusal.is_damaged && refusal.why.contains("3 to 5")));
 }
 
-#[test]
-fn no_more_runs_are_claimed_than_there_is_room_for() {
-    let limit = |request| match request {
+fn limit(request: Request) -> usize {
+    match request {
         Request::Claim(Claim { limit, .. }) => limit,
         other => panic!("{other:?}"),
-    };
+    }
+}
+
+#[test]
+fn no_more_runs_are_claimed_than_there_is_room_for() {
     let mut host = Host::idle(Some(2));
     host.execute(1);
     host.call(|engine, now| engine.heard(News::ALL, now));
@@ -99,6 +102,25 @@ fn no_more_runs_are_claimed_than_there_is_room_for() {
     assert!(host.asked.is_empty());
     host.call(|engine, now| engine.run_ended(id(1), RunEnd::Over, now));
     assert_eq!(limit(host.claimed(&[], false)), 1);
+}
+
+#[test]
+fn a_run_that_only_waits_leaves_room_for_another_one() {
+    let mut host = Host::idle(Some(1));
+    host.execute(1);
+    host.call(|engine, now| engine.run_waits(id(1), true, now));
+    assert_eq!(host.engine.claimed(), 0);
+    assert_eq!(limit(host.claimed(&[2], true)), 1, "such as the child that it waits for");
+    host.loaded(&[2]);
+    host.call(|engine, now| engine.resumed(id(2), Resumed::Started, now));
+    assert!(matches!(host.answer(Ok(Reply::Next(Next::default()))), Request::NextDue { .. }));
+    host.call(|engine, now| engine.run_waits(id(1), false, now));
+    assert_eq!(host.engine.claimed(), 2, "one that goes on is not stopped for another one");
+    host.call(|engine, now| engine.run_ended(id(2), RunEnd::Over, now));
+    assert!(host.asked.iter().all(|(_, request)| !matches!(request, Request::Claim(_))));
+    host.call(|engine, now| engine.run_waits(id(1), true, now));
+    host.call(|engine, now| engine.run_ended(id(1), RunEnd::Over, now));
+    assert_eq!(host.engine.claimed(), 0);
 }
 
 #[test]
