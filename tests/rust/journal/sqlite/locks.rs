@@ -122,10 +122,15 @@ fn a_program_that_the_process_has_started_keeps_no_lock() {
     desk.create_each(1..=1, Some(A));
     let mut child = Command::new("sleep").arg("60").spawn().unwrap();
     drop(desk);
-    let taken = other.claim(B, 10).len();
+    // A process that another test forks at this moment has the lock until it is the program.
+    let mut claims = (0..500).map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        other.claim(B, 10).len()
+    });
+    let is_taken = claims.any(|taken| taken == 1);
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(taken, 1);
+    assert!(is_taken);
 }
 
 #[test]
