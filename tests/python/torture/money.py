@@ -58,7 +58,8 @@ async def transfer(ctx: Context, ev: StartEvent) -> StopEvent:
 async def transfer_plainly(ctx: Context, ev: StartEvent) -> StopEvent:
     async with connected() as connection, connection.transaction():
         number = await move(connection, ev.number, ev.source, ev.target, ev.amount)
-    await asyncio.sleep(random.random() * 0.02)
+    # Long enough that some of the kills come between the two commits.
+    await asyncio.sleep(0.05 + random.random() * 0.1)
     return StopEvent(result=number)
 
 
