@@ -257,7 +257,8 @@ impl Ring {
         let now = Instant::now();
         if self.ring_at().is_some_and(|at| at <= now) {
             self.bell();
-            self.look(link, false).await
+            // Without notifications nothing else says what came after the process was told.
+            self.look(link, !self.can_listen).await
         } else if self.tell_at().is_some_and(|at| at <= now) {
             self.tell(link).await
         } else if self.look_at <= now {
@@ -280,7 +281,7 @@ impl Ring {
         link.run(&steps, Around::Transaction).await?;
         self.pending = News::default();
         self.told = Instant::now();
-        self.look(link, false).await
+        self.look(link, !self.can_listen).await
     }
 
     // Who tells it, then what of it there is.
