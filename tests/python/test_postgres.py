@@ -92,6 +92,40 @@ async def test_a_killed_process_is_taken_over_within_its_lease(postgres: str):
         assert time.monotonic() - killed < 20
 
 
+# Commits a message to each of `RUNS`, and is gone before it tells of them.
+SENDER = """
+async def main():
+    engine = Engine(sys.argv[1], workflows=ALL)
+    await engine.open()
+    await asyncio.gather(*[engine.send_event(run_id, Go(number=3)) for run_id in RUNS])
+    os._exit(0)
+asyncio.run(main())
+"""
+
+
+async def test_a_message_arrives_whose_sender_was_gone_before_it_told_of_it(postgres: str):
+    async with engine_on(postgres) as engine:
+        is_over = asyncio.Event()
+
+        # Commits of this process, after each of which it looks for those of others.
+        async def commit() -> None:
+            while not is_over.is_set():
+                await engine.run(pages, number=1)
+
+        noise = [asyncio.create_task(commit()) for _ in range(3)]
+        for _ in range(8):
+            handles = [engine.get(await engine.submit(asking)) for _ in range(3)]
+            for handle in handles:
+                await is_(handle, "waiting")
+            runs = f"RUNS = {[handle.id for handle in handles]}\n"
+            with Process(postgres, runs + SENDER) as sender:
+                await asyncio.to_thread(sender.wait)
+            async with asyncio.timeout(10):
+                assert [(await handle)[0] for handle in handles] == [3, 3, 3]
+        is_over.set()
+        await asyncio.gather(*noise)
+
+
 async def test_a_stream_is_read_in_another_process(postgres: str):
     async with engine_on(postgres, workflows=[]) as engine:
         with Process(postgres, WORKER) as worker:

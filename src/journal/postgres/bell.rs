@@ -142,6 +142,8 @@ struct Ring {
     look_at: Instant,
     // What the process is to be told.
     heard: journal::News,
+    // What looks have found and the process is not told yet, since notifications say most of it.
+    found: journal::News,
     seen: Option<[i64; 3]>,
     others: i64,
     chance: Chance,
@@ -166,6 +168,7 @@ impl Ring {
             rang: Instant::now(),
             look_at: Instant::now(),
             heard: journal::News::default(),
+            found: journal::News::default(),
             seen: None,
             others: 0,
             chance: Chance::new(),
@@ -257,8 +260,7 @@ impl Ring {
         let now = Instant::now();
         if self.ring_at().is_some_and(|at| at <= now) {
             self.bell();
-            // Without notifications nothing else says what came after the process was told.
-            self.look(link, !self.can_listen).await
+            self.look(link, false).await
         } else if self.tell_at().is_some_and(|at| at <= now) {
             self.tell(link).await
         } else if self.look_at <= now {
@@ -281,7 +283,7 @@ impl Ring {
         link.run(&steps, Around::Transaction).await?;
         self.pending = News::default();
         self.told = Instant::now();
-        self.look(link, !self.can_listen).await
+        self.look(link, false).await
     }
 
     // Who tells it, then what of it there is.
@@ -321,19 +323,24 @@ impl Ring {
         news
     }
 
-    // Whether anything was missed; or, without `rings`, only where things are.
-    async fn look(&mut self, link: &Link, rings: bool) -> Result<(), Fault> {
-        let found = link.run(&[step!(LOOK, self.given.writer)], Around::Snapshot).await?;
-        let row = &found[0][0];
+    // Finds what changed since the last look. Where notifications come, most of it is this process's own or is heard
+    // anyway, so it is told when a look is due; but it is told, since a process may end after its commit and before it
+    // notifies.
+    async fn look(&mut self, link: &Link, is_due: bool) -> Result<(), Fault> {
+        let rows = link.run(&[step!(LOOK, self.given.writer)], Around::Snapshot).await?;
+        let row = &rows[0][0];
         let now = [row.get(0), row.get(1), row.get(2)];
         self.others = row.get(3);
-        let before = self.seen.replace(now);
-        if let Some(before) = before.filter(|before| rings && *before != now) {
+        if let Some(before) = self.seen.replace(now).filter(|before| *before != now) {
             let has_changed = before[0] != now[0];
             let (ends, inbox) = (before[1] != now[1], before[2] != now[2]);
-            self.heard |=
+            self.found |=
                 journal::News { inbox: inbox || has_changed, ends: ends || has_changed, work: true, other: true };
         }
+        if self.can_listen && !is_due {
+            return Ok(());
+        }
+        self.heard |= std::mem::take(&mut self.found);
         let pause = match self.can_listen {
             true => LOOKED,
             false => LOOKED_ALONE.max(FOR_EACH * u32::try_from(self.others).unwrap_or(0)),
