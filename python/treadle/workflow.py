@@ -135,7 +135,8 @@ class Workflow:
             return self._plan.start(event)
         options = options_of(timeout, deadline, state)
         named = {"timeout": timeout, "deadline": deadline, "state": state}
-        return self._plan.start(self._first_event(event, fields, named), options)
+        first = self._first_event(event, fields, named)
+        return self._plan.start(first, options)
 
     def _first_event(
         self, event: object, fields: "dict[str, Any]", options: "dict[str, Any] | None" = None

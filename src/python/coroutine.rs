@@ -177,3 +177,77 @@ static CURRENT_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 pub fn current_task(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     CURRENT_TASK.import(py, "asyncio", "current_task")?.call0()
 }
+
+/// `__await__` and `__iter__` of a class that is its own iterator.
+macro_rules! own_iterator {
+    ($class:ty) => {
+        #[pyo3::pymethods]
+        impl $class {
+            fn __await__(slf: pyo3::Py<Self>) -> pyo3::Py<Self> {
+                slf
+            }
+
+            fn __iter__(slf: pyo3::Py<Self>) -> pyo3::Py<Self> {
+                slf
+            }
+        }
+    };
+}
+
+/// What is awaited once, beside its `__next__` and `close`. The class has `give_up(&self, Python) -> PyResult<()>`, for an
+/// `await` that an exception ends before what is awaited.
+macro_rules! awaitable {
+    ($class:ty) => {
+        $crate::python::coroutine::own_iterator!($class);
+
+        #[pyo3::pymethods]
+        impl $class {
+            #[pyo3(signature = (exception, value = None, traceback = None))]
+            fn throw(
+                &self,
+                exception: &pyo3::Bound<'_, pyo3::PyAny>,
+                value: Option<&pyo3::Bound<'_, pyo3::PyAny>>,
+                traceback: Option<&pyo3::Bound<'_, pyo3::PyAny>>,
+            ) -> pyo3::PyResult<pyo3::Py<pyo3::PyAny>> {
+                self.give_up(exception.py())?;
+                Err($crate::python::coroutine::thrown(exception, value, traceback))
+            }
+        }
+    };
+}
+
+/// What a task is made of, beside its `close`. The class has `resume(&Bound<Self>, Option<PyErr>) -> PyResult<Resumed>`,
+/// which goes on with what was thrown, if anything was.
+macro_rules! coroutine_of {
+    ($class:ty) => {
+        $crate::python::coroutine::own_iterator!($class);
+
+        #[pyo3::pymethods]
+        impl $class {
+            fn __next__(slf: &pyo3::Bound<'_, Self>) -> pyo3::PyResult<Option<pyo3::Py<pyo3::PyAny>>> {
+                $crate::python::coroutine::Resumed::to_next(slf.py(), Self::resume(slf, None))
+            }
+
+            fn send(
+                slf: &pyo3::Bound<'_, Self>,
+                value: &pyo3::Bound<'_, pyo3::PyAny>,
+            ) -> pyo3::PyResult<pyo3::Py<pyo3::PyAny>> {
+                $crate::python::coroutine::check_sent(value)?;
+                $crate::python::coroutine::Resumed::to_sent(slf.py(), Self::resume(slf, None))
+            }
+
+            #[pyo3(signature = (exception, value = None, traceback = None))]
+            fn throw(
+                slf: &pyo3::Bound<'_, Self>,
+                exception: &pyo3::Bound<'_, pyo3::PyAny>,
+                value: Option<&pyo3::Bound<'_, pyo3::PyAny>>,
+                traceback: Option<&pyo3::Bound<'_, pyo3::PyAny>>,
+            ) -> pyo3::PyResult<pyo3::Py<pyo3::PyAny>> {
+                let thrown = $crate::python::coroutine::thrown(exception, value, traceback);
+                $crate::python::coroutine::Resumed::to_sent(slf.py(), Self::resume(slf, Some(thrown)))
+            }
+        }
+    };
+}
+
+pub(crate) use {awaitable, coroutine_of, own_iterator};

@@ -179,7 +179,7 @@ pub fn strand(context: &Bound<'_, Context>) -> PyResult<Strand> {
     let py = context.py();
     let (run, slot) = (context.get().run.get(), context.get().slot);
     let owner = if run.is_on_its_thread() {
-        if context.get().state()?.driving.is_some_and(|started| started.slot == slot) {
+        if context.get().state()?.is_on_stack(slot) {
             return Ok(Strand::BODY);
         }
         current_task(py)?.as_ptr() as usize

@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::coroutine::thrown;
+use super::coroutine::awaitable;
 use super::driver::{Lane, Stop};
 use super::error;
 use super::gate::yielded;
@@ -47,26 +47,22 @@ impl Pause {
         Ok((!is_still).then_some(future))
     }
 
-    fn give_up(&self, py: Python<'_>) {
-        let Some(future) = self.future.lock().take() else { return };
+    #[allow(clippy::unnecessary_wraps)]
+    fn give_up(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(future) = self.future.lock().take() else { return Ok(()) };
         let mut state = self.run.bind(py).get().state.lock();
         let found = state.pausers.iter().position(|waker| waker.future.is(&future));
         let removed = found.map(|at| state.pausers.swap_remove(at));
         drop(state);
         drop(removed);
+        Ok(())
     }
 }
 
+awaitable!(Pause);
+
 #[pymethods]
 impl Pause {
-    fn __await__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let over = || PyStopIteration::new_err((py.None(),));
         let waited = self.future.lock().take();
@@ -79,19 +75,8 @@ impl Pause {
         yielded(future)
     }
 
-    #[pyo3(signature = (exception, value = None, traceback = None))]
-    fn throw(
-        &self,
-        exception: &Bound<'_, PyAny>,
-        value: Option<&Bound<'_, PyAny>>,
-        traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        self.give_up(exception.py());
-        Err(thrown(exception, value, traceback))
-    }
-
-    fn close(&self, py: Python<'_>) {
-        self.give_up(py);
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.give_up(py)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

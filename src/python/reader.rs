@@ -10,7 +10,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::coroutine::thrown;
+use super::coroutine::awaitable;
 use super::error;
 use super::gate::yielded;
 use super::lifecycle::Feed;
@@ -119,27 +119,23 @@ impl StreamRead {
         }))
     }
 
-    fn forget_waiting(&self) {
+    #[allow(clippy::unnecessary_wraps)]
+    fn give_up(&self, _py: Python<'_>) -> PyResult<()> {
         let waiting = self.waiting.lock().take();
-        let Some(future) = waiting else { return };
+        let Some(future) = waiting else { return Ok(()) };
         let mut state = self.reader.get().run.get().state.lock();
         let found = state.readers.iter().position(|waker| waker.future.is(&future));
         let removed = found.map(|at| state.readers.swap_remove(at));
         drop(state);
         drop(removed);
+        Ok(())
     }
 }
 
+awaitable!(StreamRead);
+
 #[pymethods]
 impl StreamRead {
-    fn __await__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let reader = self.reader.get();
         let (item, _) = reader.take(py, None);
@@ -162,19 +158,8 @@ impl StreamRead {
         yielded(future)
     }
 
-    #[pyo3(signature = (exception, value = None, traceback = None))]
-    fn throw(
-        &self,
-        exception: &Bound<'_, PyAny>,
-        value: Option<&Bound<'_, PyAny>>,
-        traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        self.forget_waiting();
-        Err(thrown(exception, value, traceback))
-    }
-
-    fn close(&self) {
-        self.forget_waiting();
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.give_up(py)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

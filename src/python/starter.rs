@@ -3,12 +3,11 @@
 //! It is a task, and is there from the moment in which such a run is made, so that all that ends a program finds
 //! it among the tasks of the loop and cancels it: then the runs that have not begun are cancelled.
 
-use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::coroutine::{check_sent, thrown};
+use super::coroutine::{Resumed, coroutine_of};
 use super::gate::Gate;
 use super::run::Run;
 use super::state::Outcome;
@@ -42,6 +41,16 @@ impl Starter {
         Ok(is_needed)
     }
 
+    fn resume(slf: &Bound<'_, Self>, thrown: Option<PyErr>) -> PyResult<Resumed> {
+        let py = slf.py();
+        if let Some(thrown) = thrown {
+            slf.get().give_up(py)?;
+            return Err(thrown);
+        }
+        let is_needed = slf.get().pass(py)?;
+        Ok(if is_needed { Resumed::Yielded(py.None()) } else { Resumed::Returned(py.None()) })
+    }
+
     /// Nothing starts the runs any more.
     fn give_up(&self, py: Python<'_>) -> PyResult<()> {
         let mut told = Ok(());
@@ -59,16 +68,10 @@ impl Starter {
     }
 }
 
+coroutine_of!(Starter);
+
 #[pymethods]
 impl Starter {
-    fn __await__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
     #[getter]
     fn __name__(&self) -> &'static str {
         "start of runs"
@@ -77,28 +80,6 @@ impl Starter {
     #[getter]
     fn __qualname__(&self) -> &'static str {
         "start of runs"
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        if self.pass(py)? { Ok(py.None()) } else { Err(PyStopIteration::new_err(())) }
-    }
-
-    /// As of a coroutine.
-    fn send(&self, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        check_sent(value)?;
-        self.__next__(value.py())
-    }
-
-    /// As of a coroutine.
-    #[pyo3(signature = (exception, value = None, traceback = None))]
-    fn throw(
-        &self,
-        exception: &Bound<'_, PyAny>,
-        value: Option<&Bound<'_, PyAny>>,
-        traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        self.give_up(exception.py())?;
-        Err(thrown(exception, value, traceback))
     }
 
     /// As of a coroutine.

@@ -17,7 +17,7 @@ use super::lifecycle::Observed;
 use super::memo::MemoWaiters;
 use super::run::Run;
 use super::wake::Waker;
-use crate::{Host, Phase, Rare, Run as CoreRun, Started, Time};
+use crate::{Host, Phase, Rare, Run as CoreRun, RunId, Slot, Started, Time};
 
 /// The types that Python brings to the core.
 pub struct Python3;
@@ -238,6 +238,19 @@ impl State {
     #[inline]
     pub fn forget_error(&mut self, seq: u64) -> Option<Py<PyBaseException>> {
         self.last_errors.get_mut()?.remove(&seq)
+    }
+
+    /// Whether the body of this step is on the stack, and not a task that it has started.
+    pub fn is_on_stack(&self, slot: Slot) -> bool {
+        self.driving.is_some_and(|started| started.slot == slot)
+    }
+
+    /// Those who wait for a child, unless the run is paused.
+    pub fn take_child_waiters(&mut self, child: RunId) -> Vec<Waker> {
+        if self.core.is_paused() {
+            return Vec::new();
+        }
+        self.kin.get_mut().and_then(|kin| kin.waiters.remove(&child)).unwrap_or_default()
     }
 
     /// Whether nothing of the run moves while it is paused.

@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::context::Context;
-use super::coroutine::{Resumed, thrown};
+use super::coroutine::{Resumed, awaitable};
 use super::error;
 use super::gate::yielded;
 use super::number;
@@ -170,16 +170,16 @@ impl EventWait {
             At::Sleeping(id, future) => (id, future, true),
         };
         let bound = future.bind(py).clone();
-        {
-            let mut state = self.run.get().state.lock();
-            if state.driving.is_some_and(|started| started.slot == self.slot) {
-                state.core.body_awaits(id);
-            }
-        }
         if bound.call_method0(intern!(py, "done"))?.is_truthy()? {
             // Raises the timeout, or the cancellation.
             let event = bound.call_method0(intern!(py, "result"))?;
             return Ok(Resumed::Returned(event.unbind()));
+        }
+        {
+            let mut state = self.run.get().state.lock();
+            if state.is_on_stack(self.slot) {
+                state.core.body_awaits(id);
+            }
         }
         *self.at.lock() = if is_sleep { At::Sleeping(id, future) } else { At::Waiting(id, future) };
         yielded(bound).map(Resumed::Yielded)
@@ -245,29 +245,12 @@ enum Looked {
     Waits(Result<WaitId, Refused<(EventWaiter, Option<Class>)>>, Py<PyAny>),
 }
 
+awaitable!(EventWait);
+
 #[pymethods]
 impl EventWait {
-    fn __await__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         Resumed::to_next(py, self.resume(py))
-    }
-
-    #[pyo3(signature = (exception, value = None, traceback = None))]
-    fn throw(
-        &self,
-        exception: &Bound<'_, PyAny>,
-        value: Option<&Bound<'_, PyAny>>,
-        traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        self.give_up(exception.py())?;
-        Err(thrown(exception, value, traceback))
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {

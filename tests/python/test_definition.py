@@ -87,6 +87,19 @@ async def test_a_class_with_steps_is_a_workflow():
     assert await asyncio.gather(Crawl(2).run(n=4), Crawl(3).run(n=5)) == [8, 15]
 
 
+@pytest.mark.parametrize("options", [{}, {"timeout": 1}])
+async def test_a_workflow_that_was_not_initialised_says_so(options: dict[str, float]):
+    class Forgetful(Workflow):
+        def __init__(self) -> None: ...
+
+        @step
+        async def only(self, ev: StartEvent) -> StopEvent:
+            return StopEvent()
+
+    with pytest.raises(TypeError, match=r"Forgetful.__init__\(\) did not call super"):
+        await Forgetful().run(**options)
+
+
 async def test_a_subclass_inherits_overrides_and_adds_steps():
     class Base(Workflow):
         @step

@@ -7,7 +7,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::{ChildRun, ends};
 use crate::python::convert::decode;
-use crate::python::coroutine::{Resumed, check_sent, current_task, thrown};
+use crate::python::coroutine::{Resumed, awaitable, check_sent, current_task, thrown};
 use crate::python::error;
 use crate::python::gate::yielded;
 use crate::python::number;
@@ -52,7 +52,7 @@ impl ChildRun {
             let is_known = state.core.delivery(self.slot).is_some();
             match (state.core.phase(), &self.run) {
                 (Phase::Running, _) if is_known => {
-                    let is_of_body = state.driving.is_some_and(|started| started.slot == self.slot);
+                    let is_of_body = state.is_on_stack(self.slot);
                     state.core.await_child(self.slot, self.id, is_of_body);
                     state.kin.make().waiters.entry(self.id).or_default().push(waker);
                     None
@@ -272,41 +272,26 @@ impl ChildWait {
         Ok(resumed)
     }
 
-    fn give_up(&self, py: Python<'_>) {
+    #[allow(clippy::unnecessary_wraps)]
+    fn give_up(&self, py: Python<'_>) -> PyResult<()> {
         let at = std::mem::replace(&mut *self.at.lock(), At::Finished);
         if let At::Waiting(future) = at {
             self.child.bind(py).get().awaited(py, &future);
         }
+        Ok(())
     }
 }
 
+awaitable!(ChildWait);
+
 #[pymethods]
 impl ChildWait {
-    fn __await__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         Resumed::to_next(py, self.resume(py))
     }
 
-    #[pyo3(signature = (exception, value = None, traceback = None))]
-    fn throw(
-        &self,
-        exception: &Bound<'_, PyAny>,
-        value: Option<&Bound<'_, PyAny>>,
-        traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        self.give_up(exception.py());
-        Err(thrown(exception, value, traceback))
-    }
-
-    fn close(&self, py: Python<'_>) {
-        self.give_up(py);
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.give_up(py)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

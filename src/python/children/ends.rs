@@ -10,6 +10,7 @@ use crate::python::error;
 use crate::python::run::Run;
 use crate::python::state::{Outcome, State};
 use crate::python::stored::ToBytes;
+use crate::python::wake::Waker;
 use crate::writer::Occurrence;
 use crate::{ChildEnd, RunId, family};
 
@@ -35,37 +36,35 @@ impl Run {
 
     /// A child has ended.
     pub fn child_ended_with(parent: &Bound<'_, Self>, id: RunId, end: ChildEnd<PyValue>) -> PyResult<()> {
-        let unkept = parent.get().state.lock().core.end_child(id, end);
+        // In one step: what the core takes for awake is awake, also if another thread pauses the run.
+        let (unkept, waiters) = {
+            let mut state = parent.get().state.lock();
+            let unkept = state.core.end_child(id, end);
+            let waiters = if unkept.is_ok() { state.take_child_waiters(id) } else { Vec::new() };
+            (unkept, waiters)
+        };
         let is_kept = unkept.is_ok();
         drop(unkept);
         if !is_kept {
             return Ok(());
         }
-        Self::wake_for_child(parent, id)?;
+        Self::wake_each(parent.py(), waiters)?;
         Self::occurred(parent, Occurrence::ChildEnded)
     }
 
-    /// Those who wait for a child go on, unless the run is paused.
-    fn wake_for_child(parent: &Bound<'_, Self>, id: RunId) -> PyResult<()> {
-        let py = parent.py();
-        let waiters = {
-            let mut state = parent.get().state.lock();
-            if state.core.is_paused() {
-                return Ok(());
-            }
-            state.kin.get_mut().and_then(|kin| kin.waiters.remove(&id))
-        };
-        waiters.into_iter().flatten().try_for_each(|waker| waker.wake(py, py.None()))
+    fn wake_each(py: Python<'_>, waiters: Vec<Waker>) -> PyResult<()> {
+        waiters.into_iter().try_for_each(|waker| waker.wake(py, py.None()))
     }
 
     /// The run goes on after a pause: so do those who wait for children that have ended meanwhile.
     pub fn wake_for_children(run: &Bound<'_, Self>) -> PyResult<()> {
-        let ended: Vec<_> = {
-            let state = run.get().state.lock();
+        let waiters: Vec<_> = {
+            let mut state = run.get().state.lock();
             let waited = state.kin.get().into_iter().flat_map(|kin| kin.waiters.keys());
-            waited.filter(|id| !state.core.has_open_child(**id)).copied().collect()
+            let ended: Vec<_> = waited.filter(|id| !state.core.has_open_child(**id)).copied().collect();
+            ended.into_iter().flat_map(|id| state.take_child_waiters(id)).collect()
         };
-        ended.into_iter().try_for_each(|id| Self::wake_for_child(run, id))
+        Self::wake_each(run.py(), waiters)
     }
 
     /// No body awaits these children any more.

@@ -5,22 +5,16 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::{At, Lane};
-use crate::python::coroutine::{Resumed, check_sent, thrown};
+use crate::python::coroutine::coroutine_of;
 use crate::python::error;
 use crate::python::lifecycle::Happened;
 use crate::python::run::Run;
 use crate::python::state::Outcome;
 
+coroutine_of!(Lane);
+
 #[pymethods]
 impl Lane {
-    fn __await__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
     #[getter]
     fn __name__(&self) -> String {
         format!("run of {}", self.run.get().plan.get().name)
@@ -29,28 +23,6 @@ impl Lane {
     #[getter]
     fn __qualname__(&self) -> String {
         self.__name__()
-    }
-
-    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
-        Resumed::to_next(slf.py(), Self::resume(slf, None))
-    }
-
-    /// As of a coroutine.
-    fn send(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        check_sent(value)?;
-        Resumed::to_sent(slf.py(), Self::resume(slf, None))
-    }
-
-    /// As of a coroutine.
-    #[pyo3(signature = (exception, value = None, traceback = None))]
-    fn throw(
-        slf: &Bound<'_, Self>,
-        exception: &Bound<'_, PyAny>,
-        value: Option<&Bound<'_, PyAny>>,
-        traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        let thrown = thrown(exception, value, traceback);
-        Resumed::to_sent(slf.py(), Self::resume(slf, Some(thrown)))
     }
 
     /// As of a coroutine: the step is closed and the run is cancelled.

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::Lane;
-use crate::python::coroutine::{Resumed, check_sent, thrown};
+use crate::python::coroutine::{Resumed, coroutine_of};
 use crate::python::gate::{Entry, Gate, yielded};
 use crate::python::run::Run;
 use crate::python::unreferenced;
@@ -63,9 +63,10 @@ impl SharedTask {
         task.map(drop)
     }
 
-    fn resume(&self, py: Python<'_>, thrown: Option<PyErr>) -> PyResult<Resumed> {
+    fn resume(slf: &Bound<'_, Self>, thrown: Option<PyErr>) -> PyResult<Resumed> {
+        let (task, py) = (slf.get(), slf.py());
         let at = {
-            let mut at = self.at.lock();
+            let mut at = task.at.lock();
             if matches!(*at, At::OnStack) {
                 return Err(PyValueError::new_err("the task is being driven already"));
             }
@@ -76,12 +77,12 @@ impl SharedTask {
                 Ok(Resumed::Yielded(object)) => (Ok(Resumed::Yielded(object)), At::InLane(lane)),
                 over => (over, At::Finished),
             },
-            (At::Fresh | At::Parked, Some(error)) => (self.give_up(py).and(Err(error)), At::Finished),
-            (At::Fresh, None) => self.drive_queued(py, Entry::Step),
-            (At::Parked, None) => self.drive_queued(py, Entry::LetThrough),
+            (At::Fresh | At::Parked, Some(error)) => (task.give_up(py).and(Err(error)), At::Finished),
+            (At::Fresh, None) => task.drive_queued(py, Entry::Step),
+            (At::Parked, None) => task.drive_queued(py, Entry::LetThrough),
             (At::Finished | At::OnStack, _) => (Ok(Resumed::Returned(py.None())), At::Finished),
         };
-        *self.at.lock() = at;
+        *task.at.lock() = at;
         resumed
     }
 
@@ -142,16 +143,10 @@ impl SharedTask {
     }
 }
 
+coroutine_of!(SharedTask);
+
 #[pymethods]
 impl SharedTask {
-    fn __await__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
     #[getter]
     fn __name__(&self) -> &'static str {
         "runs with a journal"
@@ -160,28 +155,6 @@ impl SharedTask {
     #[getter]
     fn __qualname__(&self) -> &'static str {
         "runs with a journal"
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        Resumed::to_next(py, self.resume(py, None))
-    }
-
-    /// As of a coroutine.
-    fn send(&self, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        check_sent(value)?;
-        Resumed::to_sent(value.py(), self.resume(value.py(), None))
-    }
-
-    /// As of a coroutine.
-    #[pyo3(signature = (exception, value = None, traceback = None))]
-    fn throw(
-        &self,
-        exception: &Bound<'_, PyAny>,
-        value: Option<&Bound<'_, PyAny>>,
-        traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        let thrown = thrown(exception, value, traceback);
-        Resumed::to_sent(exception.py(), self.resume(exception.py(), Some(thrown)))
     }
 
     /// As of a coroutine: the lane is closed, and its run cancelled.
