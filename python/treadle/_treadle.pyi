@@ -605,6 +605,9 @@ class Run(Coroutine[Any, Any, Any]):
             stop: cancel the steps in flight, to run again there.
         """
 
+    def _begin(self) -> None:
+        """Begin, as a child that the journal has."""
+
     def _let_go(self) -> None:
         """Write the last commit, and end here: the run continues in another process."""
 
@@ -883,8 +886,11 @@ class EngineCore:
     def unfollow(self, run: str) -> None: ...
     def look_at(self, run: str) -> None: ...
     def run_waits(self, run: str, waits: bool) -> None: ...
-    def child_made(self, run: str) -> None:
-        """A commit has made a run, to be executed here."""
+    def child_expected(self, run: str) -> None:
+        """A commit is being made that makes a run, to be executed here."""
+
+    def child_made(self, run: str, exists: bool | None, is_kept: bool) -> bool:
+        """The commit is answered that makes a run; return whether the run begins, if it is kept."""
 
     def run_started(self, run: str) -> None: ...
     def keyed_run_started(self, run: str, workflow: str, key: str, input: bytes) -> None: ...

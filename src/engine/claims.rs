@@ -257,7 +257,7 @@ impl Engine {
         }
     }
 
-    fn execute_claimed(&mut self, run: RunId) {
+    pub(super) fn execute_claimed(&mut self, run: RunId) {
         self.executed.insert(run, Executed { is_claimed: true, ..Executed::default() });
         self.claimed += 1;
         self.closing.count(1);

@@ -160,6 +160,7 @@ impl Engine {
         self.executed.clear();
         self.claimed = 0;
         self.claims.forget();
+        self.expected.forget();
         self.inbox.forget();
         self.followers.clear();
         self.effects.push(Effect::Closed(outcome));

@@ -55,7 +55,7 @@ impl Engine {
         for entry in polled.entries {
             if self.executed.contains_key(&entry.run) {
                 self.effects.push(Effect::Deliver(entry));
-            } else {
+            } else if let Some(entry) = self.expected.keep_entry(entry) {
                 self.claims.keep_entry(entry);
             }
         }

@@ -143,6 +143,7 @@ impl Engine {
         self.report(Trouble::LeaseLost);
         self.lease.tenure += 1;
         self.claims.forget();
+        self.expected.forget();
         self.inbox.forget();
         self.retention.failed();
         let mut lost: Vec<_> = self.executed.keys().copied().collect();

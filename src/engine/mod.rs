@@ -7,12 +7,14 @@
 //! - `effect`: what the host carries out, and how it reports back.
 //! - `lease`: enlisting, renewing, losing and regaining the lease.
 //! - `claims`: the runs that this process takes from the journal: claim, load, go on.
+//! - `children`: the runs that commits of this process's runs make.
 //! - `inbox`: what is sent to runs that are executed here.
 //! - `keyed`: runs with a key: one run for a key and an input, whichever process made it.
 //! - `followers`: waiting for the ends of runs that may be executed elsewhere.
 //! - `retention`: runs that are forgotten some time after their end.
 //! - `closing`: the orderly end: drain, stop, hand back.
 
+mod children;
 mod claims;
 mod closing;
 mod effect;
@@ -104,6 +106,7 @@ pub struct Engine {
     claimed: usize,
     lease: lease::Lease,
     claims: claims::Claims,
+    expected: children::Expected,
     inbox: inbox::Inbox,
     retention: retention::Retention,
     followers: followers::Followers,
@@ -127,6 +130,7 @@ impl Engine {
             claimed: 0,
             lease: lease::Lease::default(),
             claims: claims::Claims::default(),
+            expected: children::Expected::default(),
             inbox: inbox::Inbox::default(),
             retention: retention::Retention::default(),
             followers: followers::Followers::default(),
@@ -232,15 +236,6 @@ impl Engine {
     pub fn run_started(&mut self, run: RunId) {
         if self.executed.insert(run, Executed::default()).is_none() {
             self.closing.count(1);
-        }
-    }
-
-    /// A commit of a run has made this one, to be executed here.
-    pub fn child_made(&mut self, run: RunId, now: Now) {
-        self.now = now;
-        if self.life == Life::Open && !self.executed.contains_key(&run) {
-            self.claims.put(run, 1);
-            self.work();
         }
     }
 

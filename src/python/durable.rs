@@ -13,7 +13,7 @@ use super::journal::Journal;
 use super::run::Run;
 use super::state::{Outcome, Python3, State};
 use crate::journal::{self, Digest};
-use crate::writer::{Answered, Writer, Written};
+use crate::writer::{Answered, Made, Writer, Written};
 use crate::{HostImage, RunId};
 
 /// What a run with a journal has of it.
@@ -88,14 +88,32 @@ impl Run {
         }
     }
 
-    /// Commits have made these children, which are executed here first.
-    fn children_made(run: &Bound<'_, Self>, made: Vec<RunId>) -> PyResult<()> {
-        if made.is_empty() {
-            return Ok(());
+    /// The commits were answered that make these children, which are executed here first.
+    fn children_made(run: &Bound<'_, Self>, made: Vec<Made>) -> PyResult<()> {
+        let py = run.py();
+        for Made { run: id, exists } in made {
+            let (child, journal) = {
+                let mut state = run.get().state.lock();
+                let Some(durable) = &state.durable else { return Ok(()) };
+                let journal = durable.journal.clone_ref(py);
+                (state.kin.get_mut().and_then(|kin| kin.expected.remove(&id)), journal)
+            };
+            journal.get().child_made(py, id, child, exists)?;
         }
-        let journal = run.get().state.lock().durable.as_ref().map(|durable| durable.journal.clone_ref(run.py()));
-        let Some(journal) = journal else { return Ok(()) };
-        made.into_iter().try_for_each(|id| journal.get().child_made(run.py(), id))
+        Ok(())
+    }
+
+    /// The journal has the run, for this process: it begins.
+    pub fn begin_child(run: &Bound<'_, Self>, journal: &Journal) -> PyResult<()> {
+        run.get().watch();
+        if journal.observers.is_some() {
+            run.get().be_observed();
+        }
+        Self::enter(run, run.get().event_loop.bind(run.py()))?;
+        Self::arm_timer(run)?;
+        run.get().log(run.py(), || "was started".to_owned())?;
+        Self::observe_start(run);
+        Ok(())
     }
 
     /// The engine is told whether the run only waits, as its last commit says, if that has changed.

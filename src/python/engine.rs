@@ -16,6 +16,7 @@ use super::plan::micros;
 use super::recover::LoadedRun;
 use crate::engine::{Ask, Effect, Engine, Now, Options, Replacement, Resumed, RunEnd, Trouble};
 use crate::journal::{self, Digest, Entry, News};
+use crate::writer::Made;
 use crate::{RunId, Time};
 
 /// An engine, on the event loop of its journal.
@@ -259,10 +260,19 @@ impl EngineCore {
         Self::call(slf, |core, now| core.exists(run, other, (input, is_same), is_cancelled, now))
     }
 
-    /// A commit of a run has made this one, to be executed here.
-    fn child_made(slf: &Bound<'_, Self>, run: &str) -> PyResult<()> {
-        let run = id(run)?;
-        Self::call(slf, |core, now| core.child_made(run, now))
+    /// A commit is being made that makes this run, and the host keeps the run to begin it afterwards.
+    fn child_expected(&self, run: &str) -> PyResult<()> {
+        self.core.lock().child_expected(id(run)?);
+        Ok(())
+    }
+
+    /// The commit was answered that makes a run, to be executed here; whether it `exists` may be unknown. Says whether the
+    /// run begins, if it is kept.
+    fn child_made(slf: &Bound<'_, Self>, run: &str, exists: Option<bool>, is_kept: bool) -> PyResult<bool> {
+        let made = Made { run: id(run)?, exists };
+        let mut begins = false;
+        Self::call(slf, |core, now| begins = core.child_made(made, is_kept, now))?;
+        Ok(begins)
     }
 
     fn run_waits(slf: &Bound<'_, Self>, run: &str, waits: bool) -> PyResult<()> {

@@ -202,6 +202,12 @@ impl Run {
         Ok(())
     }
 
+    /// A child that the journal has begins.
+    fn _begin(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let journal = slf.get().state.lock().durable.as_ref().map(|durable| durable.journal.clone_ref(slf.py()));
+        journal.map_or(Ok(()), |journal| Self::begin_child(slf, journal.get()))
+    }
+
     /// After `_let_go`: the run ends here. Its steps are cancelled.
     fn _end_here(slf: &Bound<'_, Self>) -> PyResult<()> {
         let error = error::engine_closed(&slf.get().id_text());

@@ -81,4 +81,13 @@ impl Writer {
         run.acknowledge(writer.ahead_of(recorded, has_room));
         (writer, Requests::new())
     }
+
+    /// The writer of a new run that a commit of another run makes, for this process. It begins once that is written.
+    pub fn of_child<H: Host>(creation: &Creation, run: &mut Run<H>, durability: Durability) -> Self {
+        let mut writer = Self::new(creation.run.id, 1, creation.chain.clone(), durability);
+        writer.status = Some(READY);
+        writer.written = run.recorded();
+        run.acknowledge(writer.ahead_of(writer.written, || true));
+        writer
+    }
 }

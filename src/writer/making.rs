@@ -3,9 +3,18 @@
 use std::collections::VecDeque;
 
 use super::Writer;
-use crate::journal::{JournalError, Outcome, Outgoing};
+use crate::journal::{Outcome, Outgoing};
 use crate::rare::Rare;
 use crate::run_id::RunId;
+
+/// What came of the commit that makes a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// The run.
+    pub run: RunId,
+    /// Whether the journal has the run; nothing if the commit was given up, and may be on disk all the same.
+    pub exists: Option<bool>,
+}
 
 /// Runs whose creation the journal has not answered yet. A run's commits are answered in their order.
 #[derive(Debug, Default)]
@@ -15,8 +24,7 @@ pub(super) struct Making {
     answered: u64,
     // The runs, with the number of the commit that makes each.
     awaited: Rare<VecDeque<(u64, RunId)>>,
-    // Those that are there, or may be.
-    made: Vec<RunId>,
+    made: Vec<Made>,
 }
 
 impl Making {
@@ -38,18 +46,19 @@ impl Making {
         let Some(awaited) = self.awaited.get_mut() else { return };
         let count = awaited.partition_point(|(commit, _)| *commit <= self.answered);
         let runs = awaited.drain(..count).map(|(_, run)| run);
-        // A commit that was given up may be on disk: then this process has the runs that it makes, and nobody else
-        // executes them as long as it lives.
-        if outcome.as_ref().err().is_none_or(JournalError::is_transient) {
-            self.made.extend(runs);
-        }
+        let exists = match outcome {
+            Ok(_) => Some(true),
+            // If it is on disk, this process has the runs that it makes, and no other executes them as long as it lives.
+            Err(error) if error.is_transient() => None,
+            Err(_) => Some(false),
+        };
+        self.made.extend(runs.map(|run| Made { run, exists }));
     }
 }
 
 impl Writer {
-    /// The runs that the answered commits have made, each once: the host tells its engine, which loads those that are
-    /// there, and this process's.
-    pub fn take_made(&mut self) -> Vec<RunId> {
+    /// The runs that the answered commits were to make, each once: the host tells its engine.
+    pub fn take_made(&mut self) -> Vec<Made> {
         std::mem::take(&mut self.making.made)
     }
 }

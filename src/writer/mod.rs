@@ -35,6 +35,7 @@ use crate::timers::Time;
 pub use answer::Answered;
 pub use creation::{Creation, begin};
 pub use end::{EndTaken, Ending};
+pub use making::Made;
 pub use occurrence::Occurrence;
 pub use taken::{Draft, Encoded, Sealed, Taken};
 

@@ -156,6 +156,50 @@ async def test_a_detached_child_that_the_last_commit_of_its_parent_makes_is_exec
             assert await engine.get(child) == 30
 
 
+class Counted:
+    """How often one was made of its pickle."""
+
+    loads = 0
+
+    def __setstate__(self, state: object) -> None:
+        Counted.loads += 1
+
+    def __getstate__(self) -> object:
+        return "some"
+
+
+async def test_a_child_that_begins_beside_its_parent_is_not_read_from_the_journal(url: str):
+    @step
+    async def hold(ctx: Context, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=isinstance(ev.counted, Counted))
+
+    inner = Workflow("inner", [hold])
+
+    @step
+    async def body(ctx: Context, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=await ctx.run(inner, counted=Counted()))
+
+    outer = Workflow("outer", [body])
+    Counted.loads = 0
+    async with Engine(url, workflows=[inner, outer]) as engine:
+        assert await engine.run(outer) is True
+    assert Counted.loads == 0
+
+
+async def test_what_the_commit_that_makes_a_child_sends_to_it_reaches_it(url: str):
+    @step
+    async def body(ctx: Context, ev: StartEvent) -> StopEvent:
+        children = [ctx.run(work.waiting, on_parent_end="detach") for _ in range(100)]
+        for child in children:
+            ctx.send_event(Go(), to=child)
+        return StopEvent(result=[child.id for child in children])
+
+    outer = Workflow("outer", [body])
+    async with Engine(url, workflows=[*ALL, outer]) as engine, asyncio.timeout(30):
+        children = await engine.run(outer)
+        assert [await engine.get(child) for child in children] == ["gone"] * 100
+
+
 async def test_a_child_is_not_given_the_end_of_the_one_that_it_replaces(url: str):
     attempts: list[str] = []
 

@@ -326,10 +326,24 @@ class Session:
             self.core.run_waits(run_id, waits)
         self.pulse.beat()
 
-    def child_made(self, run_id: str) -> None:
-        """Called when a commit has made a child, which is executed here."""
+    def child_expected(self, run_id: str) -> None:
+        """Called before the commit that makes a child, which is executed here."""
         if not self.is_closing:
-            self.core.child_made(run_id)
+            self.core.child_expected(run_id)
+
+    def child_made(self, run_id: str, child: Run | None, exists: bool | None) -> None:
+        """Called when the commit is answered that makes a child, which is executed here.
+
+        A commit that was given up may have made it: then `exists` is `None`.
+        """
+        if not self.is_closing:
+            # It is known before it begins: the core may have messages for it.
+            kept = None if run_id in self.executing.live else child
+            if kept is not None:
+                self.executing.add(kept)
+            begins = self.core.child_made(run_id, exists, kept is not None)
+            if kept is not None:
+                kept._begin() if begins else self.executing.drop(kept)
         self.pulse.beat()
 
     async def stream_of_child(self, run_id: str, after: int) -> AsyncIterator[Any]:

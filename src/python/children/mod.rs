@@ -27,6 +27,8 @@ pub use ends::last_words;
 pub struct Kin {
     /// Those of a run in memory that have not ended.
     pub live: HashMap<RunId, Py<Run>>,
+    /// Those of a run with a journal that begin as soon as the journal has them.
+    pub expected: HashMap<RunId, Py<Run>>,
     /// Those of a run in memory that have ended, and have published something.
     pub read: HashMap<RunId, Py<Run>>,
     /// Those who wait for the end of a child.
@@ -45,7 +47,11 @@ impl Kin {
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.live.values().chain(self.read.values()).try_for_each(|run| visit.call(run))?;
+        self.live
+            .values()
+            .chain(self.expected.values())
+            .chain(self.read.values())
+            .try_for_each(|run| visit.call(run))?;
         self.waiters.values().flatten().try_for_each(|waker| waker.traverse(*visit))
     }
 }

@@ -15,6 +15,7 @@ use crate::python::commits::begin_as;
 use crate::python::context::Context;
 use crate::python::current;
 use crate::python::digest::digest;
+use crate::python::durable::Durable;
 use crate::python::error;
 use crate::python::journal::Journal;
 use crate::python::lifecycle::Happened;
@@ -25,7 +26,7 @@ use crate::python::run_options::RunOptions;
 use crate::python::snapshot;
 use crate::python::unreferenced;
 use crate::python::wake;
-use crate::writer::Occurrence;
+use crate::writer::{Occurrence, Writer};
 use crate::{
     Child, ChildBegun, ChildCall, Error, Family, MemoCall, OnParentEnd, Route, RunId, Secrets, Strand, family,
 };
@@ -167,10 +168,11 @@ impl Asked<'_, '_> {
         if !self.context.get().state()?.core.is_to_be_made(slot, number) {
             return Ok(());
         }
-        let made = self.made_in(journal, id, self.family())?;
+        let (made, child) = self.made_in(journal, id, self.family())?;
         if !self.context.get().state()?.core.make_again(slot, number, made) {
             return Ok(());
         }
+        self.expect(journal, child)?;
         Run::occurred(self.parent(), Occurrence::Child)
     }
 
@@ -191,8 +193,9 @@ impl Asked<'_, '_> {
         let id = new_run_id()?;
         if let Some(journal) = self.journal() {
             // Made by the commit that records it.
-            let made = self.made_in(&journal, id, family)?;
+            let (made, child) = self.made_in(&journal, id, family)?;
             let number = self.record(id, strand, call, Some(made))?;
+            self.expect(&journal, child)?;
             Run::cancel_void_children(self.parent())?;
             Run::occurred(self.parent(), Occurrence::Child)?;
             return self.handle(number, id, None);
@@ -229,12 +232,26 @@ impl Asked<'_, '_> {
         state.durable.as_ref().map(|durable| durable.journal.bind(self.context.py()).clone())
     }
 
-    fn made_in(&self, journal: &Bound<'_, Journal>, id: RunId, family: Family) -> PyResult<Outgoing> {
+    /// What makes a child in the journal, and the child, which begins when that is written.
+    fn made_in(&self, journal: &Bound<'_, Journal>, id: RunId, family: Family) -> PyResult<(Outgoing, Bound<'_, Run>)> {
         journal.get().check_workflow(self.workflow)?;
-        let begun = begin_as(id, Some(family), journal, &self.plan, self.event, None, &self.options)?;
-        let (core, creation) = begun;
-        drop(core);
-        Ok(family::make(creation, journal.get().owner))
+        let (mut core, creation) = begin_as(id, Some(family), journal, &self.plan, self.event, None, &self.options)?;
+        let writer = Writer::of_child(&creation, &mut core, journal.get().durability);
+        let child = Run::make(&self.plan, self.parent().get().event_loop.bind(self.context.py()), core, None)?;
+        {
+            let mut state = child.get().state.lock();
+            state.detached = true;
+            state.durable = Some(Box::new(Durable::new(journal.clone().unbind(), writer)));
+        }
+        Ok((family::make(creation, journal.get().owner), child))
+    }
+
+    /// The next commit makes the child.
+    fn expect(&self, journal: &Bound<'_, Journal>, child: Bound<'_, Run>) -> PyResult<()> {
+        let id = child.get().id;
+        let replaced = self.parent().get().state.lock().kin.make().expected.insert(id, child.unbind());
+        drop(replaced);
+        journal.get().child_expected(self.context.py(), id)
     }
 
     fn made(&self, id: RunId, family: Family) -> PyResult<Bound<'_, Run>> {

@@ -249,9 +249,14 @@ impl Journal {
         self.listener.call_method1(workflow.py(), intern!(workflow.py(), "check_workflow"), (workflow,)).map(drop)
     }
 
-    /// Tells the engine that a commit has made a child, to be executed here.
-    pub fn child_made(&self, py: Python<'_>, id: RunId) -> PyResult<()> {
-        self.listener.call_method1(py, intern!(py, "child_made"), (id.to_string(),)).map(drop)
+    /// Tells the engine that a commit is being made that makes a child, to be executed here.
+    pub fn child_expected(&self, py: Python<'_>, id: RunId) -> PyResult<()> {
+        self.listener.call_method1(py, intern!(py, "child_expected"), (id.to_string(),)).map(drop)
+    }
+
+    /// Tells the engine whether a commit has made a child, if that is known: the run itself, if it is kept.
+    pub fn child_made(&self, py: Python<'_>, id: RunId, child: Option<Py<Run>>, exists: Option<bool>) -> PyResult<()> {
+        self.listener.call_method1(py, intern!(py, "child_made"), (id.to_string(), child, exists)).map(drop)
     }
 
     /// Whether the engine is told which of its runs only wait.

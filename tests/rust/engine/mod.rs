@@ -1,5 +1,6 @@
 //! What an engine asks of its journal and of its host, and when.
 
+mod children;
 mod claims;
 mod closing;
 mod followers;

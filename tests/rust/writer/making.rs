@@ -1,7 +1,7 @@
 //! The runs that commits make are told once each, when the journal has answered the commit that makes them.
 
 use treadle::journal::{Commit, NewRun, Outgoing, Phase};
-use treadle::writer::{Occurrence, Written};
+use treadle::writer::{Made, Occurrence, Written};
 use treadle::{Child, ChildBegun, ChildCall, OnParentEnd, RunId, Slot, Strand};
 
 use super::host::{Host, OWNER, Options, conflict, locked};
@@ -47,6 +47,10 @@ fn in_flight(host: &mut Host) -> Slot {
     host.run.start_next(|| 0).expect("that is written").slot
 }
 
+fn made(number: u8) -> Made {
+    Made { run: child(number), exists: Some(true) }
+}
+
 #[test]
 fn a_child_is_told_once_when_its_commit_is_answered() {
     let mut host = begun(Options::default());
@@ -56,7 +60,7 @@ fn a_child_is_told_once_when_its_commit_is_answered() {
     host.flush();
     assert_eq!(host.writer.take_made(), []);
     host.hear();
-    assert_eq!(host.writer.take_made(), [child(1)]);
+    assert_eq!(host.writer.take_made(), [made(1)]);
     assert_eq!(host.writer.take_made(), []);
 }
 
@@ -73,7 +77,7 @@ fn a_child_that_no_record_is_made_for_is_not_told_by_the_answer_to_an_earlier_co
     assert_eq!(host.writer.take_made(), []);
     host.flush();
     host.hear();
-    assert_eq!(host.writer.take_made(), [child(1)]);
+    assert_eq!(host.writer.take_made(), [made(1)]);
 }
 
 #[test]
@@ -84,12 +88,12 @@ fn a_child_that_the_last_commit_makes_is_told_as_any_other() {
     host.end();
     host.write_end(Phase::Completed);
     host.hear();
-    assert_eq!(host.writer.take_made(), [child(1)]);
+    assert_eq!(host.writer.take_made(), [made(1)]);
 }
 
 #[test]
 fn a_child_of_a_commit_that_was_given_up_may_be_there_and_one_of_a_commit_that_was_refused_is_not() {
-    for (outcome, expected) in [(locked(), vec![child(1)]), (conflict(), vec![])] {
+    for (outcome, exists) in [(locked(), None), (conflict(), Some(false))] {
         let mut host = begun(Options::default());
         let slot = in_flight(&mut host);
         start(&mut host, slot, child(1));
@@ -98,6 +102,6 @@ fn a_child_of_a_commit_that_was_given_up_may_be_there_and_one_of_a_commit_that_w
         let (written, _) = host.answers.pop_front().expect("there is a commit");
         assert!(matches!(written, Written::Commit { .. }));
         host.hear_that(written, outcome);
-        assert_eq!(host.writer.take_made(), expected);
+        assert_eq!(host.writer.take_made(), [Made { exists, ..made(1) }]);
     }
 }

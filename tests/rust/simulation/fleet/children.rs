@@ -1,5 +1,6 @@
 //! Children that the bodies of a fleet start and await, and what runs tell each other of their ends.
 
+use std::rc::Rc;
 use std::sync::LazyLock;
 
 use treadle::journal::{Digest, Entry, Outgoing, Phase, Signer, kind};
@@ -10,7 +11,7 @@ use treadle::{
 };
 
 use super::bugs::Bug;
-use super::execution::{Execution, Name, create};
+use super::execution::{Code, Execution, Name, create};
 use super::flows::ERRANDS;
 use crate::simulation::random::{Random, mix};
 use crate::simulation::workflow::{Action, Named, Program};
@@ -121,7 +122,8 @@ impl Execution {
             ChildBegun::Before(number, child) => {
                 let id = child.id;
                 if self.run.is_to_be_made(slot, number) {
-                    let made = self.made(id, self.run.family_of_child(), input, now);
+                    let family = self.run.family_of_child();
+                    let made = self.made(id, family, input, now);
                     assert!(self.run.make_again(slot, number, made), "it is to be made");
                 }
                 (number, id)
@@ -142,9 +144,14 @@ impl Execution {
         self.mark(Occurrence::Child, now);
     }
 
-    fn made(&self, id: RunId, family: Family, input: Digest, now: Time) -> Outgoing {
+    /// What makes a child in the journal; it is kept, to begin when that is written.
+    fn made(&mut self, id: RunId, family: Family, input: Digest, now: Time) -> Outgoing {
         let name = Name { workflow: ERRANDS.to_owned(), key: None, input, family: Some(family) };
-        let (_, creation) = create(id, &name, &self.errands, now);
+        let (run, creation) = create(id, &name, &self.errands, now);
+        let code = Code { workflow: Rc::clone(&self.errands), errands: Rc::clone(&self.errands) };
+        let random = Random::new(&[self.random.next()]);
+        self.expected.insert(id, Self::of_child(run, &creation, code, self.setting, random));
+        self.untold.push(id);
         family::make(creation, self.setting.owner)
     }
 

@@ -1,12 +1,13 @@
 //! A run that is executed by a process of the fleet: the real state machine, router and writer, and a host for them.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use treadle::history::Continuation;
 use treadle::journal::{Digest, Entry, Limits, NewRun, Outcome, OwnerId, Phase, Reply, Request, kind};
 use treadle::writer::{
-    Answered, Creation, Durability, EndTaken, Flush, Next, Occurrence, Requests, Writer, Written, begin,
+    Answered, Creation, Durability, EndTaken, Flush, Made, Next, Occurrence, Requests, Writer, Written, begin,
 };
 use treadle::{
     Body as Stored, EncodedEvent, EncodedImage, EventKind, Family, Origin, Progress, Run, RunId, Time, family,
@@ -62,6 +63,9 @@ pub struct Execution {
     pub peers: Vec<RunId>,
     /// What is to be submitted.
     pub asked: Vec<Asked>,
+    /// Children that begin when the journal has them, and those of them that the engine was not told of yet.
+    pub expected: BTreeMap<RunId, Execution>,
+    pub untold: Vec<RunId>,
     /// How many records this process was told are written, and how many there were before its first one.
     acknowledged: u64,
     written_before: u64,
@@ -121,6 +125,15 @@ impl Execution {
         execution
     }
 
+    /// A child that begins once the journal has it.
+    pub fn of_child(mut run: Run<Guest>, creation: &Creation, code: Code, setting: Setting, random: Random) -> Self {
+        let writer = Writer::of_child(creation, &mut run, setting.durability);
+        let unwritten = run.recorded();
+        let mut execution = Self::make(run, writer, code, setting, random);
+        (execution.acknowledged, execution.unwritten) = (unwritten, unwritten);
+        execution
+    }
+
     /// Goes on with a run that was loaded.
     pub fn resume(of: Continuation, code: Code, setting: Setting, random: Random) -> Self {
         let writer = Writer::of_continuation(&of, setting.durability);
@@ -144,6 +157,8 @@ impl Execution {
             seen: Vec::new(),
             peers: Vec::new(),
             asked: Vec::new(),
+            expected: BTreeMap::new(),
+            untold: Vec::new(),
             acknowledged: 0,
             written_before: 0,
             unwritten: 0,
@@ -312,7 +327,7 @@ impl Execution {
     }
 
     /// The children that commits have made.
-    pub fn take_made(&mut self) -> Vec<RunId> {
+    pub fn take_made(&mut self) -> Vec<Made> {
         self.writer.take_made()
     }
 

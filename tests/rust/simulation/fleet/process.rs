@@ -297,15 +297,20 @@ impl Process {
         let is_here = here.is_some();
         let Some(execution) = here.or_else(|| self.left.get_mut(&(run, epoch))) else { return };
         let (answered, records) = execution.answer(written, outcome);
-        let made = execution.take_made();
+        let made = execution.take_made().into_iter();
+        let made: Vec<_> = made.map(|made| (made, execution.expected.remove(&made.run))).collect();
         ledger.see_memos(run, execution.seen.drain(..));
         if let Some(records) = records {
             ledger.acknowledge(run, records);
         }
         if !self.has(Bug::ChildNotStarted) {
-            for child in made {
-                self.children.insert(child);
-                self.engine.child_made(child, now);
+            for (made, kept) in made {
+                if made.exists != Some(false) {
+                    self.children.insert(made.run);
+                }
+                if self.engine.child_made(made, kept.is_some(), now) {
+                    self.runs.insert(made.run, kept.expect("it is kept"));
+                }
             }
         }
         if !is_here {
@@ -391,6 +396,9 @@ impl Process {
     fn submit(&mut self, run: RunId) {
         let Some(execution) = self.runs.get_mut(&run) else { return };
         let epoch = execution.epoch;
+        for child in std::mem::take(&mut execution.untold) {
+            self.engine.child_expected(child);
+        }
         for Asked { written, request, live } in std::mem::take(&mut execution.asked) {
             self.lives.extend(live.map(|(records, live)| ((run, epoch, records), live)));
             self.ask(Asker::Run(run, epoch, written), request);
