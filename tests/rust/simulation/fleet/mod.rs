@@ -25,6 +25,7 @@ mod users;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 
 use bugs::Bug;
 use world::World;
@@ -46,19 +47,24 @@ fn no_fleet_loses_or_doubles_anything() {
 fn every_seeded_bug_is_found() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let found = Bug::ALL.map(|bug| {
-        let finds = |seed| {
-            let played = catch_unwind(AssertUnwindSafe(|| World::new(seed, Some(bug)).play()));
-            played.err().map(|panic| (seed, message(&*panic)))
-        };
-        let seed = (0..10_000).find_map(finds);
-        println!("{bug:?}: found by seed {seed:?}");
-        (bug, seed)
+    let missed = Mutex::new(Vec::new());
+    for_each_seed(0..Bug::ALL.len() as u64, |number| {
+        let bug = Bug::ALL[number as usize];
+        let found = (0..10_000).find_map(|seed| Some((seed, finds(bug, seed)?)));
+        println!("{bug:?}: found by seed {found:?}");
+        if found.is_none() {
+            missed.lock().expect("no thread panics with it").push(bug);
+        }
+        1
     });
     std::panic::set_hook(hook);
-    for (bug, seed) in found {
-        assert!(seed.is_some(), "{bug:?} is found within 10,000 seeds");
-    }
+    assert_eq!(missed.into_inner().expect("no thread panics with it"), [], "each is found within 10,000 seeds");
+}
+
+/// How a fleet with a bug fails, if it does.
+fn finds(bug: Bug, seed: u64) -> Option<String> {
+    let played = catch_unwind(AssertUnwindSafe(|| World::new(seed, Some(bug)).play()));
+    played.err().map(|panic| message(&*panic))
 }
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -54,6 +54,8 @@ pub struct Process {
     pub wire: VecDeque<(Ticket, Request)>,
     /// What comes back and has not been heard yet, in its order.
     pub heard: VecDeque<Heard>,
+    /// Runs that other processes may have, until they end here.
+    lost: BTreeSet<RunId>,
     /// Runs whose steps are being cancelled, and how they end.
     unwinding: Vec<(RunId, RunEnd)>,
     pub setting: Setting,
@@ -88,6 +90,7 @@ impl Process {
             tickets: 0,
             wire: VecDeque::new(),
             heard: VecDeque::new(),
+            lost: BTreeSet::new(),
             unwinding: Vec::new(),
             setting: Setting { owner, durability, version: random.below(2) as u8, bug },
             random: Random::new(&[random.next()]),
@@ -188,8 +191,12 @@ impl Process {
                 run.take(&entry, now.wall);
                 self.submit(entry.run);
             }
-            Effect::Lose(_) if self.has(Bug::LossIgnored) => {}
-            Effect::Lose(run) => self.stop(run, RunEnd::Lost),
+            Effect::Lose(run) => {
+                self.lost.insert(run);
+                if !self.has(Bug::LossIgnored) {
+                    self.stop(run, RunEnd::Lost);
+                }
+            }
             Effect::Drain { run, .. } => {
                 self.runs.get_mut(&run).expect("executed here").drain();
                 self.engine.drained(run, now);
@@ -257,6 +264,7 @@ impl Process {
             return;
         }
         let (run, end) = self.unwinding.swap_remove(random.below(self.unwinding.len()));
+        self.lost.remove(&run);
         let left = self.runs.remove(&run);
         self.left.extend(left.map(|execution| ((run, execution.epoch), execution)));
         self.standing.remove(&run);
@@ -388,6 +396,7 @@ impl Process {
         let Some(execution) = self.runs.get_mut(&run) else { return false };
         execution.peers = ledger.unfinished();
         let has_done = execution.step(wall);
+        assert!(!has_done || !self.lost.contains(&run), "a run that was lost does nothing more here");
         ledger.see_memos(run, execution.seen.drain(..));
         self.submit(run);
         has_done
