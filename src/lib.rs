@@ -74,8 +74,9 @@ pub use replay::{Collection, Failure, Replay, Wanted};
 pub use retry::{Backoff, RetryPlan};
 pub use run::{
     Answer, Arrival, ChildBegun, ChildCall, Collecting, Deadline, Gathered, Host, HostDelivery, HostImage, HostRecord,
-    Leftover, Limits, Lookup, MAX_FAMILY_DEPTH, MOST_IN_A_ROW, Once, Origin, Outbound, Phase, Plan, Progress, Question,
-    Remains, Route, Routed, Routing, Run, Setbacks, Slot, Started, StepPlan, Unkept, WaitId, WaitOver, message_id,
+    Leftover, Limits, Lookup, MAX_FAMILY_DEPTH, MOST_IN_A_ROW, MOST_SENT, Once, Origin, Outbound, Phase, Plan,
+    Progress, Question, Remains, Route, Routed, Routing, Run, Setbacks, Slot, Started, StepPlan, Unkept, WaitId,
+    WaitOver, message_id,
 };
 pub use run_id::RunId;
 pub use secret::{KeyId, Secrets};

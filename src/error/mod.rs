@@ -4,6 +4,8 @@ mod format;
 
 use std::fmt;
 
+use crate::run::MOST_SENT;
+
 pub use format::FormatError;
 
 /// Every error of the core. The Python binding maps each to one exception class, in one place.
@@ -21,6 +23,8 @@ pub enum Error {
         /// How many runs would be above it.
         depth: u32,
     },
+    /// A step sends more events to other runs than one commit can hold beside others.
+    TooManySent,
     /// A call that its name alone tells from others was made with another input.
     OtherInput,
     /// The key was written since its version was read.
@@ -85,6 +89,7 @@ impl fmt::Display for Error {
             Self::Format(error) => error.fmt(f),
             Self::StepOver => f.write_str("the step is over"),
             Self::TooDeep { depth } => write!(f, "a child would have {depth} runs above it"),
+            Self::TooManySent => write!(f, "a step sends at most {MOST_SENT} events to other runs"),
             Self::OtherInput => f.write_str("a call of this name was made with another input"),
             Self::Outdated => f.write_str("the key was written meanwhile"),
             Self::NotExpected => f.write_str("the event's class is not among the expected ones"),

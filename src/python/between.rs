@@ -38,6 +38,7 @@ pub fn send_out(
     run.get().has_sent.store(true, Ordering::Relaxed);
     sent.map_err(|refused| match refused.error {
         Error::StepOver => error::step_over(run.get(), context.step, "send_event"),
+        Error::TooManySent => error::too_many_sent(run.get(), context.step_name()),
         _ => error::run_ended(&run.get().id_text(), "send_event"),
     })
 }

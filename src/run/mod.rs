@@ -67,7 +67,7 @@ pub use plan::{Limits, Plan, StepPlan};
 pub use poll::Progress;
 pub use restore::HostImage;
 pub use router::{Answer, Origin, Question, Route, Routed, Routing};
-pub use sending::{Outbound, message_id};
+pub use sending::{MOST_SENT, Outbound, message_id};
 pub use setbacks::{MOST_IN_A_ROW, Setbacks};
 pub use wait::{WaitId, WaitOver};
 

@@ -9,6 +9,10 @@ use crate::error::{Error, Refused};
 use crate::journal::{EntryId, IfOver};
 use crate::run_id::RunId;
 
+/// The most events that one step sends to other runs. With those of steps that are done at the same time they fit into
+/// one commit.
+pub const MOST_SENT: usize = 10_000;
+
 /// An event for another run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outbound<E> {
@@ -54,7 +58,8 @@ impl<H: Host> Run<H> {
     /// The body of a step in flight sends an event to another run, once it is done.
     ///
     /// # Errors
-    /// [`Error::RunEnded`] once the outcome is known, [`Error::StepOver`] if the body is not in flight any more.
+    /// [`Error::RunEnded`] once the outcome is known, [`Error::StepOver`] if the body is not in flight any more,
+    /// [`Error::TooManySent`] behind [`MOST_SENT`].
     pub fn send_out(
         &mut self,
         slot: Slot,
@@ -70,6 +75,9 @@ impl<H: Host> Run<H> {
         }
         let sender = self.id;
         let held = self.sending.make().held.entry(slot).or_insert_with(|| Held { events: Vec::new(), checked: 0 });
+        if held.events.len() >= MOST_SENT {
+            return Err(Refused::new(Error::TooManySent, event));
+        }
         let message = message_id(sender, slot.seq, held.events.len() as u64);
         held.events.push(Outbound { to, message, event, if_over });
         Ok(())
@@ -127,6 +135,11 @@ impl<H: Host> Run<H> {
     /// Whether there is any of that.
     pub fn has_outbound(&self) -> bool {
         self.sending.get().is_some_and(|sending| !sending.done.is_empty())
+    }
+
+    /// Whether there is so much of that that it is to be written before another step adds to it.
+    pub fn has_many_outbound(&self) -> bool {
+        self.sending.get().is_some_and(|sending| sending.done.len() >= MOST_SENT)
     }
 
     /// What was sent and does not go, for the host to drop where foreign code may run.

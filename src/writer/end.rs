@@ -1,7 +1,7 @@
 //! How a journal learns of the end of a run.
 
 use super::taken::{Draft, Sealed, Taken};
-use super::{Link, Requests, Writer, Written};
+use super::{Link, READY, Requests, Writer, Written};
 use crate::error::Error;
 use crate::event::EncodedEvent;
 use crate::journal::{Commit, Outgoing, Phase, Request, Signer, Slot, Status, entry};
@@ -82,7 +82,7 @@ impl Writer {
         draft: Draft,
         sealed: Sealed,
         (phase, outcome): (Phase, Vec<u8>),
-        last: Vec<Outgoing>,
+        mut last: Vec<Outgoing>,
     ) -> Requests {
         self.is_writing = false;
         if self.link != Link::Attached {
@@ -90,13 +90,29 @@ impl Writer {
         }
         let mut written = self.keep_up_with(sealed);
         written.outgoing.splice(..0, draft.outgoing);
-        written.outgoing.extend(last);
+        let room = Commit::MOST_OUTGOING.saturating_sub(written.outgoing.len());
+        let others = last.split_off(last.len().saturating_sub(room));
+        let earlier = self.hand_over_before_end(&last, draft.after, written.at);
+        written.outgoing.extend(others);
         let (consumed, undeliverable) = (draft.consumed, draft.undeliverable);
         let status = Status { phase, due: None };
         let commit = Commit { consumed, undeliverable, status, outcome: Some(outcome), ..written };
         self.making.hand_over(&commit.outgoing);
         let request = Request::Append { run: self.run, epoch: self.epoch, after: draft.after, commit };
         let creation = draft.creation.map(|pending| pending.into_request());
-        creation.into_iter().chain([(Written::End, request)]).collect()
+        creation.into_iter().chain(earlier).chain([(Written::End, request)]).collect()
+    }
+
+    /// The commits that come before the end of a run which cancels more children than its last commit has room for. A crash
+    /// in between leaves a run that goes on, with some of its children cancelled.
+    fn hand_over_before_end(&mut self, cancels: &[Outgoing], after: u64, at: Time) -> Requests {
+        let commits = cancels.chunks(Commit::MOST_OUTGOING).map(|outgoing| {
+            self.making.hand_over(outgoing);
+            let status = self.status.unwrap_or(READY);
+            let commit = Commit { at, outgoing: outgoing.to_vec(), status, ..Commit::default() };
+            let request = Request::Append { run: self.run, epoch: self.epoch, after, commit };
+            (Written::Commit { recorded: self.written }, request)
+        });
+        commits.collect()
     }
 }

@@ -217,7 +217,7 @@ impl Writer {
     pub fn mark<H: Host>(&mut self, what: Occurrence, run: &Run<H>, is_on_loop: bool) -> Flush {
         // A body that sets a million keys before it waits must not hold a million records.
         let may_be_many = !what.is_committed() || what == Occurrence::Child;
-        let is_full = may_be_many && run.unwritten() >= MOST_UNWRITTEN;
+        let is_full = may_be_many && run.unwritten() >= MOST_UNWRITTEN || run.has_many_outbound();
         if !what.is_committed() && !is_full {
             return Flush::AsItGoes;
         }

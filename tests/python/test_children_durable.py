@@ -219,6 +219,27 @@ async def test_a_child_is_not_given_the_end_of_the_one_that_it_replaces(url: str
         assert await engine.run(outer) == "gone"
 
 
+@pytest.mark.timeout(120)
+async def test_a_parent_may_end_with_more_children_than_one_commit_cancels():
+    count = 31_000
+
+    @step
+    async def begin(ctx: Context, ev: StartEvent) -> StopEvent:
+        for n in range(count):
+            ctx.run(work.waiting, n=n)
+            if n % 1000 == 0:
+                await asyncio.sleep(0)
+        return StopEvent(result="over")
+
+    outer = Workflow("outer", [begin])
+    async with Engine("memory:", workflows=[*ALL, outer]) as engine:
+        run = engine.run(outer)
+        assert await run == "over"
+        async with asyncio.timeout(100):
+            while len(await engine.runs(parent=run.id, status="cancelled", limit=count)) < count:
+                await asyncio.sleep(0.2)
+
+
 async def test_a_child_is_cancelled_by_its_handle(url: str):
     @step
     async def body(ctx: Context, ev: StartEvent) -> StopEvent:

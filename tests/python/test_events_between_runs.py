@@ -218,6 +218,20 @@ async def test_no_run_and_a_run_that_is_over_are_errors_of_a_durable_step(engine
     assert (await engine.get(over).info()).dead_letters == 0
 
 
+async def test_a_step_sends_no_more_than_one_commit_holds(engine: Engine):
+    receiver = engine.run(gathering, Ask(count=1))
+
+    @step
+    async def send(ctx: Context, event: StartEvent) -> StopEvent:
+        for _ in range(10_000):
+            ctx.send_event(Post(text="a"), to=receiver, missing="ignore")
+        with pytest.raises(ValueError, match='step "send" of run .* more than 10000 events'):
+            ctx.send_event(Post(text="b"), to=receiver)
+        return StopEvent(result="sent")
+
+    assert await Workflow("sending", [send]).run() == "sent"
+
+
 async def test_what_cannot_be_stored_is_an_error_of_the_call(tmp_path: Path):
     class Odd(Event):
         what: object

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use treadle::journal::IfOver;
 use treadle::{
-    Changes, Error, EventKind, Origin, Plan, Route, Routed, Routes, Routing, Run, RunId, Setbacks, Slot, StepId,
-    StepPlan, Tag, Value, message_id,
+    Changes, Error, EventKind, MOST_SENT, Origin, Plan, Route, Routed, Routes, Routing, Run, RunId, Setbacks, Slot,
+    StepId, StepPlan, Tag, Value, message_id,
 };
 
 use super::guest::Guest;
@@ -52,6 +52,22 @@ fn events_go_once_their_step_is_done_in_their_order() {
     assert!(run.has_outbound());
     assert_eq!(outbound(&mut run), [(id(7), 10), (id(8), 11)]);
     assert_eq!(outbound(&mut run), []);
+}
+
+#[test]
+fn a_step_sends_no_more_than_a_commit_holds() {
+    let mut run = new_run();
+    let slot = start(&mut run);
+    for _ in 0..MOST_SENT {
+        run.send_out(slot, id(7), 10, IfOver::Bury).unwrap();
+    }
+    let refused = run.send_out(slot, id(7), 11, IfOver::Bury).unwrap_err();
+    assert_eq!((refused.error, refused.value), (Error::TooManySent, 11));
+    assert!(!run.has_many_outbound());
+    run.finish_step(slot);
+    assert!(run.has_many_outbound(), "it is written before another step adds to it");
+    assert_eq!(outbound(&mut run).len(), MOST_SENT);
+    assert!(!run.has_many_outbound());
 }
 
 #[test]

@@ -37,9 +37,11 @@ impl From<Error> for PyErr {
         let text = error.to_string();
         match error {
             Error::StepOver => classes::OutsideStep::new_err(text),
-            Error::InvalidRunId(_) | Error::NotExpected | Error::Outdated | Error::Folded { .. } => {
-                PyValueError::new_err(text)
-            }
+            Error::InvalidRunId(_)
+            | Error::NotExpected
+            | Error::Outdated
+            | Error::Folded { .. }
+            | Error::TooManySent => PyValueError::new_err(text),
             Error::InvalidRecord(_) | Error::InvalidImage(_) => classes::SnapshotError::new_err(text),
             Error::Format(failure) => format(&failure, text),
             Error::RunEnded => classes::RunEnded::new_err(text),

@@ -1,6 +1,6 @@
 //! What goes wrong in a step.
 
-use pyo3::exceptions::PyBaseException;
+use pyo3::exceptions::{PyBaseException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -10,7 +10,7 @@ use super::text::{in_one_line, text_of};
 use super::{classes, made, of_run};
 use crate::python::run::Run;
 use crate::python::text::type_name;
-use crate::{Failure, Started, StepId};
+use crate::{Failure, MOST_SENT, Started, StepId};
 
 #[cold]
 pub fn step_timeout(run: &Run, started: &Started) -> PyErr {
@@ -38,6 +38,15 @@ pub fn step_over(run: &Run, step: StepId, call: &str) -> PyErr {
     classes::OutsideStep::new_err(format!(
         "{call}: the body of step {:?} of run {} is over; a task that it has left behind keeps and sends nothing",
         run.plan.get().step_name(step),
+        run.id_text()
+    ))
+}
+
+#[cold]
+pub fn too_many_sent(run: &Run, step: &str) -> PyErr {
+    PyValueError::new_err(format!(
+        "send_event: step {step:?} of run {} sends more than {MOST_SENT} events to other runs, which one commit cannot hold; \
+         let further steps send the others",
         run.id_text()
     ))
 }

@@ -1,9 +1,9 @@
 //! The end of a run, a gap, and losing the journal.
 
-use treadle::Origin;
 use treadle::history::continuation;
-use treadle::journal::{Phase, Reply, Request, Status};
+use treadle::journal::{Commit, IfOver, Message, Outgoing, Phase, Reply, Request, Status, kind};
 use treadle::writer::{Answered, Durability, EndTaken, Occurrence, Writer, Written};
+use treadle::{Origin, RunId};
 
 use super::host::{Host, KIND, Options, UNSTORABLE, conflict, image_of, locked};
 use super::{begun, mark, value};
@@ -45,6 +45,26 @@ fn an_end_whose_records_cannot_be_stored_is_written_without_them() {
     assert_eq!(host.loaded().run.phase(), Phase::Failed);
     assert!(host.stored() == before);
     assert_eq!(host.loaded().inbox.len(), 1, "what became of the message is not written, so that it stays");
+}
+
+#[test]
+fn a_run_that_cancels_more_children_than_one_commit_may_cancels_the_others_before_its_end() {
+    let mut host = begun(Options::default());
+    let count = 2 * Commit::MOST_OUTGOING + 5;
+    let message = Message { id: [1; 16], kind: kind::CANCEL, body: vec![0; 8] };
+    let cancel = |n| Outgoing::Send { to: RunId::new(n, [3; 10]), message: message.clone(), if_over: IfOver::Drop };
+    host.last_words = (0..count as u64).map(cancel).collect();
+    let before = host.commits.len();
+    host.run.publish(9).expect("it runs");
+    host.end();
+    host.write_end(Phase::Completed);
+    let commits = &host.commits[before..];
+    let sizes: Vec<_> = commits.iter().map(|commit| (commit.outgoing.len(), commit.status.phase)).collect();
+    let most = Commit::MOST_OUTGOING;
+    assert_eq!(sizes, [(most, Phase::Ready), (5, Phase::Ready), (most, Phase::Completed)]);
+    assert!(matches!(host.hear(), Answered::Nothing) && matches!(host.hear(), Answered::Nothing));
+    assert!(matches!(host.hear(), Answered::Over));
+    assert_eq!(host.loaded().run.phase(), Phase::Completed);
 }
 
 #[test]

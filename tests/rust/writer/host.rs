@@ -7,8 +7,8 @@ use std::time::Duration;
 use treadle::history::continuation;
 use treadle::journal::memory::MemoryStore;
 use treadle::journal::{
-    Commit, Digest, JournalError, Limits, Loaded, Message, NewRun, OpIds, Outcome, OwnerId, Phase as JournalPhase,
-    Reply, Request, Sign, Signer,
+    Commit, Digest, JournalError, Limits, Loaded, Message, NewRun, OpIds, Outcome, Outgoing, OwnerId,
+    Phase as JournalPhase, Reply, Request, Sign, Signer,
 };
 use treadle::writer::{
     Answered, Creation, Draft, Durability, Encoded, EndTaken, Next, Requests, Writer, Written, begin,
@@ -101,6 +101,8 @@ pub struct Host {
     pub commits: Vec<Commit>,
     /// Each request is sent twice, since its first answer is lost.
     pub sends_again: bool,
+    /// What the run writes to its family with its end.
+    pub last_words: Vec<Outgoing>,
     ops: OpIds,
     messages: u64,
 }
@@ -141,8 +143,19 @@ impl Host {
         };
         let ops = OpIds::new([number; 8]);
         let (answers, commits) = (VecDeque::new(), Vec::new());
-        let mut host =
-            Self { run, writer, store, signer, has_room, answers, commits, sends_again: false, ops, messages: 0 };
+        let mut host = Self {
+            run,
+            writer,
+            store,
+            signer,
+            has_room,
+            answers,
+            commits,
+            sends_again: false,
+            last_words: Vec::new(),
+            ops,
+            messages: 0,
+        };
         host.submit(requests);
         host
     }
@@ -203,7 +216,8 @@ impl Host {
             Err(_) => draft.without_records(0),
         };
         let outcome = draft.ending(&sealed, &self.signer).seal(phase, &encoded(0)).expect("there is a secret");
-        let requests = self.writer.hand_over_end(draft, sealed, (phase, outcome), Vec::new());
+        let last = std::mem::take(&mut self.last_words);
+        let requests = self.writer.hand_over_end(draft, sealed, (phase, outcome), last);
         self.submit(requests);
         EndTaken::Detached(Vec::new())
     }
