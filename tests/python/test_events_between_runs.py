@@ -225,7 +225,7 @@ async def test_a_step_sends_no_more_than_one_commit_holds(engine: Engine):
     async def send(ctx: Context, event: StartEvent) -> StopEvent:
         for _ in range(10_000):
             ctx.send_event(Post(text="a"), to=receiver, missing="ignore")
-        with pytest.raises(ValueError, match='step "send" of run .* more than 10000 events'):
+        with pytest.raises(ValueError, match=r'step "send" of run .* more than 10000 events'):
             ctx.send_event(Post(text="b"), to=receiver)
         return StopEvent(result="sent")
 
