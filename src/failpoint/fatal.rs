@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const VARIABLE: &str = "TREADLE_FAILPOINT";
 
 /// All of them. What a test must reach is what is listed here.
-pub const NAMES: [&str; 50] = [
+pub const NAMES: [&str; 56] = [
     // The file is opened.
     "journal.connected",
     "journal.set_up",
@@ -46,6 +46,8 @@ pub const NAMES: [&str; 50] = [
     "journal.run_reopened",
     "journal.end_noted",
     "journal.message_inserted",
+    "journal.child_inserted",
+    "journal.other_told",
     "journal.entry_consumed",
     "journal.run_deleted",
     "journal.run_pruned",
@@ -55,6 +57,10 @@ pub const NAMES: [&str; 50] = [
     "run.going_on",
     "run.gone_on",
     "run.entry_taken",
+    "run.memo_told",
+    "run.child_made",
+    "run.child_begun",
+    "run.child_ended",
     "run.before_flush",
     "run.flushed",
     "run.commit_told",

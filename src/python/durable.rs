@@ -92,6 +92,7 @@ impl Run {
     fn children_made(run: &Bound<'_, Self>, made: Vec<Made>) -> PyResult<()> {
         let py = run.py();
         for Made { run: id, exists } in made {
+            failpoint!("run.child_made");
             let (child, journal) = {
                 let mut state = run.get().state.lock();
                 let Some(durable) = &state.durable else { return Ok(()) };
@@ -113,6 +114,7 @@ impl Run {
         Self::arm_timer(run)?;
         run.get().log(run.py(), || "was started".to_owned())?;
         Self::observe_start(run);
+        failpoint!("run.child_begun");
         Ok(())
     }
 

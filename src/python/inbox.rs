@@ -81,6 +81,7 @@ fn take_child_end(run: &Bound<'_, Run>, entry: &Entry, signer: &Signer) -> PyRes
     run.get().state.lock().core.consume(entry.number);
     failpoint!("run.entry_taken");
     Run::child_ended_with(run, RunId::from_bytes(entry.id), end)?;
+    failpoint!("run.child_ended");
     Run::mark(run, crate::writer::Occurrence::ChildEnded)
 }
 

@@ -76,7 +76,11 @@ impl Run {
             let written = waiting.partition_point(|(needed, _)| *needed <= recorded);
             waiting.drain(..written).collect::<MemoWaiters>()
         };
-        written.iter().try_for_each(|(_, waiter)| waiter.is_written(run.py()))
+        for (_, waiter) in &written {
+            failpoint!("run.memo_told");
+            waiter.is_written(run.py())?;
+        }
+        Ok(())
     }
 
     /// The run is over: nobody is told of a memo any more.

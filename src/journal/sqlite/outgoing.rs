@@ -24,10 +24,12 @@ pub(super) fn send_out(db: &Connection, commit: &Commit) -> Result<Vec<Undeliver
                 if !commits::is_there(db, run.id)? {
                     let owner = owner.zip(owners::living(db, *owner)?);
                     commits::insert(db, run, owner, &outgoing::first_commit(first, commit.op))?;
+                    failpoint!("journal.child_inserted");
                 }
             }
             Outgoing::Send { to, message, if_over } => {
                 let why = send(db, *to, message, *if_over, commit.at)?;
+                failpoint!("journal.other_told");
                 undelivered.extend(why.map(|why| Undelivered { to: *to, message: message.id, why, if_over: *if_over }));
             }
         }

@@ -3,6 +3,7 @@
 A step that counts has no `await`: what it counts is written with its end, or not at all.
 """
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,8 @@ ANSWERS = 2
 # How many runs send to one mailbox, and how many letters each.
 WRITERS = 2
 LETTERS = 3
+# How many children a run has that has any.
+CHILDREN = 3
 
 
 class Job(Event):
@@ -208,6 +211,30 @@ async def sign(ctx: Context, ev: Written) -> StopEvent:
         return StopEvent(result=ev.first)
 
 
+@step
+async def lead(ctx: Context, ev: StartEvent) -> StopEvent:
+    with body(ctx, "only"):
+        children = [ctx.run(errand, number=number) for number in range(ev.children)]
+        return StopEvent(result=await asyncio.gather(*children))
+
+
+def call(run_id: str, number: int) -> int:
+    """What a child does once, unless its process ends before the memo is on disk."""
+    LOG("begins", run_id, "call")
+    return number
+
+
+@step
+async def run_errand(ctx: Context, ev: StartEvent) -> StopEvent:
+    LOG("child", ctx.parent, ev.number, ctx.run_id())
+    with body(ctx, "only"):
+        number = await ctx.once("call", call, ctx.run_id(), ev.number)
+    with body(ctx, "behind call"):
+        return StopEvent(result=number)
+
+
+errand = Workflow("errand", [run_errand])
+leading = Workflow("leading", [lead])
 jobs = Workflow("jobs", [begin, work, join, hold, finish])
 doomed = Workflow("doomed", [stumble])
 endless = Workflow("endless", [wait])
@@ -215,7 +242,7 @@ limited = Workflow("limited", [wait], timeout=0.05)
 spoilt = Workflow("spoilt", [spoil, rot])
 mailbox = Workflow("mailbox", [receive])
 mailer = Workflow("mailer", [write, sign])
-ALL = [jobs, doomed, endless, limited, spoilt, mailbox, mailer]
+ALL = [jobs, doomed, endless, limited, spoilt, mailbox, mailer, leading, errand]
 
 
 def precedes(one: str, other: str) -> bool:
@@ -224,6 +251,8 @@ def precedes(one: str, other: str) -> bool:
         return other.startswith(("work", "join Done", "hold", "finish"))
     if one == "write":
         return other == "sign"
+    if one == "call":
+        return other == "behind call"
     if one.startswith("work"):
         return other in (one.replace("work", "join Done"), "finish Joined")
     return (one, other) == ("hold", "finish Held") or (
@@ -250,4 +279,5 @@ def expected(workflow: str, count: int) -> tuple[str, Any]:
         "spoilt": ("failed", "UnstorableValue"),
         "mailbox": ("completed", list(range(count))),
         "mailer": ("completed", count),
+        "leading": ("completed", list(range(count))),
     }[workflow]

@@ -111,6 +111,7 @@ def judge(
     # Once the run of a key is forgotten, the key makes another one.
     known = {run_id for run_id, end in found.items() if end is not None or not forgets}
     _judge_keys(verdict, promises, known)
+    _judge_children(verdict, promises)
     _judge_bodies(verdict, lines, waits_for_disk)
     words = ("submitted", "sent", "ended", "read", "retried", "cancelled", "deleted")
     verdict.promises = sum(len(it) for word in words for it in promises.of(word).values())
@@ -163,6 +164,18 @@ def _judge_keys(verdict: Verdict, promises: Promises, known: set[str]) -> None:
         for (key,) in keys if run_id in known else ():
             runs_of[key].add(run_id)
     verdict.doubled += [f"key {key}: {runs}" for key, runs in runs_of.items() if len(runs) > 1]
+
+
+def _judge_children(verdict: Verdict, promises: Promises) -> None:
+    for parent, children in promises.of("child").items():
+        runs_of = defaultdict(set)
+        for number, run_id in children:
+            runs_of[number].add(run_id)
+        verdict.doubled += [
+            f"child {number} of {parent}: {runs}"
+            for number, runs in runs_of.items()
+            if len(runs) > 1
+        ]
 
 
 @dataclass

@@ -7,6 +7,7 @@ word, and what the word needs:
   or has ended.
 - started, submitted, sent, ended, read, retrying, retried, cancelled, deleting, deleted: of runs.
   What is in the past tense was acknowledged by the engine.
+- child: a body of a child begins: its parent, its number and its run.
 - begins, raises: a body of a step begins, or ends by an exception of its own.
 """
 

@@ -142,6 +142,18 @@ def begin_what_had_ended(case: Case) -> None:
     case.says("p79", "begins", run_id, "work 9")
 
 
+def start_a_child_twice(case: Case) -> None:
+    case.says("p77", "child", case.run("leading"), 1, "another run")
+
+
+def call_again_what_was_kept(case: Case) -> None:
+    run_id = case.run("leading")
+    case.says("p78", "begins", run_id, "call")
+    case.says("p78", "begins", run_id, "behind call")
+    case.says("harness", "over", "p78")
+    case.says("p79", "begins", run_id, "call")
+
+
 FALSE = [
     (promise_a_run, "lost"),
     (lose_a_run, "lost"),
@@ -161,6 +173,8 @@ FALSE = [
     (begin_twice_in_one_process, "often"),
     (begin_twice_for_one_failure, "often"),
     (begin_what_had_ended, "often"),
+    (start_a_child_twice, "doubled"),
+    (call_again_what_was_kept, "often"),
 ]
 
 

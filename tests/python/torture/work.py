@@ -17,6 +17,7 @@ from . import flows
 from .flows import (
     ALL,
     ANSWERS,
+    CHILDREN,
     LETTERS,
     POKES,
     WRITERS,
@@ -25,6 +26,7 @@ from .flows import (
     doomed,
     endless,
     jobs,
+    leading,
     limited,
     mailbox,
     mailer,
@@ -77,6 +79,7 @@ class Client:
             self._left,
             self._plain,
             self._mailed,
+            self._led,
         ]
         await asyncio.gather(*[kinds[it % len(kinds)](it) for it in range(self._task.runs)])
 
@@ -178,6 +181,12 @@ class Client:
             run_id = await submit_mailer(self._engine, box, first)
             self._log("submitted", run_id, "mailer", first)
         await self._ended(box)
+
+    async def _led(self, number: int) -> None:
+        """Have one with children."""
+        run_id = await self._engine.submit(leading, children=CHILDREN, key=self._key(number))
+        self._log("submitted", run_id, "leading", CHILDREN)
+        await self._ended(run_id)
 
     async def _spoilt(self, number: int) -> None:
         run_id = await self._engine.submit(spoilt, key=self._key(number))
