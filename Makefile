@@ -42,14 +42,13 @@ test: setup test-rust test-python test-postgres  ## run every test, of the core 
 .PHONY: test-rust
 test-rust: cargo
 	$(LIMIT) cargo test
-	$(LIMIT) cargo test --features sqlite
 
 # The server of TREADLE_TEST_POSTGRES, or one that is started from installed programs and stopped at the end.
 BESIDE_POSTGRES := python3 tests/python/postgres_server.py
 
 .PHONY: test-postgres
-test-postgres: setup failpoints servers  ## run the tests of the PostgreSQL journal, on a server that is started for them
-	$(LIMIT) $(BESIDE_POSTGRES) cargo test --features sqlite,postgres postgres
+test-postgres: setup failpoints servers  ## run the tests of the journals in files and in PostgreSQL, on a server of their own
+	$(LIMIT) $(BESIDE_POSTGRES) cargo test --features sqlite,postgres -- --skip simulation
 	$(LIMIT) $(BESIDE_POSTGRES) $(BIN)/pytest -q -m postgres
 
 .PHONY: servers
