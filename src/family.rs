@@ -23,10 +23,10 @@ pub fn join(run: &mut NewRun, family: Family) {
     (run.parent, run.root, run.depth) = (Some(family.parent), Some(family.root), family.depth);
 }
 
-/// Makes a child with the next commit of its parent, to be executed by this process first.
-pub fn make(child: Creation, owner: OwnerId) -> Outgoing {
+/// Makes a child with the next commit of its parent, to be executed by this process first, or by any that claims it.
+pub fn make(child: Creation, owner: Option<OwnerId>) -> Outgoing {
     let (run, commit) = child.into_parts();
-    Outgoing::Create { run, owner: Some(owner), commit: Box::new(commit) }
+    Outgoing::Create { run, owner, commit: Box::new(commit) }
 }
 
 /// Cancels a child with the next commit of its parent. It is cancelled once, however often that is asked for.

@@ -13,6 +13,7 @@
 //!   [`child`]: the runs that it starts.
 //! - [`changes`]: changes of a state from outside.
 //! - [`digest`]: a value by type and content, the same in every process: what is the same input, the same event.
+//! - [`places`]: how many runs of a workflow execute at once.
 //! - [`record`]: what happens to a run; [`image`]: a run as plain data, the fold of its records;
 //!   [`translate`]: either as objects of a host or as bytes.
 //! - [`snapshot`]: a run as bytes. [`journal`]: where runs are written down: a record as bytes, requests,
@@ -41,6 +42,7 @@ pub mod history;
 pub mod image;
 pub mod journal;
 pub mod memo;
+pub mod places;
 pub mod queue;
 pub mod rare;
 pub mod record;
@@ -67,6 +69,7 @@ pub use error::{Error, FormatError, Refused};
 pub use event::{Body, Delivery, EncodedEvent, EventKind, Routes, StepId};
 pub use image::{EncodedImage, Grouped, Held, Image, Pending, Status, Waiting};
 pub use memo::{ArgumentsDigest, Kept, Memo, MemoCall, Memos, Strand, Turn};
+pub use places::Places;
 pub use queue::{Collected, Queue};
 pub use rare::Rare;
 pub use record::{EncodedRecord, Record};

@@ -614,6 +614,9 @@ class Run(Coroutine[Any, Any, Any]):
     def _end_here(self) -> None:
         """End, after `_let_go`."""
 
+    def _get_place(self) -> None:
+        """The run has the place that it has waited for."""
+
     @property
     def _made_as(self) -> str:
         """The id that the run was made with; `id` is another one if it stands for another run."""
@@ -809,6 +812,7 @@ class Plan:
         deadline: float | None,
         stream_limit: int,
         observers: tuple[Observer, ...] | None = None,
+        max_runs: int | None = None,
     ) -> Self: ...
     def start(self, event: object, given: Options | None = None) -> Run: ...
     def resume(self, bytes: bytes, secrets: list[bytes], classes: dict[str, type]) -> Run: ...
@@ -837,8 +841,17 @@ class LoadedRun:
     def snapshot(self, journal: Journal, at: int | None = None) -> bytes:
         """Return the run as it was behind a record."""
 
-    def go_on(self, journal: Journal, plan: Plan, classes: dict[str, type]) -> Run | None:
-        """Continue the run; `None` if it is to be renumbered first."""
+    def go_on(
+        self,
+        journal: Journal,
+        plan: Plan,
+        classes: dict[str, type],
+        standing: Run | None = None,
+    ) -> Run | None:
+        """Continue the run; `None` if it is to be renumbered first.
+
+        It continues as `standing`, which was started here and stood for it, if that is given.
+        """
 
     def renumber(
         self, journal: Journal, plan: Plan, classes: dict[str, type], limit: int
@@ -877,6 +890,7 @@ class EngineCore:
         concurrency: int | None,
         max_recoveries: int | None,
         keep: float | None,
+        max_runs: dict[str, int] | None = None,
     ) -> EngineCore: ...
     def open(self) -> None: ...
     def close(self, grace: float) -> None: ...
@@ -889,9 +903,17 @@ class EngineCore:
     def child_expected(self, run: str) -> None:
         """A commit is being made that makes a run, to be executed here."""
 
-    def child_made(self, run: str, exists: bool | None, is_kept: bool) -> bool:
-        """The commit is answered that makes a run; return whether the run begins, if it is kept."""
+    def child_made(self, run: str, exists: bool | None, is_kept: bool, for_any: bool) -> bool:
+        """The commit is answered that makes a run, to be executed here, or by any process.
 
+        Returns whether the run begins, if it is kept.
+        """
+
+    def ask_for_place(self, run: str, workflow: str, has_begun: bool) -> bool: ...
+    def insist_on_place(self, run: str, workflow: str) -> None: ...
+    def leave_place(self, run: str) -> None: ...
+    def begin_in_place(self, run: str, workflow: str) -> bool: ...
+    def run_written(self, run: str, workflow: str, is_cancelled: bool) -> None: ...
     def run_started(self, run: str) -> None: ...
     def keyed_run_started(self, run: str, workflow: str, key: str, input: bytes) -> None: ...
     def run_of_key(self, workflow: str, key: str, input: bytes) -> str | None: ...

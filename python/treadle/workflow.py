@@ -45,6 +45,10 @@ class Workflow:
         retry: for steps without a `retry` of their own.
         observers: functions that are called with a `LifecycleEvent` whenever something happens to a
             run: it starts, waits, fails, a step is tried again. What one raises is logged.
+        max_runs: how many runs execute at the same time: in memory those of this object, with a
+            journal those of one engine. Others start when it is their turn, in the order in which
+            they were started. A run that only waits or is paused does not count. No limit if not
+            given.
 
     Raises:
         WorkflowDefinitionError: the graph is wrong; lists every problem.
@@ -64,6 +68,7 @@ class Workflow:
         stream_limit: int = 65_536,
         retry: "Retry | None" = None,
         observers: "Iterable[Observer]" = (),
+        max_runs: int | None = None,
     ) -> None:
         from .graph import Graph, methods_of
 
@@ -76,6 +81,7 @@ class Workflow:
         longest = None if timeout is None else checks.duration("timeout", timeout)
         end = None if deadline is None else checks.duration("deadline", deadline)
         kept = checks.whole("stream_limit", stream_limit)
+        most = None if max_runs is None else checks.whole("max_runs", max_runs)
         check_retry(retry)
         self.name = type(self).__name__ if name is None else name
         methods, problems = methods_of(self)
@@ -95,7 +101,9 @@ class Workflow:
             deadline=end,
             stream_limit=kept,
             observers=_observers(observers),
+            max_runs=most,
         )
+        self._max_runs = most
 
     def run(
         self,

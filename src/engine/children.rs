@@ -1,7 +1,7 @@
 //! Runs that commits of this process's runs make, to be executed here first.
 //!
 //! The host keeps such a run in memory until the journal has answered: then it begins, and need not be loaded. One that is
-//! not kept, or that may not be there, is loaded.
+//! not kept, or that may not be there, is loaded. One that any process may execute is claimed, if it has a place here.
 
 use hashbrown::HashMap;
 
@@ -45,13 +45,18 @@ impl Engine {
     }
 
     /// The commit was answered that makes a run, to be executed here. Says whether the host begins it, if it keeps it;
-    /// otherwise a run that there is, or may be, is loaded.
+    /// otherwise a run that there is, or may be, is loaded, or claimed if any process may execute it.
     pub fn child_made(&mut self, made: Made, is_kept: bool, now: Now) -> bool {
         self.now = now;
         let run = made.run;
         let entries = self.expected.entries.remove(&run);
         // A closing engine hands it back with the others.
         if made.exists == Some(false) || self.executed.contains_key(&run) || !self.is_open() {
+            return false;
+        }
+        if made.is_for_any {
+            self.claims.want();
+            self.work();
             return false;
         }
         let Some(entries) = entries.filter(|_| is_kept && made.exists.is_some() && self.may_work()) else {

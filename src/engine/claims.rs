@@ -2,14 +2,17 @@
 //!
 //! A cycle: what was claimed is loaded and goes on, some at a time; then as many as there is room for are claimed; then
 //! the journal says when the next claim is worth while. A cycle begins when something has changed, or at that time.
+//!
+//! Workflows are claimed together, but for each of which only so many runs execute at once: that is claimed by itself, as
+//! many of its runs as have a place.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use hashbrown::HashMap;
 
 use super::effect::{Due, Effect, Purpose, Resumed, Trouble};
 use super::lease::RENEWALS;
-use super::{AFTER_AN_ERROR, Engine, Executed, Life, Now, micros};
+use super::{AFTER_AN_ERROR, Engine, Executed, Life, Now, Options, micros};
 use crate::journal::{
     Claim, Claimant, Claimed, Entry, JournalError, Loaded, Next, OpId, Phase, Refusal, Request, RunRow,
 };
@@ -30,8 +33,11 @@ pub(super) struct Claims {
     // Those that are being loaded, or go on at the moment.
     loading: HashMap<RunId, Loading>,
     is_claiming: bool,
-    // The claim that was not answered yet. One that failed may have taken runs: it is asked for again under its name.
-    op: OpId,
+    groups: Vec<Group>,
+    // Those to be claimed, as soon as there is room, by their places among all.
+    due: BTreeSet<usize>,
+    // The one that is being claimed.
+    group: usize,
     is_asking: bool,
     // Something has changed since the last claim was asked for.
     is_wanted: bool,
@@ -42,6 +48,14 @@ pub(super) struct Claims {
     paused_until: Due,
 }
 
+/// Workflows that are claimed together.
+struct Group {
+    workflows: Vec<String>,
+    is_limited: bool,
+    // The claim that was not answered yet. One that failed may have taken runs: it is asked for again under its name.
+    op: OpId,
+}
+
 struct Loading {
     epoch: u64,
     // What was sent to it since it was asked for: it may be missing in what is loaded. The run knows what it has by the
@@ -50,6 +64,22 @@ struct Loading {
 }
 
 impl Claims {
+    pub(super) fn new(options: &Options) -> Self {
+        let is_limited = |name: &String| options.max_runs.contains_key(name);
+        let (limited, others): (Vec<_>, Vec<_>) = options.workflows.iter().cloned().partition(is_limited);
+        let others = std::iter::once(Group { workflows: others, is_limited: false, op: OpId::NONE });
+        let limited = limited.into_iter().map(|name| Group { workflows: vec![name], is_limited: true, op: OpId::NONE });
+        let groups = others.chain(limited).filter(|group| !group.workflows.is_empty()).collect();
+        Self { groups, ..Self::default() }
+    }
+
+    /// The runs of this process that are to be loaded, or are being loaded.
+    pub(super) fn taken(&self) -> Vec<RunId> {
+        let mut taken: Vec<_> = self.waiting.iter().map(|&(run, _)| run).chain(self.loading.keys().copied()).collect();
+        taken.sort_unstable();
+        taken
+    }
+
     pub(super) fn next(&self) -> Due {
         self.paused_until.or(self.next).filter(|_| !self.is_busy())
     }
@@ -72,7 +102,9 @@ impl Claims {
 
     /// Nothing of what was claimed is this process's any more.
     pub(super) fn forget(&mut self) {
-        *self = Self { is_wanted: true, ..Self::default() };
+        let mut groups = std::mem::take(&mut self.groups);
+        groups.iter_mut().for_each(|group| group.op = OpId::NONE);
+        *self = Self { is_wanted: true, groups, ..Self::default() };
     }
 
     /// Keeps an entry for a run that is being loaded.
@@ -103,9 +135,14 @@ impl Engine {
             self.claims.want();
         }
         if !self.claims.waiting.is_empty() {
-            self.load_some();
-        } else if self.claims.is_wanted && self.room() > 0 && !self.options.workflows.is_empty() {
-            self.claim();
+            return self.load_some();
+        }
+        if self.claims.is_wanted && self.room() > 0 && !self.claims.groups.is_empty() {
+            self.claims.is_wanted = false;
+            self.claims.due.extend(0..self.claims.groups.len());
+        }
+        if let Some(group) = self.next_group() {
+            self.claim(group);
         } else if self.claims.is_wanted || self.claims.is_time_unknown {
             self.claims.is_wanted = false;
             self.ask_when();
@@ -115,6 +152,17 @@ impl Engine {
     fn room(&self) -> usize {
         let Some(most) = self.options.concurrency else { return CLAIMED_AT_ONCE };
         most.saturating_sub(self.claimed()).min(CLAIMED_AT_ONCE)
+    }
+
+    // How many runs of the workflows of a group may be claimed.
+    fn room_of(&self, group: usize) -> usize {
+        let Group { workflows, is_limited, .. } = &self.claims.groups[group];
+        let free = workflows.first().filter(|_| *is_limited).and_then(|name| self.places.free(name));
+        self.room().min(free.unwrap_or(usize::MAX))
+    }
+
+    fn next_group(&self) -> Option<usize> {
+        self.claims.due.iter().copied().find(|&group| self.room_of(group) > 0)
     }
 
     fn load_some(&mut self) {
@@ -129,24 +177,35 @@ impl Engine {
         self.ask(Purpose::Load, Request::Load { runs });
     }
 
-    fn claim(&mut self) {
+    fn claim(&mut self, group: usize) {
         self.claims.is_claiming = true;
-        self.claims.is_wanted = false;
-        let (owner, workflows) = (self.options.owner, self.options.workflows.clone());
+        self.claims.due.remove(&group);
+        self.claims.group = group;
+        let (now, limit, owner) = (self.now.wall, self.room_of(group), self.options.owner);
         let claimant = Claimant { max_recoveries: self.options.max_recoveries };
-        let (now, limit) = (self.now.wall, self.room());
-        if self.claims.op == OpId::NONE {
-            self.claims.op = self.ops.draw();
+        let Group { workflows, op, .. } = &mut self.claims.groups[group];
+        if *op == OpId::NONE {
+            *op = self.ops.draw();
         }
-        let op = self.claims.op;
+        let (workflows, op) = (workflows.clone(), *op);
         self.ask(Purpose::Claim, Request::Claim(Claim { op, owner, workflows, claimant, now, limit }));
     }
 
     pub(super) fn took(&mut self, claimed: Claimed) {
         self.claims.is_claiming = false;
-        self.claims.op = OpId::NONE;
-        self.claims.is_wanted |= claimed.more;
         self.claims.is_time_unknown = true;
+        let group = self.claims.group;
+        self.claims.groups[group].op = OpId::NONE;
+        if claimed.more {
+            self.claims.due.insert(group);
+        }
+        if let Group { workflows, is_limited: true, .. } = &self.claims.groups[group] {
+            workflows.iter().for_each(|name| self.places.note_waiting(name, claimed.more));
+        }
+        for row in &claimed.runs {
+            // What it asks for when it goes on is kept for it.
+            self.places.ask(row.id, &row.workflow, false);
+        }
         self.claims.waiting.extend(claimed.runs.iter().map(|row| (row.id, row.epoch)));
         for row in claimed.stranded {
             self.look_at(row.id);
@@ -157,7 +216,15 @@ impl Engine {
     fn ask_when(&mut self) {
         self.claims.is_time_unknown = false;
         self.claims.is_asking = true;
-        let (owner, workflows) = (self.options.owner, self.options.workflows.clone());
+        let owner = self.options.owner;
+        let mut workflows = Vec::with_capacity(self.options.workflows.len());
+        for (at, group) in self.claims.groups.iter().enumerate() {
+            match self.places.free(&group.workflows[0]).filter(|_| group.is_limited) {
+                // What is not asked for is claimed as soon as there is a place.
+                Some(0) => drop(self.claims.due.insert(at)),
+                _ => workflows.extend(group.workflows.iter().cloned()),
+            }
+        }
         self.ask(Purpose::NextDue, Request::NextDue { owner, workflows });
     }
 
@@ -192,6 +259,7 @@ impl Engine {
             // It is handed back with the others.
             _ if self.life != Life::Open => {
                 self.claims.loading.remove(&run);
+                self.free_place(run);
             }
             Ok(loaded) if loaded.run.owner == Some(self.options.owner) => {
                 if let Some(executed) = self.executed.get_mut(&run) {
@@ -207,6 +275,9 @@ impl Engine {
             // Another process has it by now, or it was deleted.
             Ok(_) | Err(JournalError::UnknownRun(_)) => {
                 self.claims.loading.remove(&run);
+                if !self.executed.contains_key(&run) {
+                    self.free_place(run);
+                }
             }
             Err(error @ JournalError::Damaged { .. }) => {
                 self.claims.loading.remove(&run);
@@ -245,6 +316,7 @@ impl Engine {
     }
 
     fn refuse(&mut self, run: RunId, epoch: u64, why: String, is_damaged: bool) {
+        self.free_place(run);
         let claimant = Claimant { max_recoveries: self.options.max_recoveries };
         let refusal = Refusal { why, is_damaged, claimant };
         self.ask(Purpose::Refuse(run, epoch), Request::Refuse { run, epoch, refusal, now: self.now.wall });
@@ -258,6 +330,7 @@ impl Engine {
     }
 
     pub(super) fn execute_claimed(&mut self, run: RunId) {
+        self.stand_no_more(run);
         self.executed.insert(run, Executed { is_claimed: true, ..Executed::default() });
         self.claimed += 1;
         self.closing.count(1);

@@ -162,6 +162,7 @@ impl Engine {
         self.claims.forget();
         self.expected.forget();
         self.inbox.forget();
+        self.places.clear();
         self.followers.clear();
         self.effects.push(Effect::Closed(outcome));
     }

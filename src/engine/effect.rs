@@ -80,7 +80,9 @@ pub enum Effect {
     LetGo(RunId),
     /// The run ends here, since it goes on elsewhere. Its end is reported as that of any run.
     EndHere(RunId),
-    /// The journal has another run of the key of a run that was started here.
+    /// A run that is executed here has the place that it has asked for.
+    GivePlace(RunId),
+    /// The journal has another run of the key of a run that was started here, or has that for any process.
     Replaced {
         /// The run, by the id that it was made with.
         run: RunId,

@@ -58,7 +58,12 @@ impl Submitted {
 }
 
 impl Keyed {
-    fn stop_standing(&mut self, run: RunId, other: RunId) -> bool {
+    /// A run of this process stands for one of the journal.
+    pub(super) fn stand(&mut self, run: RunId, other: RunId) {
+        self.standing.entry(other).or_default().push(run);
+    }
+
+    pub(super) fn stop_standing(&mut self, run: RunId, other: RunId) -> bool {
         let Some(standing) = self.standing.get_mut(&other) else { return false };
         let before = standing.len();
         standing.retain(|&one| one != run);
@@ -108,7 +113,7 @@ impl Engine {
         let stands_for = matches!(by, Replacement::StandsFor { .. });
         if stands_for {
             made.stands_for = Some(other);
-            self.keyed.standing.entry(other).or_default().push(run);
+            self.keyed.stand(run, other);
         }
         self.effects.push(Effect::Replaced { run, by });
         self.leave(run, RunEnd::Over);

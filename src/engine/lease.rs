@@ -142,6 +142,11 @@ impl Engine {
     fn lose_lease(&mut self) {
         self.report(Trouble::LeaseLost);
         self.lease.tenure += 1;
+        for run in self.claims.taken() {
+            if !self.executed.contains_key(&run) {
+                self.free_place(run);
+            }
+        }
         self.claims.forget();
         self.expected.forget();
         self.inbox.forget();

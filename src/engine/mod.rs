@@ -10,6 +10,7 @@
 //! - `children`: the runs that commits of this process's runs make.
 //! - `inbox`: what is sent to runs that are executed here.
 //! - `keyed`: runs with a key: one run for a key and an input, whichever process made it.
+//! - `places`: workflows of which only so many runs execute at once.
 //! - `followers`: waiting for the ends of runs that may be executed elsewhere.
 //! - `retention`: runs that are forgotten some time after their end.
 //! - `closing`: the orderly end: drain, stop, hand back.
@@ -22,8 +23,10 @@ mod followers;
 mod inbox;
 mod keyed;
 mod lease;
+mod places;
 mod retention;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -58,6 +61,8 @@ pub struct Options {
     pub workflows: Vec<String>,
     /// How many runs this process takes from the journal at once, beside those that it starts itself.
     pub concurrency: Option<usize>,
+    /// How many runs of a workflow execute here at once, by its name; no limit if it has none.
+    pub max_runs: BTreeMap<String, usize>,
     /// How often a run is taken over without having got further before it is stranded; always if not given.
     pub max_recoveries: Option<u32>,
     /// How long runs are kept after their end, in microseconds; for good if not given.
@@ -111,6 +116,7 @@ pub struct Engine {
     retention: retention::Retention,
     followers: followers::Followers,
     keyed: keyed::Keyed,
+    places: places::RunPlaces,
     closing: closing::Closing,
     effects: Vec<Effect>,
     requests: u64,
@@ -123,13 +129,14 @@ impl Engine {
         let [.., a, b, c, d, e, f, g, h] = options.owner.0;
         Self {
             ops: OpIds::new([a, b, c, d, e, f, g, h]),
+            claims: claims::Claims::new(&options),
+            places: places::RunPlaces::new(&options.max_runs),
             options,
             life: Life::Closed,
             now: Now::default(),
             executed: HashMap::default(),
             claimed: 0,
             lease: lease::Lease::default(),
-            claims: claims::Claims::default(),
             expected: children::Expected::default(),
             inbox: inbox::Inbox::default(),
             retention: retention::Retention::default(),
@@ -257,6 +264,7 @@ impl Engine {
     pub fn run_ended(&mut self, run: RunId, end: RunEnd, now: Now) {
         self.now = now;
         self.forget_key(run);
+        self.stand_no_more(run);
         self.leave(run, end);
     }
 

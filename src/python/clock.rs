@@ -30,10 +30,23 @@ const RANDOM_POOL: usize = 10 * 64;
 // The bytes, and how many of them were used.
 static RANDOM: Mutex<([u8; RANDOM_POOL], usize)> = Mutex::new(([0; RANDOM_POOL], RANDOM_POOL));
 
-/// A new run id. The random bits come from the operating system, some at a time.
+/// A new run id. Those of one millisecond are in the order in which this process made them; the random bits come from the
+/// operating system, some at a time.
 pub fn new_run_id() -> PyResult<RunId> {
     let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    Ok(RunId::new(unix_ms, random_bytes()?))
+    let mut bits = random_bytes()?;
+    let [high, low] = number_within(unix_ms).to_be_bytes();
+    (bits[0], bits[1]) = (high, low);
+    Ok(RunId::new(unix_ms, bits))
+}
+
+/// How many ids were made before in this millisecond, as far as 12 bits count them.
+fn number_within(unix_ms: u64) -> u16 {
+    // The millisecond of the last id, and its number.
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let next = |last: u64| if last >> 12 == unix_ms { last + 1 } else { unix_ms << 12 };
+    let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+    next(last.unwrap_or_else(|last| last)) as u16 & 0xfff
 }
 
 /// A number from 0 up to 1.

@@ -37,8 +37,16 @@ impl Run {
         let (mut core, creation) = begin(journal, plan, event, key, options)?;
         let (owner, durability) = (journal.get().owner, journal.get().durability);
         let has_room = || journal.get().has_room();
-        let (writer, requests) = Writer::of_new(creation, &mut core, owner, durability, has_room);
+        let is_limited = plan.get().places.is_some();
+        let has_place = !is_limited || journal.get().begin_in_place(py, core.id(), &plan.get().name)?;
+        let (writer, requests) = match has_place {
+            true => Writer::of_new(creation, &mut core, owner, durability, has_room),
+            false => Writer::of_new_for_any(creation, &core, durability),
+        };
         let run = Self::make(plan, &event_loop, core, None)?;
+        if is_limited {
+            run.get().begin_in_place(has_place);
+        }
         {
             let mut state = run.get().state.lock();
             state.detached = !is_bound;
@@ -51,7 +59,7 @@ impl Run {
         }
         Self::enter(&run, &event_loop)?;
         run.get().log(py, || "was started".to_owned())?;
-        if !has_key {
+        if !has_key && has_place {
             Self::observe_start(&run);
         }
         Ok(run.unbind())

@@ -72,13 +72,14 @@ impl Run {
         };
         Self::memos_written(run, on_disk)?;
         Self::children_made(run, made)?;
-        if is_creation && !matches!(answered, Answered::Replaced { .. }) {
+        if is_creation && !matches!(answered, Answered::Replaced { .. } | Answered::Written) {
             Self::observe_start(run);
         }
         match answered {
             Answered::Nothing => Ok(()),
             Answered::MayStart => Self::let_start(run),
             Answered::Replaced { id, input, given } => Self::replaced(run, id, &input, &given),
+            Answered::Written => Self::written_for_any(run),
             Answered::Lost(error) => Self::lose_journal(run, error.into()),
             Answered::EndLost(error) => {
                 Self::end_lost(run, error.into());
@@ -88,18 +89,18 @@ impl Run {
         }
     }
 
-    /// The commits were answered that make these children, which are executed here first.
+    /// The commits were answered that make these children, executed here first or by any process.
     fn children_made(run: &Bound<'_, Self>, made: Vec<Made>) -> PyResult<()> {
         let py = run.py();
-        for Made { run: id, exists } in made {
+        for made in made {
             failpoint!("run.child_made");
             let (child, journal) = {
                 let mut state = run.get().state.lock();
                 let Some(durable) = &state.durable else { return Ok(()) };
                 let journal = durable.journal.clone_ref(py);
-                (state.kin.get_mut().and_then(|kin| kin.expected.remove(&id)), journal)
+                (state.kin.get_mut().and_then(|kin| kin.expected.remove(&made.run)), journal)
             };
-            journal.get().child_made(py, id, child, exists)?;
+            journal.get().child_made(py, made, child)?;
         }
         Ok(())
     }
@@ -148,6 +149,30 @@ impl Run {
             None => true,
         };
         journal.get().exists(run, id, (input, is_same_input), events.collect(), is_cancelled)
+    }
+
+    /// The journal has the run for any process: what was sent to this one is handed on.
+    fn written_for_any(run: &Bound<'_, Self>) -> PyResult<()> {
+        let (journal, image, is_cancelled) = {
+            let state = run.get().state.lock();
+            let Some(durable) = &state.durable else { return Ok(()) };
+            let is_cancelled = matches!(state.outcome, Some(Outcome::Cancelled));
+            (durable.journal.clone_ref(run.py()), state.core.image(), is_cancelled)
+        };
+        let events = events_from_outside(image).into_iter().skip(1).collect();
+        journal.get().run_written(run, events, is_cancelled)
+    }
+
+    /// The journal, if the run is written for any process, and was not claimed here.
+    pub fn journal_for_any(&self, py: Python<'_>) -> Option<Py<Journal>> {
+        let state = self.state.lock();
+        let durable = state.durable.as_ref().filter(|durable| durable.writer.is_for_any())?;
+        Some(durable.journal.clone_ref(py))
+    }
+
+    /// Whether the run is written for any process, and was not claimed here.
+    pub fn is_for_any(&self) -> bool {
+        self.state.lock().durable.as_ref().is_some_and(|durable| durable.writer.is_for_any())
     }
 
     /// A future that is done when the next delivery may start, if all that it waits for is the journal.
@@ -253,6 +278,18 @@ impl Run {
         Ok(true)
     }
 
+    /// Has the run paused, or resumed, that the journal has in the place of this one. Says whether there is one.
+    pub fn forward_pause(run: &Bound<'_, Self>, is_paused: bool) -> PyResult<bool> {
+        let py = run.py();
+        let Some((journal, id)) = run.get().replacement(py) else { return Ok(false) };
+        if run.get().is_on_its_thread() {
+            journal.get().forward_pause(py, id, is_paused)?;
+        } else {
+            run.get().call_soon(py, (run.getattr(intern!(py, "_forward_pause"))?, is_paused))?;
+        }
+        Ok(true)
+    }
+
     /// An event loop that ends cancels every task. That is no end of a run, which goes on elsewhere.
     pub fn leave_ending_loop(run: &Bound<'_, Self>) -> PyResult<()> {
         let py = run.py();
@@ -289,6 +326,10 @@ impl Run {
     #[pyo3(name = "_forward")]
     fn forward_from_elsewhere(slf: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<()> {
         Self::forward(slf, event)
+    }
+
+    fn _forward_pause(slf: &Bound<'_, Self>, is_paused: bool) -> PyResult<()> {
+        Self::forward_pause(slf, is_paused).map(drop)
     }
 
     fn _forward_cancel(slf: &Bound<'_, Self>) -> PyResult<()> {

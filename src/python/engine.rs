@@ -1,6 +1,6 @@
 //! The engine of the core on an event loop: its requests go to the journal, its other effects to a host in Python.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::{RunId, Time};
 /// An engine, on the event loop of its journal.
 ///
 /// The host has methods `resume(loaded)`, `stranded(row)`, `deliver(run, number, id, kind, body)`, `lose(run, error)`,
-/// `drain(run, stop)`, `let_go(run)`, `end_here(run)`, `stands_for(run, other, cancel)`, `key_taken(run, key)`,
+/// `drain(run, stop)`, `give_place(run)`, `let_go(run)`, `end_here(run)`, `stands_for(run, other, cancel)`, `key_taken(run, key)`,
 /// `closed_before(run, other)`, `ended(run, standing, row, outcome)`, `not_seen(run, standing, error)`, `opened(error)`,
 /// `closed(error)` and `report(what, error)`.
 #[pyclass(frozen, module = "treadle._treadle")]
@@ -99,6 +99,7 @@ impl EngineCore {
                 host.call_method1(intern!(py, "lose"), (run.to_string(), as_error(py, Err(lost))))
             }
             Effect::Drain { run, stop } => host.call_method1(intern!(py, "drain"), (run.to_string(), stop)),
+            Effect::GivePlace(run) => host.call_method1(intern!(py, "give_place"), (run.to_string(),)),
             Effect::LetGo(run) => host.call_method1(intern!(py, "let_go"), (run.to_string(),)),
             Effect::EndHere(run) => host.call_method1(intern!(py, "end_here"), (run.to_string(),)),
             Effect::Replaced { run, by: Replacement::StandsFor { run: other, cancel } } => {
@@ -163,7 +164,8 @@ fn as_error(py: Python<'_>, outcome: Result<(), journal::JournalError>) -> Optio
 impl EngineCore {
     /// An engine that is not open. Times are in seconds.
     #[new]
-    #[pyo3(signature = (journal, host, *, lease, workflows, concurrency, max_recoveries, keep))]
+    #[pyo3(signature = (journal, host, *, lease, workflows, concurrency, max_recoveries, keep, max_runs = None))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         journal: Bound<'_, Journal>,
         host: Py<PyAny>,
@@ -172,9 +174,11 @@ impl EngineCore {
         concurrency: Option<usize>,
         max_recoveries: Option<u32>,
         keep: Option<f64>,
+        max_runs: Option<BTreeMap<String, usize>>,
     ) -> Self {
         let (owner, lease, keep) = (journal.get().owner, duration(lease), keep.map(micros));
-        let options = Options { owner, lease, workflows, concurrency, max_recoveries, keep };
+        let max_runs = max_runs.unwrap_or_default();
+        let options = Options { owner, lease, workflows, concurrency, max_runs, max_recoveries, keep };
         Self {
             core: Mutex::new(Engine::new(options)),
             journal: journal.unbind(),
@@ -266,13 +270,47 @@ impl EngineCore {
         Ok(())
     }
 
-    /// The commit was answered that makes a run, to be executed here; whether it `exists` may be unknown. Says whether the
+    /// The commit was answered that makes a run, to be executed here or by any process; whether it `exists` may be unknown. Says whether the
     /// run begins, if it is kept.
-    fn child_made(slf: &Bound<'_, Self>, run: &str, exists: Option<bool>, is_kept: bool) -> PyResult<bool> {
-        let made = Made { run: id(run)?, exists };
+    fn child_made(
+        slf: &Bound<'_, Self>,
+        run: &str,
+        exists: Option<bool>,
+        is_kept: bool,
+        for_any: bool,
+    ) -> PyResult<bool> {
+        let made = Made { run: id(run)?, exists, is_for_any: for_any };
         let mut begins = false;
         Self::call(slf, |core, now| begins = core.child_made(made, is_kept, now))?;
         Ok(begins)
+    }
+
+    /// A run asks for a place. Says whether it has one now; if not, the host is told by `give_place`.
+    fn ask_for_place(&self, run: &str, workflow: &str, has_begun: bool) -> PyResult<bool> {
+        Ok(self.core.lock().ask_for_place(id(run)?, workflow, has_begun))
+    }
+
+    /// A run executes something whether or not there is a place.
+    fn insist_on_place(&self, run: &str, workflow: &str) -> PyResult<()> {
+        self.core.lock().insist_on_place(id(run)?, workflow);
+        Ok(())
+    }
+
+    /// A run has no place any more and waits for none.
+    fn leave_place(slf: &Bound<'_, Self>, run: &str) -> PyResult<()> {
+        let run = id(run)?;
+        Self::call(slf, |core, now| core.leave_place(run, now))
+    }
+
+    /// Whether there is a place for a run that is to be started. If not, it is written for any process.
+    fn begin_in_place(&self, run: &str, workflow: &str) -> PyResult<bool> {
+        Ok(self.core.lock().begin_in_place(id(run)?, workflow))
+    }
+
+    /// A run without a place is written for any process.
+    fn run_written(slf: &Bound<'_, Self>, run: &str, workflow: &str, is_cancelled: bool) -> PyResult<()> {
+        let run = id(run)?;
+        Self::call(slf, |core, now| core.run_written(run, workflow, is_cancelled, now))
     }
 
     fn run_waits(slf: &Bound<'_, Self>, run: &str, waits: bool) -> PyResult<()> {

@@ -4,6 +4,7 @@
 //! - `run`: a run with its event loop; `state`: what changes of it; `clock`: its time and its random bits.
 //! - `router`: the core's router with matchers and futures.
 //! - `driver`: the lanes that run its steps; `coroutine`: one step's coroutine; `gate`: fairness between runs.
+//! - `places`: the runs of a workflow of which only so many execute at once.
 //! - `starter`: runs that nothing awaits; `unreferenced`: those that nothing refers to.
 //! - `hook`: what the user's hooks may raise.
 //! - `context`, `wait`, `memo`, `children`, `reader`: what steps and callers use; `current`: how code below a step finds it; `number`: the numbers that they give.
@@ -47,6 +48,7 @@ mod outcome;
 mod parse;
 mod pause;
 mod pickle;
+mod places;
 mod plan;
 mod reader;
 mod recover;

@@ -205,6 +205,9 @@ impl Run {
     #[pyo3(signature = (*, wait = true))]
     fn pause(slf: &Bound<'_, Self>, wait: bool) -> PyResult<Pause> {
         Self::check_goes_on(slf, "pause")?;
+        if Self::forward_pause(slf, true)? {
+            return Ok(Pause { run: slf.clone().unbind(), future: Mutex::default() });
+        }
         {
             let mut state = slf.get().state.lock();
             if state.core.pause().is_err() {
@@ -238,6 +241,9 @@ impl Run {
     fn resume(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         Self::check_goes_on(slf, "resume")?;
+        if Self::forward_pause(slf, false)? {
+            return Ok(());
+        }
         if slf.get().is_on_its_thread() {
             return Self::go_on_here(slf);
         }

@@ -11,6 +11,7 @@ use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
 use super::lifecycle::some_observers;
+use super::places::PlanPlaces;
 use super::run::Run;
 use super::run_options::RunOptions;
 use crate::{Backoff, EventKind, Plan as CorePlan, RetryPlan, Route, Routes, StepId, StepPlan, Time};
@@ -56,6 +57,8 @@ pub struct Plan {
     pub stop_event: Py<PyType>,
     /// What is told of each run of the workflow; nothing if there is none.
     pub observers: Option<Py<PyTuple>>,
+    /// The places of the runs in memory, if only so many execute at once.
+    pub places: Option<PlanPlaces>,
     // The steps that deal with failures of any step that names no other.
     failure_takers: Vec<StepId>,
     // The class is held so that its address cannot come to mean another class.
@@ -122,7 +125,7 @@ impl RetryDescription {
 #[pymethods]
 impl Plan {
     #[new]
-    #[pyo3(signature = (name, steps, *, stop_event, timeout, deadline, stream_limit, observers = None))]
+    #[pyo3(signature = (name, steps, *, stop_event, timeout, deadline, stream_limit, observers = None, max_runs = None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -133,6 +136,7 @@ impl Plan {
         deadline: Option<f64>,
         stream_limit: usize,
         observers: Option<Bound<'_, PyTuple>>,
+        max_runs: Option<usize>,
     ) -> PyResult<Self> {
         let mut takers: Vec<(Py<PyType>, Vec<StepId>)> = Vec::new();
         let mut plan = CorePlan {
@@ -182,8 +186,8 @@ impl Plan {
             takers.into_iter().map(|(class, steps)| (class.as_ptr() as usize, (class, routes.add(steps)))).collect();
         plan.routes = routes;
         let observers = some_observers(observers);
-        let (core, routes) = (Arc::new(plan), Mutex::default());
-        Ok(Self { name, core, bodies, accepted, stop_event, observers, failure_takers, routes })
+        let (core, routes, places) = (Arc::new(plan), Mutex::default(), max_runs.map(PlanPlaces::new));
+        Ok(Self { name, core, bodies, accepted, stop_event, observers, places, failure_takers, routes })
     }
 
     /// Starts a run with its first event, on the running event loop.
@@ -205,6 +209,7 @@ impl Plan {
         }
         visit.call(&self.stop_event)?;
         visit.call(&self.observers)?;
+        self.places.as_ref().map_or(Ok(()), |places| places.traverse(&visit))?;
         self.accepted.values().try_for_each(|(class, _)| visit.call(class))?;
         let Some(routes) = self.routes.try_lock() else { return Ok(()) };
         routes.values().try_for_each(|(class, _)| visit.call(class))

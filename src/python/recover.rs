@@ -92,12 +92,15 @@ impl LoadedRun {
     }
 
     /// Goes on with the run, in the epoch in which it was claimed. Gives nothing if the plan has other steps, or
-    /// others in their places, than the checkpoint of the run: it is to be renumbered first.
+    /// others in their places, than the checkpoint of the run: it is to be renumbered first. `standing` is what was
+    /// started here and stood for the run until now: it goes on as that.
+    #[pyo3(signature = (journal, plan, classes, standing = None))]
     fn go_on(
         &self,
         journal: &Bound<'_, Journal>,
         plan: &Bound<'_, Plan>,
         classes: &Bound<'_, PyDict>,
+        standing: Option<Bound<'_, Run>>,
     ) -> PyResult<Option<Py<Run>>> {
         failpoint!("run.going_on");
         let continuation = self.continuation(&journal.get().signer)?;
@@ -107,8 +110,14 @@ impl LoadedRun {
         let writer = Writer::of_continuation(&continuation, journal.get().durability);
         let mut core = restore(plan.get(), continuation.image, classes)?;
         core.start_log();
-        let durable = Durable::new(journal.clone().unbind(), writer);
-        let run = Run::go_on(plan, core, Some(Box::new(durable)))?;
+        let durable = Box::new(Durable::new(journal.clone().unbind(), writer));
+        let run = match standing {
+            Some(standing) => {
+                Run::take_up(&standing, core, durable)?;
+                standing.unbind()
+            }
+            None => Run::go_on(plan, core, Some(durable))?,
+        };
         let py = plan.py();
         Run::observe(run.bind(py), self.how_it_goes_on());
         for entry in &self.0.inbox {

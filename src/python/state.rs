@@ -15,6 +15,7 @@ use super::durable::Durable;
 use super::hook;
 use super::lifecycle::Observed;
 use super::memo::MemoWaiters;
+use super::places::RunPlace;
 use super::run::Run;
 use super::wake::Waker;
 use crate::{Host, Phase, Rare, Run as CoreRun, RunId, Slot, Started, Time};
@@ -167,6 +168,8 @@ pub struct State {
     pub pausers: Vec<Waker>,
     /// Whether steps are put back wherever they stand, while the run is paused.
     pub stops_steps: bool,
+    /// What it has of its place, if its workflow has `max_runs`.
+    pub place: Rare<RunPlace>,
     /// The run's journal, if it has one.
     pub durable: Option<Box<Durable>>,
     /// Whether whoever waits for the end of the run was told: then its outcome is safe.
@@ -211,6 +214,7 @@ impl State {
             waiters: Vec::new(),
             pausers: Vec::new(),
             stops_steps: false,
+            place: Rare::default(),
             durable: None,
             is_over: false,
             probe: None,
@@ -288,6 +292,7 @@ impl State {
         visit.call(&self.base_context)?;
         visit.call(&self.guard)?;
         visit.call(&self.probe)?;
+        self.place.get().map_or(Ok(()), |place| place.traverse(&visit))?;
         self.durable.as_ref().map_or(Ok(()), |durable| durable.traverse(&visit))?;
         self.waiters.iter().chain(&self.pausers).chain(&self.readers).try_for_each(|waker| waker.traverse(visit))?;
         self.memo_waiters.get().into_iter().flatten().try_for_each(|(_, waiter)| waiter.traverse(visit))?;
@@ -325,7 +330,7 @@ impl State {
             self.base_context.take(),
             self.guard.take(),
             self.probe.take(),
-            self.durable.take(),
+            (self.durable.take(), self.place.take()),
             std::mem::take(&mut self.waiters),
             std::mem::take(&mut self.pausers),
             std::mem::take(&mut self.readers),

@@ -79,6 +79,7 @@ impl EventWait {
         let wanted = Awaited { class, matcher, timeout, deadline };
         let at = Self::look_or_wait(context, &wanted, &event_loop)?;
         Run::occurred(run, Occurrence::Waiting)?;
+        Run::rest(run)?;
         Run::release_soon(run)?;
         Self::new(context, WAIT, at)
     }
@@ -103,6 +104,7 @@ impl EventWait {
         Run::arm_timer(run)?;
         Run::check_quiet(run)?;
         Run::occurred(run, Occurrence::Waiting)?;
+        Run::rest(run)?;
         Run::release_soon(run)?;
         Self::new(context, SLEEP, At::Sleeping(id, future))
     }

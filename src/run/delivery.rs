@@ -68,14 +68,14 @@ impl<H: Host> Run<H> {
     /// How many deliveries could start now.
     #[inline]
     pub fn ready(&self) -> usize {
-        if self.is_held() || self.is_held_back() { 0 } else { self.queue.ready() }
+        if self.is_held() || self.lacks_place || self.is_held_back() { 0 } else { self.queue.ready() }
     }
 
     /// Takes the next ready delivery to be run; the host reads its event with [`Run::event`]. `now` is called
     /// only if somebody needs to know the time.
     #[inline]
     pub fn start_next(&mut self, now: impl FnOnce() -> Time) -> Option<Started> {
-        if self.phase != Phase::Running || self.is_held() || self.is_held_back() {
+        if self.phase != Phase::Running || self.is_held() || self.lacks_place || self.is_held_back() {
             return None;
         }
         let delivery = self.queue.pop()?;

@@ -9,6 +9,7 @@
 //! - `state`: the keys and values, and what is published; `log`: the records; `deadlines`: the limits of time;
 //! - `poll`: what the host does next; `router`: where an event goes; `arrival`: it leaves one place and arrives at
 //!   another; `lookup`: a step asks for an event;
+//! - `place`: a run that waits for a place among the runs of its workflow;
 //! - `collect`, `wait`, `memo`, `children`: what a step can do in its middle; `pause`: holding a run; `end`: its end;
 //! - `references`: what a garbage collector has to visit;
 //! - `sending`: events to other runs;
@@ -27,6 +28,7 @@ mod log;
 mod lookup;
 mod memo;
 mod pause;
+mod place;
 mod plan;
 mod poll;
 mod references;
@@ -116,6 +118,8 @@ pub struct Run<H: Host> {
     phase: Phase,
     is_paused: bool,
     is_draining: bool,
+    // Whether it executes nothing until it has a place among the runs of its workflow.
+    lacks_place: bool,
     store: Store<H::Value>,
     queue: Queue<H::Event, H::Class, H::Value>,
     stream: Stream<H::Event>,
@@ -181,6 +185,7 @@ impl<H: Host> Run<H> {
             phase: Phase::Running,
             is_paused: false,
             is_draining: false,
+            lacks_place: false,
             store: Store::default(),
             queue,
             stream,

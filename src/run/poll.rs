@@ -14,6 +14,8 @@ pub enum Progress {
     Expired,
     /// Nothing starts before the run is resumed, or at all if it goes on elsewhere.
     Paused,
+    /// The next delivery waits until the run has a place among those of its workflow: [`Run::take_place`].
+    NoPlace,
     /// The next delivery waits for its record to be acknowledged.
     HeldBack,
     /// A delivery may start: [`Run::start_next`].
@@ -45,6 +47,9 @@ impl<H: Host> Run<H> {
         }
         if self.is_held() {
             return Progress::Paused;
+        }
+        if self.lacks_place && self.queue.ready() > 0 {
+            return Progress::NoPlace;
         }
         if self.is_held_back() {
             return Progress::HeldBack;

@@ -21,6 +21,8 @@ pub enum Answered {
         /// The digest of the input of this one.
         given: Digest,
     },
+    /// The journal has the run for any process: this one stands for it until it is claimed here.
+    Written,
     /// Nothing can be written any more: the host [detaches](Writer::detach) the run, and fails it with this error.
     Lost(JournalError),
     /// The end could not be written: the host tells those who wait for the run that, and no result that may be lost.
@@ -45,6 +47,10 @@ impl Writer {
             (Written::Creation { .. }, Ok(Reply::Exists { id, input })) => {
                 self.link = Link::Replaced(id);
                 Answered::Replaced { id, input, given: self.input }
+            }
+            (Written::Creation { .. }, Ok(_)) if self.is_for_any => {
+                self.link = Link::Replaced(self.run);
+                Answered::Written
             }
             (Written::Creation { recorded } | Written::Commit { recorded }, Ok(_)) => {
                 self.written = self.written.max(recorded);
@@ -72,6 +78,11 @@ impl Writer {
     /// Up to which record deliveries may start, if the first so many are written: any, if steps do not wait.
     pub(super) fn ahead_of(&self, recorded: u64, has_room: impl FnOnce() -> bool) -> u64 {
         if self.durability == Durability::Pipelined && has_room() { u64::MAX } else { recorded }
+    }
+
+    /// Whether this process writes the run. One that is made for any process is written by the one that claims it.
+    pub(super) fn may_write(&self) -> bool {
+        self.link == Link::Attached && !self.is_for_any
     }
 
     /// How many records are on disk. Where steps do not wait for them, memos still do.

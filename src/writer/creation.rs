@@ -69,11 +69,8 @@ impl Writer {
         durability: Durability,
         has_room: impl FnOnce() -> bool,
     ) -> (Self, Requests) {
-        let Creation { run: new, commit, chain } = creation;
-        let (has_key, recorded) = (new.key.is_some(), run.recorded());
-        let mut writer = Self::new(new.id, 1, chain, durability);
-        (writer.status, writer.input) = (Some(READY), new.input);
-        let pending = Pending { request: Request::Create { run: new, owner: Some(owner), commit }, recorded };
+        let (mut writer, pending, has_key) = Self::of_creation(creation, run, Some(owner), durability);
+        let recorded = pending.recorded;
         if has_key {
             return (writer, vec![pending.into_request()]);
         }
@@ -89,5 +86,31 @@ impl Writer {
         writer.written = run.recorded();
         run.acknowledge(writer.ahead_of(writer.written, || true));
         writer
+    }
+
+    /// The writer of a new run that any process may execute. Gives what is to be submitted at once. Once it is written,
+    /// what is here of the run [stands for](Self::stands_for) what the journal has.
+    pub fn of_new_for_any<H: Host>(creation: Creation, run: &Run<H>, durability: Durability) -> (Self, Requests) {
+        let (mut writer, pending, _) = Self::of_creation(creation, run, None, durability);
+        writer.is_for_any = true;
+        (writer, vec![pending.into_request()])
+    }
+
+    /// Whether the run was made for any process.
+    pub fn is_for_any(&self) -> bool {
+        self.is_for_any
+    }
+
+    fn of_creation<H: Host>(
+        creation: Creation,
+        run: &Run<H>,
+        owner: Option<OwnerId>,
+        durability: Durability,
+    ) -> (Self, Pending, bool) {
+        let Creation { run: new, commit, chain } = creation;
+        let (has_key, recorded) = (new.key.is_some(), run.recorded());
+        let mut writer = Self::new(new.id, 1, chain, durability);
+        (writer.status, writer.input) = (Some(READY), new.input);
+        (writer, Pending { request: Request::Create { run: new, owner, commit }, recorded }, has_key)
     }
 }

@@ -58,7 +58,7 @@ impl Draft {
 impl Writer {
     /// Takes what the last commit of a run holds.
     pub fn take_end<H: Host>(&mut self, run: &mut Run<H>) -> EndTaken<H> {
-        if self.link != Link::Attached {
+        if !self.may_write() {
             return EndTaken::Detached(run.take_log());
         }
         if self.is_writing {

@@ -1,4 +1,4 @@
-//! The runs that commits make, for this process to execute first.
+//! The runs that commits make, for this process to execute first or for any that claims them.
 
 use std::collections::VecDeque;
 
@@ -14,6 +14,8 @@ pub struct Made {
     pub run: RunId,
     /// Whether the journal has the run; nothing if the commit was given up, and may be on disk all the same.
     pub exists: Option<bool>,
+    /// Whether any process may execute it. Else it is this process's.
+    pub is_for_any: bool,
 }
 
 /// Runs whose creation the journal has not answered yet. A run's commits are answered in their order.
@@ -23,7 +25,7 @@ pub(super) struct Making {
     handed_over: u64,
     answered: u64,
     // The runs, with the number of the commit that makes each.
-    awaited: Rare<VecDeque<(u64, RunId)>>,
+    awaited: Rare<VecDeque<(u64, Made)>>,
     made: Vec<Made>,
 }
 
@@ -32,11 +34,13 @@ impl Making {
     pub(super) fn hand_over(&mut self, outgoing: &[Outgoing]) {
         self.handed_over += 1;
         let made = outgoing.iter().filter_map(|one| match one {
-            Outgoing::Create { run, .. } => Some(run.id),
+            Outgoing::Create { run, owner, .. } => {
+                Some(Made { run: run.id, exists: None, is_for_any: owner.is_none() })
+            }
             Outgoing::Send { .. } => None,
         });
-        for run in made {
-            self.awaited.make().push_back((self.handed_over, run));
+        for made in made {
+            self.awaited.make().push_back((self.handed_over, made));
         }
     }
 
@@ -45,14 +49,14 @@ impl Making {
         self.answered += 1;
         let Some(awaited) = self.awaited.get_mut() else { return };
         let count = awaited.partition_point(|(commit, _)| *commit <= self.answered);
-        let runs = awaited.drain(..count).map(|(_, run)| run);
+        let runs = awaited.drain(..count).map(|(_, made)| made);
         let exists = match outcome {
             Ok(_) => Some(true),
             // If it is on disk, this process has the runs that it makes, and no other executes them as long as it lives.
             Err(error) if error.is_transient() => None,
             Err(_) => Some(false),
         };
-        self.made.extend(runs.map(|run| Made { run, exists }));
+        self.made.extend(runs.map(|made| Made { exists, ..made }));
     }
 }
 

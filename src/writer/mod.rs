@@ -134,6 +134,8 @@ pub struct Writer {
     is_end_due: bool,
     // Records were dropped that could not be written: of what comes behind them only the end counts.
     has_gap: bool,
+    // The run is made for any process: this one executes it only if it claims it.
+    is_for_any: bool,
     link: Link,
     // The journal was busy and nothing is broken: the run can go on from what is written.
     may_go_on: bool,
@@ -186,6 +188,7 @@ impl Writer {
             is_writing: false,
             is_end_due: false,
             has_gap: false,
+            is_for_any: false,
             link: Link::Attached,
             may_go_on: false,
             written: 0,
@@ -241,7 +244,7 @@ impl Writer {
             return None;
         }
         let is_due = std::mem::take(&mut self.is_marked) || self.creation.is_some();
-        if !is_due || self.link != Link::Attached || run.phase() != Phase::Running {
+        if !is_due || !self.may_write() || run.phase() != Phase::Running {
             return None;
         }
         let status = status_of(run);

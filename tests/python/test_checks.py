@@ -185,6 +185,7 @@ RATIOS: dict[tuple[str, str], Callable[[Any], Any]] = {
 COUNTS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("Context.run", "max_depth"): lambda value: child_in_step(max_depth=value),
     ("step", "concurrency"): lambda value: step(concurrency=value),
+    ("Workflow", "max_runs"): lambda value: Workflow("w", [nothing], max_runs=value),
     ("Workflow", "stream_limit"): lambda value: Workflow("w", [nothing], stream_limit=value),
     ("Retry", "attempts"): lambda value: Retry(attempts=value),
     ("Engine", "concurrency"): lambda value: Engine("memory:", concurrency=value),

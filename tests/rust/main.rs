@@ -12,6 +12,7 @@ mod image;
 mod journal;
 mod memo;
 mod pause;
+mod places;
 mod poll;
 mod queue;
 mod replay;

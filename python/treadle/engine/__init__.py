@@ -8,6 +8,7 @@
 - `followers`: waiting for the ends of runs, whichever processes execute them.
 - `opening`, `closing`, `whole`: the two ends, in spite of cancellation.
 - `looking`: facts about runs, for people.
+- `reader`: the stream of a run that any process may execute.
 - `background`: tasks that belong to an engine.
 """
 

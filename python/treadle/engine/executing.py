@@ -8,7 +8,8 @@ class ExecutedRuns:
 
     def __init__(self) -> None:
         self.live: dict[str, Run] = {}
-        # Runs that are not executed, since the journal has other runs of their keys.
+        # Runs that are not executed: the journal has other runs of their keys, or has these for any
+        # process.
         self.standing: dict[str, Run] = {}
         # The events that were sent to a run before that was known.
         self._sent: dict[str, list[object]] = {}
@@ -17,6 +18,11 @@ class ExecutedRuns:
         """A run is executed here from now on."""
         self.live[run.id] = run
         return run
+
+    def execute(self, run: Run) -> None:
+        """A run that was claimed is executed here; perhaps it stood for itself until now."""
+        self.live[run._made_as] = run
+        self.standing.pop(run._made_as, None)
 
     def made_as(self, run_id: str) -> Run:
         """Return the run of this process that was made with an id."""

@@ -109,8 +109,9 @@ class Host:
         session = self._session
         settings, journal = session.settings, session.journal
         plan, classes = settings.workflows[loaded.workflow]._plan, settings.classes[loaded.workflow]
+        standing = session.executing.standing.get(loaded.id)
         try:
-            run = loaded.go_on(journal, plan, classes)
+            run = loaded.go_on(journal, plan, classes, standing)
         except BaseException as error:
             # Whatever unpickling raises: it must end neither the engine nor the process.
             self._refuse(loaded, error)
@@ -118,7 +119,7 @@ class Host:
         if run is None:
             session.background.start(self._renumber(journal, loaded, plan, classes))
             return
-        session.executing.add(run)
+        session.executing.execute(run)
         session.core.resumed(loaded.id, "started", None)
         logger().debug("run %s of workflow %r goes on here", loaded.id, loaded.workflow)
 
@@ -174,6 +175,12 @@ class Host:
                 session.core.drained(run_id)
 
         session.background.start(drained())
+
+    def give_place(self, run_id: str) -> None:
+        """A run has the place that it has waited for."""
+        run = self._session.executing.live.get(run_id)
+        if run is not None:
+            run._get_place()
 
     def let_go(self, run_id: str) -> None:
         """Write what a run has done, and nothing after it."""

@@ -106,14 +106,24 @@ async def stream(
             await session.pulse.after(seen, _LOOK_AGAIN)
 
 
-async def events(session: "Session", run: RunInfo, after: int) -> AsyncIterator[Any]:
-    """Yield the events that a run publishes until it is over."""
+async def numbered_events(
+    session: "Session", run: RunInfo, after: int
+) -> AsyncIterator[tuple[int, Any]]:
+    """Yield the events that a run publishes until it is over, each with the number of the last."""
     classes = session.settings.classes.get(run.workflow, {})
     async for missed, entries in stream(session, run.id, after):
         if missed:
-            yield Lagged(missed=missed)
+            after += missed
+            yield after, Lagged(missed=missed)
         for number, body in entries:
-            yield session.journal.published(run.id, number, body, classes)
+            after = number
+            yield number, session.journal.published(run.id, number, body, classes)
+
+
+async def events(session: "Session", run: RunInfo, after: int) -> AsyncIterator[Any]:
+    """Yield the events that a run publishes until it is over."""
+    async for _, event in numbered_events(session, run, after):
+        yield event
 
 
 async def peek_stream(session: "Session", run_id: str, after: int) -> AsyncIterator[dict[str, Any]]:

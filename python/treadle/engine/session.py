@@ -27,6 +27,7 @@ from .executing import ExecutedRuns
 from .followers import Followers
 from .host import Host
 from .opening import Opening
+from .reader import JournalReader, info_once_written
 from .settings import Settings
 from .whole import to_the_end
 
@@ -87,6 +88,7 @@ class Session:
             concurrency=settings.concurrency,
             max_recoveries=settings.max_recoveries,
             keep=settings.keep,
+            max_runs=settings.max_runs,
         )
         if settings.concurrency is not None:
             self._journal.tell_waits()
@@ -326,13 +328,47 @@ class Session:
             self.core.run_waits(run_id, waits)
         self.pulse.beat()
 
+    def ask_for_place(self, run_id: str, workflow: str, has_begun: bool) -> bool:
+        """Called for a run of this process that is to execute something; return whether it may.
+
+        If not, `Host.give_place` says when.
+        """
+        return self.core.ask_for_place(run_id, workflow, has_begun)
+
+    def insist_on_place(self, run_id: str, workflow: str) -> None:
+        """Called for a run of this process that executes something whether or not it may."""
+        self.core.insist_on_place(run_id, workflow)
+
+    def leave_place(self, run_id: str) -> None:
+        """Called for a run of this process that executes nothing any more, or for now."""
+        self.core.leave_place(run_id)
+
+    def begin_in_place(self, run_id: str, workflow: str) -> bool:
+        """Called for a run that is to be started here; return whether it may execute something."""
+        return self.core.begin_in_place(run_id, workflow)
+
+    def run_written(self, run: Run, events: list[object], is_cancelled: bool) -> None:
+        """Called for a run that is written for any process, since there was no place for it here.
+
+        `events` were sent into it meanwhile; perhaps it was cancelled.
+        """
+        run_id = run._made_as
+        if self.executing.live.get(run_id) is run:
+            self.executing.stand(run_id, events)
+            self.core.run_written(run_id, run.workflow, is_cancelled)
+        elif is_cancelled:
+            self.forward_cancel(run_id)
+        self.changed()
+
     def child_expected(self, run_id: str) -> None:
         """Called before the commit that makes a child, which is executed here."""
         if not self.is_closing:
             self.core.child_expected(run_id)
 
-    def child_made(self, run_id: str, child: Run | None, exists: bool | None) -> None:
-        """Called when the commit is answered that makes a child, which is executed here.
+    def child_made(
+        self, run_id: str, child: Run | None, exists: bool | None, for_any: bool
+    ) -> None:
+        """Called when the commit is answered that makes a child, executed here or `for_any` process.
 
         A commit that was given up may have made it: then `exists` is `None`.
         """
@@ -341,34 +377,37 @@ class Session:
             kept = None if run_id in self.executing.live else child
             if kept is not None:
                 self.executing.add(kept)
-            begins = self.core.child_made(run_id, exists, kept is not None)
+            begins = self.core.child_made(run_id, exists, kept is not None, for_any)
             if kept is not None:
                 kept._begin() if begins else self.executing.drop(kept)
         self.pulse.beat()
 
     async def stream_of_child(self, run_id: str, after: int) -> AsyncIterator[Any]:
         """Read the stream of a child, once the commit of its parent has made it."""
-        while True:
-            seen = self.pulse.count
-            try:
-                row = await looking.info(self, run_id)
-                break
-            except UnknownRun:
-                await self.pulse.after(seen)
-        async for event in looking.events(self, row, after):
+        run = await info_once_written(self, run_id)
+        async for event in looking.events(self, run, after):
             yield event
+
+    def stream_in_journal(self, run_id: str, after: int) -> JournalReader:
+        """Called for the stream of a run that was started here, and that any process may have."""
+        return JournalReader(self, run_id, after)
 
     def forward_cancel(self, run_id: str) -> None:
         """Called when a run is cancelled that represents a run of another process."""
-        self.background.start(self._forward_cancel(run_id))
+        self.background.start(self._forward_wish(run_id, CANCEL, "cancelled"))
 
-    async def _forward_cancel(self, run_id: str) -> None:
+    def forward_pause(self, run_id: str, is_paused: bool) -> None:
+        """Called when a run is paused or resumed that represents a run of another process."""
+        kind, what = (PAUSE, "paused") if is_paused else (RESUME, "resumed")
+        self.background.start(self._forward_wish(run_id, kind, what))
+
+    async def _forward_wish(self, run_id: str, kind: int, what: str) -> None:
         try:
-            await self.wish(run_id, CANCEL)
+            await self.wish(run_id, kind)
         except RunEnded:
             return
         except TreadleError as error:
-            log_exception(f"run {run_id} cannot be cancelled", error)
+            log_exception(f"run {run_id} cannot be {what}", error)
 
     def forward(self, run_id: str, event: object) -> None:
         """Called with an event for a run that represents a run of another process."""

@@ -55,6 +55,8 @@ class Settings:
         )
         self.workflows = _by_name(workflows)
         self.classes = {name: wf._classes() for name, wf in self.workflows.items()}
+        limits = {name: wf._max_runs for name, wf in self.workflows.items()}
+        self.max_runs = {name: most for name, most in limits.items() if most is not None}
         self.is_pipelined = durability == "pipelined"
         self.secrets = secrets_of(secret)
         self.signs_all = sign == "all"

@@ -77,6 +77,7 @@ impl ChildRun {
         let parent = self.parent.bind(py);
         Run::check_quiet(parent)?;
         Run::occurred(parent, Occurrence::Waiting)?;
+        Run::rest(parent)?;
         Ok(Some(future))
     }
 

@@ -157,6 +157,7 @@ impl Asked<'_, '_> {
             Some(_) | None => self.made(id, self.family())?,
         };
         self.adopt(&child)?;
+        Run::queue_up(&child)?;
         Run::start_in_task(&child)?;
         self.handle(number, id, Some(child.unbind()))
     }
@@ -205,6 +206,7 @@ impl Asked<'_, '_> {
         self.adopt(&child)?;
         Run::cancel_void_children(self.parent())?;
         Run::observe(&child, Happened::RunStarted);
+        Run::queue_up(&child)?;
         Run::start_in_task(&child)?;
         Run::occurred(self.parent(), Occurrence::Child)?;
         self.handle(number, id, Some(child.unbind()))
@@ -232,10 +234,21 @@ impl Asked<'_, '_> {
         state.durable.as_ref().map(|durable| durable.journal.bind(self.context.py()).clone())
     }
 
-    /// What makes a child in the journal, and the child, which begins when that is written.
-    fn made_in(&self, journal: &Bound<'_, Journal>, id: RunId, family: Family) -> PyResult<(Outgoing, Bound<'_, Run>)> {
+    /// What makes a child in the journal, and the child, which begins when that is written. That of a workflow that has
+    /// places is for any process that has one.
+    fn made_in(
+        &self,
+        journal: &Bound<'_, Journal>,
+        id: RunId,
+        family: Family,
+    ) -> PyResult<(Outgoing, Option<Bound<'_, Run>>)> {
         journal.get().check_workflow(self.workflow)?;
+        let is_for_any = self.plan.get().places.is_some();
         let (mut core, creation) = begin_as(id, Some(family), journal, &self.plan, self.event, None, &self.options)?;
+        if is_for_any {
+            drop(core);
+            return Ok((family::make(creation, None), None));
+        }
         let writer = Writer::of_child(&creation, &mut core, journal.get().durability);
         let child = Run::make(&self.plan, self.parent().get().event_loop.bind(self.context.py()), core, None)?;
         {
@@ -243,11 +256,12 @@ impl Asked<'_, '_> {
             state.detached = true;
             state.durable = Some(Box::new(Durable::new(journal.clone().unbind(), writer)));
         }
-        Ok((family::make(creation, journal.get().owner), child))
+        Ok((family::make(creation, Some(journal.get().owner)), Some(child)))
     }
 
     /// The next commit makes the child.
-    fn expect(&self, journal: &Bound<'_, Journal>, child: Bound<'_, Run>) -> PyResult<()> {
+    fn expect(&self, journal: &Bound<'_, Journal>, child: Option<Bound<'_, Run>>) -> PyResult<()> {
+        let Some(child) = child else { return Ok(()) };
         let id = child.get().id;
         let replaced = self.parent().get().state.lock().kin.make().expected.insert(id, child.unbind());
         drop(replaced);

@@ -79,6 +79,7 @@ impl Lane {
                 Self::stop(lane, Stop::Pausing)?;
             }
             Run::check_quiet(run)?;
+            Run::rest(run)?;
             return Ok(object);
         }
         if has_deadline {
@@ -90,6 +91,7 @@ impl Lane {
             Run::spawn_lanes(run, wanted)?;
         }
         Run::observe_waiting(run);
+        Run::rest(run)?;
         Ok(object)
     }
 
@@ -154,6 +156,10 @@ impl Lane {
                     Run::expire(run)?;
                     continue;
                 }
+                Progress::NoPlace => match Self::without_place(lane, run)? {
+                    Some(next) => return Ok(next),
+                    None => continue,
+                },
                 Progress::Ready | Progress::Paused | Progress::HeldBack | Progress::Stalled | Progress::Idle => {}
             }
             let event_loop = run.get().event_loop.bind(py);
@@ -196,7 +202,7 @@ impl Lane {
         Run::flush(run)?;
         let progress = run.get().state.lock().core.poll(|| run.get().now());
         match progress {
-            Progress::Ready | Progress::Release | Progress::Expired => return Ok(None),
+            Progress::Ready | Progress::NoPlace | Progress::Release | Progress::Expired => return Ok(None),
             // Any other lane is done: one is made when the journal has answered.
             Progress::HeldBack if lane.get().is_awaiter => {
                 if let Some(future) = Run::wait_for_journal(run)? {
@@ -205,11 +211,36 @@ impl Lane {
                 }
             }
             Progress::Stalled => Run::fail(run, error::run_stalled(run.get()))?,
-            Progress::Paused => Run::check_quiet(run)?,
-            Progress::Idle => Run::observe_waiting(run),
+            Progress::Paused => {
+                Run::check_quiet(run)?;
+                Run::rest(run)?;
+            }
+            Progress::Idle => {
+                Run::observe_waiting(run);
+                Run::rest(run)?;
+            }
             Progress::HeldBack | Progress::Ended => {}
         }
         Self::at_end(lane, run, None).map(Some)
+    }
+
+    /// There is something to start, and the run has no place. A lane of a run in memory waits for it, so that the run
+    /// ends with its event loop; one with a journal is done, and another is made when the run has a place. Gives nothing
+    /// if it has one after all.
+    #[cold]
+    fn without_place(lane: &Bound<'_, Self>, run: &Bound<'_, Run>) -> PyResult<Option<Next>> {
+        Run::flush_begun(run)?;
+        let is_done = run.get().state.lock().durable.is_some() && !lane.get().is_awaiter;
+        if is_done || run.get().has_parked() {
+            let has_place = Run::ask_for_place(run)?;
+            return if has_place { Ok(None) } else { Self::at_end(lane, run, None).map(Some) };
+        }
+        let Some(future) = Run::wait_for_place(run, false)? else { return Ok(None) };
+        if run.get().state.lock().core.has_deadline() {
+            Run::arm_timer(run)?;
+        }
+        lane.get().state.lock().at = At::HeldBack;
+        yielded(future).map(|future| Some(Next::Yield(future)))
     }
 
     /// Calls a step's function. Gives nothing if that was all of the step.

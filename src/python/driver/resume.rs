@@ -54,6 +54,12 @@ impl Lane {
         let mut entry = Entry::Step;
         let mut next = match at {
             At::InStep(active) => {
+                if run.get().has_limit()
+                    && let Some(future) = Run::go_on_in_step(run, thrown.is_some())?
+                {
+                    lane.get().state.lock().at = At::InStep(active);
+                    return Ok(Ok(Resumed::Yielded(yielded(future)?)));
+                }
                 run.get().observe_going_on();
                 run.get().state.lock().driving = Some(active.started);
                 return Self::drive(lane, run, active, thrown);

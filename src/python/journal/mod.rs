@@ -32,7 +32,7 @@ use crate::history::Trusted;
 use crate::journal::{
     self, Batch, Digest, JournalError, Limits, News, Outbox, OwnerId, Request, Signer, Ticket, Transactions,
 };
-use crate::writer::{Durability, Written};
+use crate::writer::{Durability, Made, Written};
 use crate::{RunId, Time};
 use answers::as_object;
 use mailbox::{Mailbox, Pace};
@@ -214,6 +214,34 @@ impl Journal {
         self.listener.call_method1(py, intern!(py, "ask_for_targets"), (targets, sender, value))
     }
 
+    /// Asks the engine for a place of a run. Says whether it has one now; if not, its `_get_place` is called later.
+    pub fn ask_for_place(&self, run: &Bound<'_, Run>, has_begun: bool) -> PyResult<bool> {
+        let arguments = (run.get().id_text(), &run.get().plan.get().name, has_begun);
+        self.listener.call_method1(run.py(), intern!(run.py(), "ask_for_place"), arguments)?.is_truthy(run.py())
+    }
+
+    /// Whether there is a place for a run that is to be started.
+    pub fn begin_in_place(&self, py: Python<'_>, id: RunId, workflow: &str) -> PyResult<bool> {
+        self.listener.call_method1(py, intern!(py, "begin_in_place"), (id.to_string(), workflow))?.is_truthy(py)
+    }
+
+    /// Tells the engine that a run without a place is written for any process.
+    pub fn run_written(&self, run: &Bound<'_, Run>, events: Vec<Py<PyAny>>, is_cancelled: bool) -> PyResult<()> {
+        let arguments = (run, events, is_cancelled);
+        self.listener.call_method1(run.py(), intern!(run.py(), "run_written"), arguments).map(drop)
+    }
+
+    /// Tells the engine that a run executes something whether or not there is a place.
+    pub fn insist_on_place(&self, run: &Bound<'_, Run>) -> PyResult<()> {
+        let arguments = (run.get().id_text(), &run.get().plan.get().name);
+        self.listener.call_method1(run.py(), intern!(run.py(), "insist_on_place"), arguments).map(drop)
+    }
+
+    /// Tells the engine that a run has and wants no place.
+    pub fn leave_place(&self, run: &Bound<'_, Run>) -> PyResult<()> {
+        self.listener.call_method1(run.py(), intern!(run.py(), "leave_place"), (run.get().id_text(),)).map(drop)
+    }
+
     /// Tells the engine that a run is over.
     pub fn ended(&self, run: &Bound<'_, Run>) -> PyResult<()> {
         self.listener.call_method1(run.py(), intern!(run.py(), "ended"), (run,)).map(|_| ())
@@ -239,6 +267,11 @@ impl Journal {
         self.listener.call_method1(py, intern!(py, "forward"), (id.to_string(), event)).map(|_| ())
     }
 
+    /// Has a run paused that the journal has in the place of another one, or resumed.
+    pub fn forward_pause(&self, py: Python<'_>, id: RunId, is_paused: bool) -> PyResult<()> {
+        self.listener.call_method1(py, intern!(py, "forward_pause"), (id.to_string(), is_paused)).map(drop)
+    }
+
     /// Has the run cancelled that the journal has in the place of another one.
     pub fn forward_cancel(&self, py: Python<'_>, id: RunId) -> PyResult<()> {
         self.listener.call_method1(py, intern!(py, "forward_cancel"), (id.to_string(),)).map(|_| ())
@@ -255,8 +288,9 @@ impl Journal {
     }
 
     /// Tells the engine whether a commit has made a child, if that is known: the run itself, if it is kept.
-    pub fn child_made(&self, py: Python<'_>, id: RunId, child: Option<Py<Run>>, exists: Option<bool>) -> PyResult<()> {
-        self.listener.call_method1(py, intern!(py, "child_made"), (id.to_string(), child, exists)).map(drop)
+    pub fn child_made(&self, py: Python<'_>, made: Made, child: Option<Py<Run>>) -> PyResult<()> {
+        let arguments = (made.run.to_string(), child, made.exists, made.is_for_any);
+        self.listener.call_method1(py, intern!(py, "child_made"), arguments).map(drop)
     }
 
     /// Whether the engine is told which of its runs only wait.
@@ -271,6 +305,11 @@ impl Journal {
     /// The stream of a child, from behind a number.
     pub fn stream_of_child(&self, py: Python<'_>, id: RunId, after: u64) -> PyResult<Py<PyAny>> {
         self.listener.call_method1(py, intern!(py, "stream_of_child"), (id.to_string(), after))
+    }
+
+    /// A reader of the stream of a run, whichever process executes it.
+    pub fn stream_in_journal(&self, py: Python<'_>, id: RunId, after: u64) -> PyResult<Py<PyAny>> {
+        self.listener.call_method1(py, intern!(py, "stream_in_journal"), (id.to_string(), after))
     }
 
     /// How what is only shown is read.

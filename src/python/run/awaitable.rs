@@ -46,6 +46,7 @@ impl Run {
         match (state.core.phase(), &state.outcome) {
             (Phase::Running, _) if state.core.is_paused() => "paused",
             (Phase::Running, _) if state.driving.is_none() && state.core.only_waits() => "waiting",
+            (Phase::Running, _) if state.core.lacks_place() => "waiting",
             _ if !state.is_over => "running",
             (Phase::Running | Phase::Ending, _) => "running",
             (Phase::Ended, Some(Outcome::Result(_))) => "completed",
@@ -98,17 +99,17 @@ impl Run {
     /// The events that the run publishes, from behind the one numbered `after`, or else all that were published
     /// since this object was made.
     #[pyo3(signature = (after = None, *, lifecycle = false))]
-    fn stream_events(
-        slf: &Bound<'_, Self>,
-        after: Option<&Bound<'_, PyAny>>,
-        lifecycle: bool,
-    ) -> PyResult<StreamReader> {
+    fn stream_events(slf: &Bound<'_, Self>, after: Option<&Bound<'_, PyAny>>, lifecycle: bool) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
         let after = match after {
             Some(after) => number::position("after", after)?,
             None => slf.get().state.lock().core.stream().elsewhere(),
         };
+        if !lifecycle && let Some(journal) = slf.get().journal_for_any(py) {
+            return journal.get().stream_in_journal(py, slf.get().id, after);
+        }
         let feed = lifecycle.then(|| slf.get().lifecycle_feed(slf.get().plan.get().core.stream_limit));
-        Ok(StreamReader::new(slf.clone().unbind(), after, feed))
+        Ok(Py::new(py, StreamReader::new(slf.clone().unbind(), after, feed))?.into_any())
     }
 
     /// Sends an event into the run.
@@ -134,7 +135,8 @@ impl Run {
         if phase == Phase::Ended {
             return Ok(false);
         }
-        if Self::forward_cancel(slf)? {
+        // One that no process has begun, as far as this one knows, is over here at once.
+        if Self::forward_cancel(slf)? && !slf.get().is_for_any() {
             return Ok(true);
         }
         if is_closed(slf.get().event_loop.bind(py))? {

@@ -73,6 +73,9 @@ impl Run {
         // One that fails must not keep the others from being told.
         let has_journal = run.get().state.lock().durable.is_some();
         let mut told = if has_journal { Self::let_start(run) } else { Ok(()) };
+        if run.get().has_limit() {
+            told = told.and(Self::wake_parked(run).map(drop));
+        }
         for waiter in &remains.waiters {
             told = told.and(waiter.waker.cancel(py));
         }
@@ -193,6 +196,9 @@ impl Run {
         }
         for waker in waiters.iter().chain(&pausers).chain(&readers) {
             told = told.and(waker.wake(py, py.None()));
+        }
+        if run.get().has_limit() {
+            told = told.and(Self::leave_place(run));
         }
         match parent {
             Some(parent) => told.and(Self::child_ended(parent.bind(py), run)),

@@ -38,6 +38,9 @@ impl Run {
         if !run.get().is_on_its_thread() {
             return run.get().call_soon(py, (run.getattr(intern!(py, "_wake_lanes"))?,));
         }
+        if run.get().has_limit() && run.get().state.lock().core.needs_place() && !Self::ask_for_place(run)? {
+            return Ok(());
+        }
         let count = run.get().lanes_wanted();
         Self::spawn_lanes(run, count)
     }

@@ -24,6 +24,7 @@ impl Run {
         let event_loop = wake::running_loop(py).map_err(|_| error::no_event_loop(&plan.get().name))?;
         let run = Self::begin(plan, &event_loop, new_run_id()?, None, event, &given)?;
         Self::enter(&run, &event_loop)?;
+        Self::queue_up(&run)?;
         run.get().log(py, || "was started".to_owned())?;
         Self::observe(&run, Happened::RunStarted);
         Ok(run.unbind())
@@ -79,12 +80,30 @@ impl Run {
             Self::resume_now(&run)?;
         }
         Self::enter(&run, &event_loop)?;
+        Self::queue_up(&run)?;
         Self::arm_timer(&run)?;
         run.get().log(py, || "goes on".to_owned())?;
         if is_in_memory {
             Self::observe(&run, Happened::RunContinued);
         }
         Ok(run.unbind())
+    }
+
+    /// A run that was written for any process goes on in this one, with the core that was restored.
+    pub fn take_up(run: &Bound<'_, Self>, core: CoreRun<Python3>, durable: Box<Durable>) -> PyResult<()> {
+        let stays_paused = core.is_paused();
+        let replaced = {
+            let mut state = run.get().state.lock();
+            (std::mem::replace(&mut state.core, core), state.durable.replace(durable))
+        };
+        drop(replaced);
+        if !stays_paused {
+            Self::resume_now(run)?;
+        }
+        Self::take_up_place(run)?;
+        Self::arm_timer(run)?;
+        run.get().log(run.py(), || "goes on".to_owned())?;
+        Self::wake_lanes(run)
     }
 
     pub fn make<'py>(
@@ -131,6 +150,12 @@ impl Run {
             drop(state);
             child.get().state.lock().parent = Some(parent.clone().unbind());
         }
+    }
+
+    /// A run of a workflow that has places asks for one, before it executes anything.
+    #[inline]
+    pub fn queue_up(run: &Bound<'_, Self>) -> PyResult<()> {
+        if run.get().has_limit() { Self::ask_for_place(run).map(drop) } else { Ok(()) }
     }
 
     /// Gives the run a task of its own, unless somebody drives it already.

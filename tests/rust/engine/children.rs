@@ -7,7 +7,7 @@ use treadle::writer::Made;
 use super::{Host, LEASE, OWNER, entry, id, polled};
 
 fn made(number: u8) -> Made {
-    Made { run: id(number), exists: Some(true) }
+    Made { run: id(number), exists: Some(true), is_for_any: false }
 }
 
 impl Host {
@@ -81,6 +81,13 @@ fn a_child_that_is_executed_already_is_begun_once() {
     assert!(host.child_made(made(1), true));
     assert!(!host.child_made(made(1), true));
     assert!(host.asked.is_empty());
+}
+
+#[test]
+fn a_child_that_any_process_may_execute_is_claimed() {
+    let mut host = Host::idle(None);
+    assert!(!host.child_made(Made { is_for_any: true, ..made(1) }, false));
+    assert!(matches!(&host.asked[..], [(_, Request::Claim(_))]));
 }
 
 #[test]

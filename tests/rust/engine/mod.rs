@@ -6,7 +6,9 @@ mod closing;
 mod followers;
 mod keyed;
 mod lease;
+mod places;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use treadle::engine::{Ask, Effect, Engine, Now, Options, Resumed};
@@ -29,21 +31,29 @@ struct Host {
 
 impl Host {
     fn new(concurrency: Option<usize>, keep: Option<Time>) -> Self {
-        let options = Options {
+        Self::of(Options {
             owner: OWNER,
             lease: LEASE_TIME,
             workflows: vec!["orders".into()],
             concurrency,
+            max_runs: BTreeMap::new(),
             max_recoveries: Some(3),
             keep,
-        };
+        })
+    }
+
+    fn of(options: Options) -> Self {
         let now = Now { steady: 50, wall: 1_000_000_000 };
         Self { engine: Engine::new(options), now, asked: vec![], effects: vec![] }
     }
 
     /// An engine that is open and has nothing to do.
     fn idle(concurrency: Option<usize>) -> Self {
-        let mut host = Self::new(concurrency, None);
+        Self::new(concurrency, None).opened()
+    }
+
+    fn opened(mut self) -> Self {
+        let host = &mut self;
         host.call(Engine::open);
         host.answer(Ok(Reply::Done));
         host.answer(Ok(Reply::Polled(Polled::default())));
@@ -51,7 +61,7 @@ impl Host {
         host.answer(Ok(Reply::Next(Next::default())));
         assert!(host.asked.is_empty());
         host.effects.clear();
-        host
+        self
     }
 
     fn call(&mut self, call: impl FnOnce(&mut Engine, Now)) {

@@ -48,7 +48,7 @@ fn in_flight(host: &mut Host) -> Slot {
 }
 
 fn made(number: u8) -> Made {
-    Made { run: child(number), exists: Some(true) }
+    Made { run: child(number), exists: Some(true), is_for_any: false }
 }
 
 #[test]

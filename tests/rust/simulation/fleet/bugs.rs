@@ -31,6 +31,8 @@ pub enum Bug {
     NothingHandedBack,
     /// More runs are claimed than the process has room for.
     NoLimit,
+    /// A run executes before it has a place.
+    PlaceNotAwaited,
     /// A checkpoint lacks the last record of its commit.
     OldCheckpoint,
     /// The engine does not hear of changes of the journal by others, and never looks by itself.
@@ -92,7 +94,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 44] = [
         Self::ClaimWithoutFence,
         Self::RenewAfterLoss,
         Self::CursorSkips,
@@ -107,6 +109,7 @@ impl Bug {
         Self::LossIgnored,
         Self::NothingHandedBack,
         Self::NoLimit,
+        Self::PlaceNotAwaited,
         Self::OldCheckpoint,
         Self::DeafAndIdle,
         Self::NamelessCommit,

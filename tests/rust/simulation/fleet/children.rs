@@ -148,11 +148,15 @@ impl Execution {
     fn made(&mut self, id: RunId, family: Family, input: Digest, now: Time) -> Outgoing {
         let name = Name { workflow: ERRANDS.to_owned(), key: None, input, family: Some(family) };
         let (run, creation) = create(id, &name, &self.errands, now);
-        let code = Code { workflow: Rc::clone(&self.errands), errands: Rc::clone(&self.errands) };
+        if self.setting.makes_for_any {
+            return family::make(creation, None);
+        }
+        let code =
+            Code { name: ERRANDS.to_owned(), workflow: Rc::clone(&self.errands), errands: Rc::clone(&self.errands) };
         let random = Random::new(&[self.random.next()]);
         self.expected.insert(id, Self::of_child(run, &creation, code, self.setting, random));
         self.untold.push(id);
-        family::make(creation, self.setting.owner)
+        family::make(creation, Some(self.setting.owner))
     }
 
     /// A body awaits a child that it has started.

@@ -41,6 +41,8 @@ pub struct Asked {
 pub struct Setting {
     pub owner: OwnerId,
     pub durability: Durability,
+    /// Whether any process may execute the children, since only so many of them execute in one.
+    pub makes_for_any: bool,
     /// The version of the code: some arguments of calls differ between versions.
     pub version: u8,
     pub bug: Option<Bug>,
@@ -51,6 +53,9 @@ pub struct Execution {
     pub(super) workflow: Rc<Workflow>,
     /// That of its children.
     pub(super) errands: Rc<Workflow>,
+    pub workflow_name: String,
+    /// Whether it has asked for a place before.
+    pub has_asked: bool,
     pub(super) run: Run<Guest>,
     pub(super) writer: Writer,
     pub(super) bodies: Vec<Body>,
@@ -91,6 +96,7 @@ pub struct Name {
 
 /// The workflow of a run, and that of its children.
 pub struct Code {
+    pub name: String,
     pub workflow: Rc<Workflow>,
     pub errands: Rc<Workflow>,
 }
@@ -148,6 +154,8 @@ impl Execution {
             epoch: writer.epoch(),
             workflow: code.workflow,
             errands: code.errands,
+            workflow_name: code.name,
+            has_asked: false,
             run,
             writer: writer.with_checkpoints_after(CHECKPOINTS_AFTER),
             bodies: Vec::new(),
@@ -188,7 +196,7 @@ impl Execution {
         if self.is_flush_due && self.random.one_in(2) {
             return self.flush(now);
         }
-        let has_ready_body = self.bodies.iter().any(Body::is_ready);
+        let has_ready_body = !self.run.lacks_place() && self.bodies.iter().any(Body::is_ready);
         match self.run.poll(|| now) {
             Progress::Ended => return false,
             Progress::Release => self.release(now),
@@ -304,6 +312,11 @@ impl Execution {
 
     pub fn has_begun(&self) -> bool {
         !self.bodies.is_empty()
+    }
+
+    /// Whether it executes nothing before something comes from outside.
+    pub fn rests(&self) -> bool {
+        self.is_over || self.run.rests()
     }
 
     pub fn may_go_on(&self) -> bool {

@@ -77,6 +77,7 @@ impl Process {
     pub fn new(options: Options, bug: Option<Bug>, random: &mut Random) -> Self {
         let (owner, patience) = (options.owner, options.lease.as_micros() as Time);
         let durability = if random.one_in(2) { Durability::Pipelined } else { Durability::Step };
+        let makes_for_any = options.max_runs.contains_key(ERRANDS);
         Self {
             owner,
             engine: Engine::new(options),
@@ -92,7 +93,7 @@ impl Process {
             heard: VecDeque::new(),
             lost: BTreeSet::new(),
             unwinding: Vec::new(),
-            setting: Setting { owner, durability, version: random.below(2) as u8, bug },
+            setting: Setting { owner, durability, makes_for_any, version: random.below(2) as u8, bug },
             random: Random::new(&[random.next()]),
             lives: Vec::new(),
             is_open: false,
@@ -201,6 +202,12 @@ impl Process {
                 self.runs.get_mut(&run).expect("executed here").drain();
                 self.engine.drained(run, now);
             }
+            Effect::GivePlace(run) => {
+                // One that was claimed and is being loaded has its place when it starts.
+                if let Some(execution) = self.runs.get_mut(&run) {
+                    execution.run.take_place();
+                }
+            }
             Effect::LetGo(run) => {
                 self.runs.get_mut(&run).expect("executed here").let_go(now.wall);
                 self.submit(run);
@@ -269,6 +276,7 @@ impl Process {
         self.left.extend(left.map(|execution| ((run, execution.epoch), execution)));
         self.standing.remove(&run);
         self.engine.run_ended(run, end, self.now(time));
+        self.engine.leave_place(run, self.now(time));
         self.perform(ledger, time);
     }
 
@@ -313,7 +321,7 @@ impl Process {
         }
         if !self.has(Bug::ChildNotStarted) {
             for (made, kept) in made {
-                if made.exists != Some(false) {
+                if made.exists != Some(false) && !made.is_for_any {
                     self.children.insert(made.run);
                 }
                 if self.engine.child_made(made, kept.is_some(), now) {
@@ -335,7 +343,9 @@ impl Process {
                 self.standing.insert(run, (id, given));
                 let is_same = input == given || self.has(Bug::OtherInputTaken);
                 self.engine.exists(run, id, (input, is_same), false, now);
+                self.engine.leave_place(run, now);
             }
+            Answered::Written => panic!("no run of the fleet stands for itself"),
             Answered::Over => self.stop(run, RunEnd::Over),
         }
     }
@@ -364,26 +374,28 @@ impl Process {
         ledger.check_memos(run, &memos_of(&continuation.image));
         let random = Random::new(&[self.random.next()]);
         let mut execution = Execution::resume(continuation, code, self.setting, random);
+        self.set_aside(&mut execution);
         loaded.inbox.iter().for_each(|entry| execution.take(entry, wall));
         self.runs.insert(run, execution);
         self.submit(run);
     }
 
+    /// Whether this process has a run of the key and the input.
+    pub fn knows(&mut self, name: &Name) -> bool {
+        let Some(key) = &name.key else { return false };
+        let Some(known) = self.engine.run_of_key(&name.workflow, key, &name.input) else { return false };
+        assert!(self.runs.contains_key(&known) || self.standing.contains_key(&known), "it is a run of this process");
+        true
+    }
+
     /// A run is started here.
     pub fn start(&mut self, id: RunId, name: &Name, ledger: &Ledger, wall: Time) {
-        if let Some(key) = &name.key
-            && let Some(known) = self.engine.run_of_key(&name.workflow, key, &name.input)
-        {
-            assert!(
-                self.runs.contains_key(&known) || self.standing.contains_key(&known),
-                "it is a run of this process"
-            );
-            return;
-        }
         let code = code_of(&name.workflow, ledger);
         let created = create(id, name, &code.workflow, wall);
         let random = Random::new(&[self.random.next()]);
-        self.runs.insert(id, Execution::new(created, code, self.setting, random));
+        let mut execution = Execution::new(created, code, self.setting, random);
+        self.set_aside(&mut execution);
+        self.runs.insert(id, execution);
         match &name.key {
             Some(key) => self.engine.keyed_run_started(id, &name.workflow, key, name.input),
             None => self.engine.run_started(id),
@@ -392,7 +404,10 @@ impl Process {
     }
 
     /// A run does its next thing, if it has one.
-    pub fn step(&mut self, run: RunId, ledger: &mut Ledger, wall: Time) -> bool {
+    pub fn step(&mut self, run: RunId, ledger: &mut Ledger, time: Time) -> bool {
+        let wall = self.wall(time);
+        self.take_turn(run, time);
+        self.perform(ledger, time);
         let Some(execution) = self.runs.get_mut(&run) else { return false };
         execution.peers = ledger.unfinished();
         let has_done = execution.step(wall);
@@ -400,6 +415,44 @@ impl Process {
         ledger.see_memos(run, execution.seen.drain(..));
         self.submit(run);
         has_done
+    }
+
+    // It executes nothing before it has asked for a place.
+    fn set_aside(&self, execution: &mut Execution) {
+        if self.engine.options().max_runs.contains_key(&execution.workflow_name) {
+            execution.run.leave_place();
+        }
+    }
+
+    /// A run of a workflow of which only so many execute asks for a place, or leaves the one that it does not need.
+    fn take_turn(&mut self, run: RunId, time: Time) {
+        let now = self.now(time);
+        let Some(execution) = self.runs.get_mut(&run).filter(|execution| !execution.is_detached) else { return };
+        let workflow = &execution.workflow_name;
+        if !self.engine.options().max_runs.contains_key(workflow) {
+            return;
+        }
+        match (execution.run.lacks_place(), execution.rests()) {
+            (false, true) => {
+                execution.run.leave_place();
+                self.engine.leave_place(run, now);
+            }
+            (true, false) => {
+                let has_place = self.engine.ask_for_place(run, workflow, execution.has_asked);
+                if has_place || self.bug == Some(Bug::PlaceNotAwaited) {
+                    execution.run.take_place();
+                }
+                execution.has_asked = true;
+            }
+            _ => {}
+        }
+    }
+
+    pub fn check_places(&self) {
+        for (workflow, &most) in &self.engine.options().max_runs {
+            let executing = self.runs.values().filter(|one| one.workflow_name == *workflow && !one.run.lacks_place());
+            assert!(executing.count() <= most, "no more runs execute than there are places");
+        }
     }
 
     fn submit(&mut self, run: RunId) {
@@ -416,7 +469,11 @@ impl Process {
 }
 
 fn code_of(workflow: &str, ledger: &Ledger) -> Code {
-    Code { workflow: ledger.flows.workflow(workflow), errands: ledger.flows.workflow(ERRANDS) }
+    Code {
+        name: workflow.to_owned(),
+        workflow: ledger.flows.workflow(workflow),
+        errands: ledger.flows.workflow(ERRANDS),
+    }
 }
 
 /// The journal has answered a user who submitted a run.

@@ -88,10 +88,16 @@ impl World {
             lease: Duration::from_micros(LEASE),
             workflows: NAMES[..count].iter().chain([&ERRANDS]).map(|&name| name.to_owned()).collect(),
             concurrency: self.random.one_in(3).then(|| 1 + self.random.below(3)),
+            max_runs: self.limits(),
             max_recoveries: None,
             keep: self.random.one_in(4).then(|| self.random.between(0, 4 * LEASE)),
         };
         self.begin(options);
+    }
+
+    fn limits(&mut self) -> BTreeMap<String, usize> {
+        let limit = |name: &str| self.random.one_in(3).then(|| (name.to_owned(), 1 + self.random.below(2)));
+        NAMES.into_iter().chain([ERRANDS]).filter_map(limit).collect()
     }
 
     fn begin(&mut self, options: Options) {
@@ -133,6 +139,7 @@ impl World {
         let time = self.time;
         self.trace = mix(&[self.trace, time, self.store.changes(), self.processes.len() as u64]);
         for process in &self.processes {
+            process.check_places();
             let Some(most) = process.engine.options().concurrency else { continue };
             let most = most + process.executed_children();
             assert!(process.engine.claimed() <= most, "no more runs are claimed than there is room for");
@@ -318,9 +325,8 @@ impl World {
     }
 
     fn step(&mut self, at: usize, run: RunId) -> bool {
-        let process = &mut self.processes[at];
-        let wall = process.wall(self.time);
-        process.step(run, &mut self.ledger, wall)
+        let time = self.time;
+        self.processes[at].step(run, &mut self.ledger, time)
     }
 
     fn start_run(&mut self, at: usize) {
@@ -337,7 +343,11 @@ impl World {
         let name = Name { workflow, key, input, family: None };
         let process = &mut self.processes[at];
         let wall = process.wall(self.time);
-        if is_submitted {
+        if !is_submitted && process.knows(&name) {
+            return;
+        }
+        // One that gets no place is written for any process.
+        if is_submitted || !process.engine.begin_in_place(id, &name.workflow) {
             let (_, creation) = create(id, &name, &self.ledger.flows.workflow(&name.workflow), wall);
             return process.ask(Asker::User(id, input), creation.for_any_process());
         }
@@ -391,6 +401,7 @@ impl World {
             lease: Duration::from_micros(LEASE),
             workflows: everything,
             concurrency: None,
+            max_runs: BTreeMap::new(),
             max_recoveries: None,
             keep: None,
         });

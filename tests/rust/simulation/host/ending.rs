@@ -65,6 +65,7 @@ impl Simulation {
                 assert!(self.run.ready() > 0, "it waited for its record alone");
             }
             Progress::Paused => assert!(self.run.is_held() && self.run.ready() == 0),
+            Progress::NoPlace => panic!("a run of the simulation is never without a place"),
             Progress::Stalled => assert!(self.run.is_stalled()),
             Progress::Idle => assert!(self.run.ready() == 0 && !self.run.is_stalled()),
         }
