@@ -52,12 +52,17 @@ impl Run {
             state.detached = !is_bound;
             state.durable = Some(Box::new(Durable::new(journal.clone().unbind(), writer)));
         }
-        submit(&run, journal, requests)?;
-        run.get().watch();
-        if journal.get().observers.is_some() {
-            run.get().be_observed();
+        let begun = submit(&run, journal, requests).and_then(|()| {
+            run.get().watch();
+            if journal.get().observers.is_some() {
+                run.get().be_observed();
+            }
+            Self::enter(&run, &event_loop)
+        });
+        if begun.is_err() && is_limited {
+            Self::leave_place(&run)?;
         }
-        Self::enter(&run, &event_loop)?;
+        begun?;
         run.get().log(py, || "was started".to_owned())?;
         if !has_key && has_place {
             Self::observe_start(&run);

@@ -443,3 +443,21 @@ async def test_a_run_that_waits_for_its_turn_can_be_bound_to_its_awaiter(url: st
         with pytest.raises(RunCancelled):
             await engine.get(second.id)
     assert work.began == [0]
+
+
+async def test_a_run_that_cannot_be_started_has_no_place(url: str):
+    def refuse(*arguments: object, **options: object) -> None:
+        raise RuntimeError("no task")
+
+    work = Work(1)
+    async with engine_on(url, work.workflow) as engine, asyncio.timeout(60):
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(refuse)
+        try:
+            with pytest.raises(RuntimeError, match="no task"):
+                engine.run(work.workflow, number=0)
+        finally:
+            loop.set_task_factory(None)
+        work.open(1)
+        assert await engine.run(work.workflow, number=1) == 1
+    assert work.began == [1]

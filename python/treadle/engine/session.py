@@ -368,7 +368,7 @@ class Session:
     def child_made(
         self, run_id: str, child: Run | None, exists: bool | None, for_any: bool
     ) -> None:
-        """Called when the commit is answered that makes a child, executed here or `for_any` process.
+        """Called when the commit is answered that makes a child, for this process or `for_any`.
 
         A commit that was given up may have made it: then `exists` is `None`.
         """
