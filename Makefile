@@ -140,7 +140,7 @@ bench-peers: $(PEERS)/built  ## compare with other engines; writes docs/performa
 	$(PEERS)/bin/python benches/python/compare_durable.py --write docs/durability.md
 
 # The decoders of everything that comes from outside; a crash, a second for one input or much memory fails.
-FUZZ := snapshot_open snapshot_inspect record_decode
+FUZZ := snapshot_open snapshot_inspect record_decode archive_decode
 FUZZ_SECONDS ?= 60
 
 .PHONY: fuzz

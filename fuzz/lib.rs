@@ -31,3 +31,13 @@ pub fn checked(run: RunId, seq: u64, data: &[u8]) -> Bytes {
     let checksum = xxhash_rust::xxh3::xxh3_64_with_seed(data, seed);
     [data, &checksum.to_be_bytes()].concat().into()
 }
+
+/// The body of an archive with the right header and the right checksum.
+pub fn archived(body: &[u8]) -> Vec<u8> {
+    let mut bytes = b"trdlrun\x1a\x00\x01\x00\x00".to_vec();
+    bytes.extend_from_slice(&(body.len() as u64).to_be_bytes());
+    bytes.extend_from_slice(body);
+    let checksum = xxhash_rust::xxh3::xxh3_128(&bytes);
+    bytes.extend_from_slice(&checksum.to_be_bytes());
+    bytes
+}

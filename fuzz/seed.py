@@ -17,3 +17,9 @@ for target, pattern in [
             # The last byte tells the target which number a record has.
             seed = bytes.fromhex(text) + (bytes([number]) if target == "record_decode" else b"")
             (corpus / f"{path.stem}_{number}").write_bytes(seed)
+
+# The body is between a header of 20 bytes and a checksum of 16.
+corpus = HERE / "corpus" / "archive_decode"
+corpus.mkdir(parents=True, exist_ok=True)
+for path in (HERE.parent / "tests/python/fixtures").glob("*.treadle"):
+    (corpus / path.stem).write_bytes(path.read_bytes()[20:-16])

@@ -20,6 +20,12 @@ pub struct Changes<V> {
 const SET: char = '+';
 const REMOVED: char = '-';
 
+impl<V> Default for Changes<V> {
+    fn default() -> Self {
+        Self { set: Vec::new(), removed: Vec::new() }
+    }
+}
+
 impl<V> Changes<V> {
     /// The same of other values.
     ///

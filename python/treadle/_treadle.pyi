@@ -820,6 +820,14 @@ class Plan:
         self, bytes: bytes, secrets: list[bytes], classes: dict[str, type]
     ) -> list[str]: ...
 
+def archive(
+    parts: list[LoadedRun],
+    outcome: bytes | None,
+    stream: list[tuple[int, bytes]],
+    dead_letters: list[tuple[int, bytes, int, float, bytes, str]],
+) -> bytes:
+    """Return the bytes of an archive of a run: the parts of its history, the last one as loaded."""
+
 @final
 class LoadedRun:
     """A run as a journal stores it."""
@@ -835,8 +843,35 @@ class LoadedRun:
     def problems(self, journal: Journal, plan: Plan, classes: dict[str, type]) -> list[str]:
         """List why a workflow could not continue the run."""
 
-    def inspect(self, journal: Journal) -> dict[str, Any]:
-        """Return the run as names, tags and sizes."""
+    @property
+    def first(self) -> int:
+        """The number of the first record after which the run is known."""
+
+    @property
+    def last(self) -> int:
+        """The number of its last record."""
+
+    @property
+    def end(self) -> int:
+        """The number of the last record that is here."""
+
+    def inspect(
+        self, journal: Journal, at: int | None = None, most: int | None = None
+    ) -> dict[str, Any]:
+        """Return the run as plain objects, with contents of up to `most` bytes."""
+
+    def diff(
+        self, journal: Journal, at: int, before: LoadedRun, before_at: int, most: int | None = None
+    ) -> dict[str, Any]:
+        """Return what differs between the run behind two records."""
+
+    def why(self, journal: Journal) -> list[dict[str, Any]]:
+        """Return the reasons for which the run waits."""
+
+    def pending_at(
+        self, journal: Journal, at: int | None = None
+    ) -> dict[int, tuple[str | None, str, list[str] | None]]:
+        """Return step, class and fields of the events that are pending where a fork begins."""
 
     def snapshot(self, journal: Journal, at: int | None = None) -> bytes:
         """Return the run as it was behind a record."""
@@ -866,15 +901,21 @@ class LoadedRun:
         """Continue a run that is over from where it failed."""
 
     def fork(
-        self, journal: Journal, stream: list[tuple[int, bytes]], at: int | None = None
+        self,
+        journal: Journal,
+        stream: list[tuple[int, bytes]],
+        at: int | None = None,
+        edits: tuple[dict[str, Any], list[str], dict[int, Any]] | None = None,
     ) -> tuple[str, Awaitable[Any]]:
         """Create a new run that continues from a point of this one."""
 
-    def timeline(self, journal: Journal) -> list[dict[str, Any]]:
-        """List the records as events of the run."""
+    def timeline(
+        self, journal: Journal, after: int = 0, most: int | None = None
+    ) -> list[dict[str, Any]]:
+        """List the records behind `after`, with contents of up to `most` bytes."""
 
-    def state(self, journal: Journal) -> dict[str, Any]:
-        """Return the keys and values, with the changes that wait in the inbox."""
+    def state(self, journal: Journal, at: int | None = None) -> dict[str, Any]:
+        """Return the keys and values behind a record, or now, with the changes in the inbox."""
 
 @final
 class EngineCore:
@@ -955,6 +996,7 @@ class Journal:
         *,
         patience: float,
         is_pipelined: bool,
+        keeps_history: bool,
         only_looks: bool,
         host: tuple[object, AbstractEventLoop, tuple[Observer, ...]],
     ) -> Self: ...
@@ -998,6 +1040,9 @@ class Journal:
     def records(
         self, run: str, after: int, limit: int
     ) -> Awaitable[tuple[list[tuple[int, bytes]], int]]: ...
+    def segment(self, run: str, at: int) -> Awaitable[LoadedRun]:
+        """Return the part of a run's history that has a record, or else the earliest."""
+
     def read_stream(
         self, run: str, after: int, limit: int
     ) -> Awaitable[tuple[list[tuple[int, bytes]], int, int, bool]]: ...
@@ -1027,9 +1072,15 @@ class Journal:
         self, status: str, run: str, seq: int, bytes: bytes, classes: dict[str, type]
     ) -> Any: ...
     def published(self, run: str, number: int, bytes: bytes, classes: dict[str, type]) -> Any: ...
-    def peek_outcome(self, status: str, run: str, seq: int, bytes: bytes) -> dict[str, Any]: ...
-    def peek_message(self, run: str, id: bytes, kind: int, bytes: bytes) -> dict[str, Any]: ...
-    def peek_published(self, run: str, number: int, bytes: bytes) -> dict[str, Any]: ...
+    def peek_outcome(
+        self, status: str, run: str, seq: int, bytes: bytes, most: int | None = None
+    ) -> dict[str, Any]: ...
+    def peek_message(
+        self, run: str, id: bytes, kind: int, bytes: bytes, most: int | None = None
+    ) -> dict[str, Any]: ...
+    def peek_published(
+        self, run: str, number: int, bytes: bytes, most: int | None = None
+    ) -> dict[str, Any]: ...
     def failure(self, run: str, seq: int, bytes: bytes) -> dict[str, Any]: ...
 
 def current_context() -> Context:

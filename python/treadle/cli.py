@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     _add_demo(commands)
     _add_snapshots(commands)
     _add_journals(commands)
+    _add_history(commands)
+    _add_acts(commands)
     _add_sql(commands)
     options = vars(parser.parse_args(arguments))
     run = options.pop("command", None)
@@ -105,7 +108,7 @@ def _seconds(text: str) -> float:
 
 def _add_journals(commands: Any) -> None:
     command = _add(commands, "runs", "runs", "list the runs of a journal")
-    command.add_argument("url", metavar="URL", help="sqlite:///PATH or postgresql://...")
+    command.add_argument("url", metavar="URL", help=_URL)
     command.add_argument("--workflow", help="only runs of this workflow")
     command.add_argument(
         "--status",
@@ -126,18 +129,81 @@ def _add_journals(commands: Any) -> None:
     _add_run(commands, "cancel", "cancel", "request the cancellation of a run")
     _add_run(commands, "retry", "retry", "continue a failed run from where it failed")
     _add_run(commands, "redeliver", "redeliver", "send its dead letters again")
-    command = _add_run(commands, "fork", "fork", "create a new run from a point of another one")
+    command = _add(commands, "worker", "worker", "execute the runs of an engine until stopped")
+    command.add_argument("target", metavar="MODULE:NAME", help="an Engine")
+    command.add_argument(
+        "--grace", type=_seconds, default=10.0, help="seconds for steps to finish (10)"
+    )
+
+
+_HISTORY = "history_commands"
+_ACTS = "acting_commands"
+
+
+def _add_history(commands: Any) -> None:
+    command = _add_run(commands, "history", "history", "show every record of a run", _HISTORY)
+    command.add_argument("--after", type=_number(0), default=0, help="only behind this record (0)")
+    command.add_argument("--limit", type=_number(1), help="the largest number of records")
+    _add_json(command)
+    text = "show the state of a run, now or behind a record"
+    command = _add_run(commands, "state", "state", text, _HISTORY)
+    command.add_argument("--at", type=_number(0), metavar="RECORD", help="behind this record")
+    _add_json(command)
+    text = "show what differs between two records of a run"
+    command = _add_run(commands, "diff", "diff", text, _HISTORY)
+    command.add_argument("a", type=_number(0), metavar="FROM", help="behind this record")
+    command.add_argument("b", type=_number(0), metavar="TO", help="and behind this one")
+    _add_json(command)
+    text = "say why a run waits, or does not continue"
+    _add_json(_add_run(commands, "why", "why", text, _HISTORY))
+    text = "write all that a journal has of a run into a file"
+    command = _add_run(commands, "export", "export", text, _HISTORY)
+    command.add_argument("file", metavar="FILE.treadle")
+    command.add_argument("--force", action="store_true", help="write over a file that is there")
+    command = _add(commands, "open", "open_file", "show the run of an exported file", _HISTORY)
+    command.add_argument("file", metavar="FILE.treadle")
+    command.add_argument("--at", type=_number(0), metavar="RECORD", help="as behind this record")
+    _add_json(command)
+
+
+def _add_acts(commands: Any) -> None:
+    text = "create a run that any process of the journal executes"
+    command = _add(commands, "start", "start", text, _ACTS)
+    command.add_argument("url", metavar="URL", help=_URL)
+    command.add_argument("target", metavar="MODULE:NAME", help="a Workflow")
+    command.add_argument("fields", metavar="FIELD=VALUE", nargs="*", help=_VALUE)
+    command.add_argument("--key", help="another name of the run: the same key is the same run")
+    command = _add_run(commands, "send", "send", "send an event to a run", _ACTS)
+    command.add_argument("target", metavar="MODULE:NAME", help="the class of the event")
+    command.add_argument("fields", metavar="FIELD=VALUE", nargs="*", help=_VALUE)
+    command.add_argument("--id", help="a name: the same name is delivered once")
+    _add_run(commands, "pause", "pause", "request that a run starts no more steps", _ACTS)
+    _add_run(commands, "resume", "resume", "request that a paused run continues", _ACTS)
+    _add_run(commands, "delete", "delete", "delete a run that no process executes", _ACTS)
+    text = "create a new run from a point of another one"
+    command = _add_run(commands, "fork", "fork", text, _ACTS)
     command.add_argument(
         "--at",
         type=_number(0),
         metavar="RECORD",
         help="behind this record; 0 is the creation of the run (the last one)",
     )
-    command = _add(commands, "worker", "worker", "execute the runs of an engine until stopped")
-    command.add_argument("target", metavar="MODULE:NAME", help="an Engine")
     command.add_argument(
-        "--grace", type=_seconds, default=10.0, help="seconds for steps to finish (10)"
+        "--set", action="append", default=[], dest="set_keys", metavar="KEY=VALUE", help=_VALUE
     )
+    command.add_argument(
+        "--remove", action="append", default=[], metavar="KEY", help="a key that it does not have"
+    )
+    command.add_argument(
+        "--event",
+        action="append",
+        default=[],
+        dest="set_fields",
+        metavar="DELIVERY.FIELD=VALUE",
+        help="a field of the pending event of a delivery",
+    )
+    command = _add(commands, "graph", "graph", "print the graph of a workflow (Mermaid)", _ACTS)
+    command.add_argument("target", metavar="MODULE:NAME", help="a Workflow")
 
 
 def _add_sql(commands: Any) -> None:
@@ -155,9 +221,13 @@ def _add_sql(commands: Any) -> None:
     )
 
 
-def _add_run(commands: Any, name: str, function: str, text: str) -> Any:
-    command = _add(commands, name, function, text)
-    command.add_argument("url", metavar="URL", help="sqlite:///PATH or postgresql://...")
+_URL = "sqlite:///PATH or postgresql://..."
+_VALUE = "a value is JSON, or else a text as it stands"
+
+
+def _add_run(commands: Any, name: str, function: str, text: str, module: str = "commands") -> Any:
+    command = _add(commands, name, function, text, module)
+    command.add_argument("url", metavar="URL", help=f"{_URL}, or an exported FILE.treadle")
     command.add_argument("run_id", metavar="RUN")
     return command
 
@@ -166,13 +236,15 @@ def _add_json(command: Any) -> None:
     command.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
 
 
-def _add(commands: Any, name: str, function: str, text: str) -> Any:
+def _add(commands: Any, name: str, function: str, text: str, module: str = "commands") -> Any:
     command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
 
     def carry_out(**options: Any) -> int:
         from . import commands as found
 
-        return found.carry_out(getattr(found, function), **options)
+        # Nothing is imported that the command does not need.
+        chosen = found if module == "commands" else import_module(f"{__package__}.{module}")
+        return found.carry_out(getattr(chosen, function), **options)
 
     command.set_defaults(command=carry_out)
     return command

@@ -39,7 +39,7 @@ def inspect_file(file: str, as_json: bool) -> int:
 
 def check(target: str, files: list[str], as_json: bool) -> int:
     """Print the reasons for which snapshots, or the runs of an engine, cannot continue."""
-    found = _load(target)
+    found = load(target)
     if isinstance(found, Workflow):
         if not files:
             raise WrongUse(f"{target} is a Workflow: name files with snapshots to check")
@@ -88,7 +88,7 @@ def runs(url: str, as_json: bool, limit: int, **filters: Any) -> int:
             print(f"there may be more: --after {infos[-1].id}", file=sys.stderr)
         return DONE
 
-    return _looking(url, work)
+    return looking_at(url, work)
 
 
 _RUNS = ("run", "workflow", "key", "status", "created", "updated", "due", "records")
@@ -104,26 +104,28 @@ def _run_row(info: RunInfo) -> tuple[object, ...]:
 def show(url: str, run_id: str, as_json: bool) -> int:
     """Show one run: its course, its state, what is pending, how it ended."""
 
-    async def work(engine: Engine) -> int:
-        story = await looking.story(engine._session(), run_id)
-        if as_json:
-            print_json(story)
-            return DONE
-        for line in _head(story):
-            say(line)
-        print_table(HEAD, [attempt.row(story["created"]) for attempt in attempts(story)])
-        for number, text in others(story["history"]):
-            say(f"record {number}: {text}")
-        if story["finished"]:
-            say("before its end:")
-        if story["unreadable"] is not None:
-            say(f"its records cannot be read: {story['unreadable']}")
-        else:
-            for line in [*lines_of(story["now"]), *_end(story)]:
-                say(line)
-        return DONE
+    return looking_at(url, lambda engine: show_run(engine, run_id, as_json))
 
-    return _looking(url, work)
+
+async def show_run(engine: Engine, run_id: str, as_json: bool) -> int:
+    """Show one run of a journal that is open."""
+    story = await looking.story(engine._session(), run_id)
+    if as_json:
+        print_json(story)
+        return DONE
+    for line in _head(story):
+        say(line)
+    print_table(HEAD, [attempt.row(story["created"]) for attempt in attempts(story)])
+    for number, text in others(story["history"]):
+        say(f"record {number}: {text}")
+    if story["finished"]:
+        say("before its end:")
+    if story["unreadable"] is not None:
+        say(f"its records cannot be read: {story['unreadable']}")
+    else:
+        for line in [*lines_of(story["now"]), *_end(story)]:
+            say(line)
+    return DONE
 
 
 def _head(story: dict[str, Any]) -> Iterator[str]:
@@ -188,7 +190,7 @@ def tail(url: str, run_id: str, after: int, as_json: bool) -> int:
                 say(f"{event['number']}: {event['class']}({inside})")
         return DONE
 
-    return _looking(url, work)
+    return looking_at(url, work)
 
 
 def cancel(url: str, run_id: str) -> int:
@@ -199,7 +201,7 @@ def cancel(url: str, run_id: str) -> int:
         say(f"run {run_id} is cancelled by whoever executes it")
         return DONE
 
-    return _with(url, work)
+    return engine_with(url, work)
 
 
 def retry(url: str, run_id: str) -> int:
@@ -210,7 +212,7 @@ def retry(url: str, run_id: str) -> int:
         say(f"run {run_id} goes on wherever an engine executes its workflow")
         return DONE
 
-    return _with(url, work)
+    return engine_with(url, work)
 
 
 def redeliver(url: str, run_id: str) -> int:
@@ -221,7 +223,7 @@ def redeliver(url: str, run_id: str) -> int:
         say(f"{count} dead letters of run {run_id} are sent again")
         return DONE
 
-    return _with(url, work)
+    return engine_with(url, work)
 
 
 def sql(schema: str, since: int) -> int:
@@ -231,19 +233,9 @@ def sql(schema: str, since: int) -> int:
     return DONE
 
 
-def fork(url: str, run_id: str, at: int | None) -> int:
-    """Create a new run that continues from a point of another one; print its id."""
-
-    async def work(engine: Engine) -> int:
-        say((await engine.fork(run_id, at=at)).id)
-        return DONE
-
-    return _with(url, work)
-
-
 def worker(target: str, grace: float) -> int:
     """Execute runs until SIGTERM or SIGINT, then hand them back."""
-    engine = _load(target)
+    engine = load(target)
     if not isinstance(engine, Engine):
         raise WrongUse(f"{target} is not an Engine, but {engine!r}")
     if engine.url.startswith("memory:"):
@@ -268,7 +260,7 @@ def worker(target: str, grace: float) -> int:
     return asyncio.run(work())
 
 
-def _with(url: str, work: Callable[[Engine], Awaitable[int]]) -> int:
+def engine_with(url: str, work: Callable[[Engine], Awaitable[int]]) -> int:
     """Do something with an engine that executes nothing, on a journal that is there."""
 
     async def main() -> int:
@@ -278,7 +270,7 @@ def _with(url: str, work: Callable[[Engine], Awaitable[int]]) -> int:
     return asyncio.run(main())
 
 
-def _looking(url: str, work: Callable[[Engine], Awaitable[int]]) -> int:
+def looking_at(url: str, work: Callable[[Engine], Awaitable[int]]) -> int:
     """Do something with a journal that makes and changes no file."""
 
     async def main() -> int:
@@ -289,6 +281,8 @@ def _looking(url: str, work: Callable[[Engine], Awaitable[int]]) -> int:
 
 
 def _engine(url: str) -> Engine:
+    if ":" not in url and url.endswith(".treadle"):
+        url = f"archive:///{url}"
     try:
         engine = Engine(url)
     except ValueError as error:
@@ -307,7 +301,7 @@ def _check_journal(engine: Engine) -> None:
         raise WrongUse(f"there is no journal {path}")
 
 
-def _load(target: str) -> Any:
+def load(target: str) -> Any:
     module_name, _, name = target.partition(":")
     if not module_name or not name:
         raise WrongUse(f"MODULE:NAME expected, not {target!r}")

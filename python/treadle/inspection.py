@@ -115,8 +115,15 @@ def _event(event: dict[str, Any]) -> str:
     return f"{event['class']}({inside})"
 
 
+# What a line shows of a JSON value.
+_MOST = 80
+
+
 def shown(value: dict[str, Any]) -> str:
-    """Show a value by its tag, its type and its size."""
+    """Show a value by its tag, its type and its size, or as JSON text if that is there."""
+    if "json" in value:
+        text: str = value["json"]
+        return text if len(text) <= _MOST else f"{text[: _MOST - 1]}…"
     type_name = f" {value['type']}" if value["type"] else ""
     return f"{value['tag']}{type_name}, {value['size']} B"
 

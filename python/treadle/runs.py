@@ -65,16 +65,67 @@ class RunHandle:
         """
         return await self._engine._info(self.id)
 
-    async def history(self) -> list[dict[str, Any]]:
-        """Return the history of the run, a dict for each record that was not folded.
+    async def history(
+        self, *, after: int = 0, limit: int | None = None, most_bytes: int = 65_536
+    ) -> list[dict[str, Any]]:
+        """Return the history of the run, a dict for each record, and page by page if it is long.
 
-        `what` is "queued", "started", "finished", "retried", "received", "paused", "resumed" or
-        "ended"; `seq` is the number of the record; the rest depends on what happened.
+        `seq` is the number of the record, and `what` says what happened; the rest depends on that.
+        JSON values are shown as their text (`json`) and binary ones as `bytes` (`binary`). Nothing
+        is unpickled: of an opaque value there is its class, its size and the id of the key that it
+        is signed with. With `Engine(history="folded")` the records before the last checkpoint of a
+        long run are not kept.
+
+        Args:
+            after: only records behind this one.
+            limit: the largest number of records to return.
+            most_bytes: of larger values only tag and size are shown.
 
         Raises:
             UnknownRun: there is no such run.
+            DamagedRun: what the journal has of it is incomplete or makes no sense.
+            TypeError, ValueError: an argument is of a wrong type or out of range.
         """
-        return await self._engine._history(self.id)
+        return await self._engine._history(self.id, after, limit, most_bytes)
+
+    async def inspect(self, *, at: int | None = None, most_bytes: int = 65_536) -> dict[str, Any]:
+        """Return the run as plain data behind a record: state, pending deliveries, waits, events.
+
+        Values are shown as in `history`; `record` of a key is the record that set it, if that is
+        behind the last checkpoint. Without `at` it is the run as it is now, and one that is over
+        as it was just before its end.
+
+        Raises:
+            UnknownRun: there is no such run.
+            DamagedRun: what the journal has of it is incomplete or makes no sense.
+            TypeError, ValueError: there is no such record, or it was folded into a checkpoint.
+        """
+        return await self._engine._inspect(self.id, at, most_bytes)
+
+    async def diff(self, a: int, b: int, *, most_bytes: int = 65_536) -> dict[str, Any]:
+        """Return what differs between the run behind record `a` and behind record `b`.
+
+        `state`, `pending`, `waits`, `groups`, `kept`, `held` and `children` are lists of what is
+        different, each with `before` and `after`: `None` for what is not there. `status` and
+        `published` are pairs, or `None`. Values are shown as in `history`.
+
+        Raises:
+            UnknownRun: there is no such run.
+            DamagedRun: what the journal has of it is incomplete or makes no sense.
+            TypeError, ValueError: there is no such record, or it was folded into a checkpoint.
+        """
+        return await self._engine._diff(self.id, a, b, most_bytes)
+
+    async def why(self) -> list[dict[str, Any]]:
+        """Return the reasons for which the run waits, or does not continue; the broadest first.
+
+        Each has a `kind`, a `text` for people, and facts that depend on the kind.
+
+        Raises:
+            UnknownRun: there is no such run.
+            DamagedRun: what the journal has of it is incomplete or makes no sense.
+        """
+        return await self._engine._why(self.id)
 
     async def pause(self) -> None:
         """As `Engine.pause`."""
@@ -88,9 +139,9 @@ class RunHandle:
         """As `Engine.send_event`."""
         return await self._engine.send_event(self.id, event, id=id)
 
-    async def state(self) -> dict[str, Any]:
+    async def state(self, *, at: int | None = None) -> dict[str, Any]:
         """As `Engine.state`."""
-        return await self._engine.state(self.id)
+        return await self._engine.state(self.id, at=at)
 
     async def update_state(
         self, keys: Mapping[str, Any] | None = None, *, remove: Iterable[str] = ()

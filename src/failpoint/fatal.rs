@@ -38,6 +38,7 @@ pub const NAMES: [&str; 56] = [
     "journal.run_claimed",
     "journal.runs_freed",
     "journal.run_inserted",
+    "journal.history_kept",
     "journal.log_folded",
     "journal.log_written",
     "journal.stream_written",

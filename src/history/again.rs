@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{History, HistoryError, Trusted};
+use super::{Edits, History, HistoryError, Trusted};
 use crate::child::OpenChild;
 use crate::error::Error;
 use crate::image::{EncodedImage, Status as ImageStatus};
@@ -24,6 +24,8 @@ pub struct Fork<'a> {
     /// The events of the other one's stream that are kept, with their numbers: those that it had published by then are
     /// published by this one as well.
     pub stream: &'a [(u64, Bytes)],
+    /// What it changes of the other one.
+    pub edits: Edits,
 }
 
 /// A run that is made to run again has as much time and as many attempts as at first: each step that is not done begins
@@ -94,11 +96,12 @@ pub fn reopen(loaded: &Loaded, signer: &Signer, now: Time) -> Result<Request, Hi
 /// Makes a new run that goes on from where another one was.
 ///
 /// # Errors
-/// [`HistoryError::NoSuchPoint`] if the other one was not known, or had ended, after that record; as
-/// [`History::image`] and [`Chain::seal`].
-pub fn fork(loaded: &Loaded, fork: &Fork<'_>, signer: &Signer, now: Time) -> Result<Request, HistoryError> {
+/// [`HistoryError::NoSuchPoint`] if the other one was not known, or had ended, after that record; what is wrong with the
+/// edits; as [`History::image`] and [`Chain::seal`].
+pub fn fork(loaded: &Loaded, fork: Fork<'_>, signer: &Signer, now: Time) -> Result<Request, HistoryError> {
     let history = History::new(loaded, Trusted::Signed(signer));
     let mut image = image_of_point(&history, fork.at)?;
+    fork.edits.make(&mut image)?;
     image.id = fork.id;
     // No run waits for what it gives.
     image.family = None;
@@ -130,8 +133,12 @@ pub fn fork(loaded: &Loaded, fork: &Fork<'_>, signer: &Signer, now: Time) -> Res
     Ok(Request::Create { run, owner: None, commit })
 }
 
-/// The run as it was after a record, and after what happened in one operation with it.
-fn image_of_point(history: &History<'_>, at: Option<u64>) -> Result<EncodedImage, HistoryError> {
+/// The run as it was after a record, and after what happened in one operation with it: what a fork begins with. Without a
+/// record it is the last one before the run's end.
+///
+/// # Errors
+/// [`HistoryError::NoSuchPoint`]; as [`History::image`].
+pub fn image_of_point(history: &History<'_>, at: Option<u64>) -> Result<EncodedImage, HistoryError> {
     let points = history.points()?;
     let Some(at) = at else { return Ok(history.image_without_end()?) };
     if !points.contains(&at) {

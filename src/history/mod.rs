@@ -7,27 +7,39 @@
 //! - this file: a [`History`], verified and folded up to any of its records;
 //! - [`trusted`]: what is trusted of what is read; [`points`]: the records at which a run can be cut;
 //! - [`state`]: what a reader sees of its keys;
+//! - [`diff`]: what differs between two records; [`why`]: why a run waits;
+//! - [`edits`]: what a fork changes;
 //! - [`resume`]: going on in the epoch in which the run was claimed; [`again`]: forks, and runs that are tried again.
 
 #![forbid(unsafe_code)]
 
 pub mod again;
+pub mod diff;
+pub mod edits;
 pub mod error;
 pub mod points;
 pub mod resume;
 pub mod state;
 pub mod trusted;
+pub mod why;
+
+use std::collections::HashMap;
 
 use crate::error::Error;
 use crate::image::EncodedImage;
-use crate::journal::{Chain, Loaded};
+use crate::journal::{Chain, Loaded, record};
 use crate::record::{EncodedRecord, Record};
+use crate::secret::KeyId;
+use crate::snapshot;
 
-pub use again::{Fork, begin_again, fork, reopen};
+pub use again::{Fork, begin_again, fork, image_of_point, reopen};
+pub use diff::{Diff, Difference, diff};
+pub use edits::{Edits, EventEdit};
 pub use error::HistoryError;
-pub use resume::{Continuation, continuation, renumber};
+pub use resume::{Continuation, Sizes, continuation, renumber};
 pub use state::changes;
 pub use trusted::Trusted;
+pub use why::{Reason, why};
 
 /// What a journal has of a run, and what is trusted of it.
 #[derive(Clone, Copy)]
@@ -94,6 +106,35 @@ impl<'a> History<'a> {
     /// As [`image`](Self::image).
     pub fn image_without_end(&self) -> Result<EncodedImage, Error> {
         self.fold(u64::MAX, |record| !matches!(record, Record::Ended))
+    }
+
+    /// Which record has set each key last, of those up to the one of this number; nothing of the keys that only the
+    /// checkpoint has.
+    ///
+    /// # Errors
+    /// As [`records`](Self::records).
+    pub fn setters(&self, number: u64) -> Result<HashMap<Box<str>, u64>, Error> {
+        let mut setters = HashMap::new();
+        for record in self.records() {
+            let (seq, record) = record?;
+            match record {
+                _ if seq > number => break,
+                Record::Set { key, .. } => drop(setters.insert(key, seq)),
+                Record::Delete { key } => drop(setters.remove(&key)),
+                _ => {}
+            }
+        }
+        Ok(setters)
+    }
+
+    /// Which key the record of this number says that its opaque value is signed with; without a number, or of one that is
+    /// not here, the same of the checkpoint. It is not checked.
+    pub fn key_id(&self, number: Option<u64>) -> Option<KeyId> {
+        let place = number.and_then(|number| number.checked_sub(self.folded() + 1));
+        match place.and_then(|place| self.loaded.records.get(usize::try_from(place).ok()?)) {
+            Some(record) => record::key_id(record),
+            None => self.loaded.checkpoint.as_ref().and_then(|(_, bytes)| snapshot::key_id(bytes)),
+        }
     }
 
     fn fold(&self, until: u64, counts: impl Fn(&EncodedRecord) -> bool) -> Result<EncodedImage, Error> {

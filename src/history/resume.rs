@@ -18,6 +18,17 @@ pub struct Continuation {
     pub seq: u64,
     /// What the next record comes behind.
     pub chain: Chain,
+    /// How many bytes its checkpoint has, and the records behind it.
+    pub sizes: Sizes,
+}
+
+/// What the next checkpoint is measured by, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Of the last checkpoint.
+    pub checkpoint: usize,
+    /// Of the records behind it.
+    pub records: usize,
 }
 
 /// A run that was claimed, as it goes on: verified and folded.
@@ -26,7 +37,9 @@ pub struct Continuation {
 /// As [`History::image`].
 pub fn continuation(loaded: &Loaded, signer: &Signer) -> Result<Continuation, Error> {
     let image = History::new(loaded, Trusted::Signed(signer)).image()?;
-    Ok(Continuation { image, epoch: loaded.run.epoch, seq: loaded.run.seq, chain: Chain::end_of(loaded) })
+    let checkpoint = loaded.checkpoint.as_ref().map_or(0, |(_, bytes)| bytes.len());
+    let sizes = Sizes { checkpoint, records: loaded.records.iter().map(Vec::len).sum() };
+    Ok(Continuation { image, epoch: loaded.run.epoch, seq: loaded.run.seq, chain: Chain::end_of(loaded), sizes })
 }
 
 impl Continuation {

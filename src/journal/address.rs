@@ -67,6 +67,7 @@ pub(super) struct Parameter {
 /// Every backend that is built in.
 const BACKENDS: &[&Backend] = &[
     &super::memory::BACKEND,
+    &super::archive::BACKEND,
     #[cfg(feature = "sqlite")]
     &super::sqlite::BACKEND,
     #[cfg(feature = "postgres")]

@@ -136,6 +136,11 @@ pub(super) fn signature(bytes: &[u8]) -> Option<Signature> {
     bytes.last_chunk().copied().filter(|_| is_whole)
 }
 
+/// Which key it says that what is signed is signed with; it is not checked.
+pub(super) fn key_id(bytes: &[u8]) -> Option<KeyId> {
+    Frame::of(bytes).ok()?.key
+}
+
 struct Frame {
     version: u8,
     has_opaque: bool,

@@ -19,11 +19,13 @@
 //! - [`memory`]: a journal that lives as long as its process.
 //! - `sqlite` (feature `sqlite`): a journal in a file, shared by any number of processes of one machine.
 //! - `postgres` (feature `postgres`): a journal in PostgreSQL, shared by any number of machines.
+//! - [`archive`]: a file of one run, to be looked into.
 //! - `packed`: the records of a commit as one piece of bytes.
 
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod archive;
 pub mod chain;
 pub mod entry;
 pub mod error;
@@ -48,13 +50,14 @@ pub mod transaction;
 mod worker;
 
 pub use address::{Address, AddressError, KeptSecret, OpenOptions, Opened};
+pub use archive::Archive;
 pub use chain::{Chain, Sign, Signer};
 pub use entry::Slot;
 pub use error::JournalError;
 pub use op::{OpId, OpIds};
 pub use outbox::Outbox;
 pub use outgoing::{IfOver, Missing, Outgoing, Undelivered};
-pub use reply::{Claimed, DeadLetter, Ends, Entry, Loaded, Next, Polled, Reply, RunRow, StreamRead};
+pub use reply::{Claimed, DeadLetter, Ends, Entry, Loaded, Next, Polled, Reply, RunRow, Segment, StreamRead};
 pub use request::{
     Claim, Claimant, Commit, Cursor, Digest, EntryId, EntryNumber, Filter, KeyFilter, Message, NewRun, OwnerId, Phase,
     Refusal, Request, Status, kind,

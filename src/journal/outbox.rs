@@ -32,6 +32,7 @@ const MOST_MERGED: usize = 1 << 20;
 /// The requests of one process that wait for its journal.
 pub struct Outbox {
     ops: OpIds,
+    keeps_history: bool,
     patience: Time,
     runs: HashMap<RunId, Queue>,
     // Commits, by the ticket that they went under.
@@ -88,6 +89,7 @@ impl Outbox {
     pub fn new(patience: Time, ops: OpIds) -> Self {
         Self {
             ops,
+            keeps_history: false,
             patience,
             runs: HashMap::default(),
             under_way: HashMap::default(),
@@ -102,11 +104,19 @@ impl Outbox {
         }
     }
 
+    /// The same, where what checkpoints stand for stays in the journal.
+    pub fn that_keeps_history(self, keeps_history: bool) -> Self {
+        Self { keeps_history, ..self }
+    }
+
     /// A request is to go to the journal. Tickets grow.
     pub fn put(&mut self, ticket: Ticket, mut request: Request) {
         // A commit without a name would not be known again.
         if let Some(op) = request.op_mut().filter(|op| **op == OpId::NONE) {
             *op = self.ops.draw();
+        }
+        if let Some(commit) = request.commit_mut() {
+            commit.keeps_history = self.keeps_history;
         }
         let held = Held { ticket, request, parts: Vec::new(), was_sent: false };
         match held.request.run() {

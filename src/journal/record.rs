@@ -10,7 +10,7 @@ use crate::memo::{Kept, Memo};
 use crate::record::{EncodedRecord, Record};
 use crate::replay::Failure;
 use crate::run_id::RunId;
-use crate::secret::{Secrets, Signature};
+use crate::secret::{KeyId, Secrets, Signature};
 use crate::value::{Tag, Value};
 use crate::wire::place::{At, Place};
 use crate::wire::read::Reader;
@@ -74,6 +74,11 @@ pub(super) fn decode_behind(
 /// A [`FormatError`] if the bytes are not a record of this run and number.
 pub fn decode_unverified(run: RunId, seq: u64, bytes: Bytes) -> Result<EncodedRecord, Error> {
     frame::read(&spot(run, seq, Whole::May(NOTHING)), &bytes, Check::Nothing, |from, _| read(from, seq))
+}
+
+/// Which key a record says that it, or its opaque value, is signed with; it is not checked.
+pub fn key_id(bytes: &[u8]) -> Option<KeyId> {
+    frame::key_id(bytes)
 }
 
 fn spot(run: RunId, seq: u64, whole: Whole) -> Spot<'static> {

@@ -116,6 +116,33 @@ pub struct Loaded {
     pub inbox: Vec<Entry>,
 }
 
+/// A part of a run's history: a checkpoint, and the records behind it up to the next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The run.
+    pub run: RunRow,
+    /// The checkpoint, and the sequence number of the last record that it stands for.
+    pub checkpoint: Option<(u64, Vec<u8>)>,
+    /// The records behind it, in order.
+    pub records: Vec<Vec<u8>>,
+    /// The number of the record that the earliest checkpoint stands for that is kept.
+    pub first: u64,
+}
+
+impl Segment {
+    /// The number of its last record.
+    pub fn end(&self) -> u64 {
+        let folded = self.checkpoint.as_ref().map_or(0, |&(folded, _)| folded);
+        folded.saturating_add(self.records.len() as u64)
+    }
+
+    /// The run as if it had been loaded when it had this last record. Its row is that of now.
+    pub fn into_loaded(self) -> Loaded {
+        let run = RunRow { seq: self.end(), ..self.run };
+        Loaded { run, checkpoint: self.checkpoint, records: self.records, inbox: Vec::new() }
+    }
+}
+
 /// What a claim took.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claimed {
@@ -231,6 +258,8 @@ pub enum Reply {
         /// The number of the last record that a checkpoint has replaced; 0 if none was.
         folded: u64,
     },
+    /// A part of a history.
+    Segment(Box<Segment>),
     /// A piece of a stream.
     Stream(StreamRead),
     /// So many runs were forgotten.

@@ -147,11 +147,21 @@ pub(super) fn check_whole(
     folded: u64,
     commits: impl IntoIterator<Item = (u64, u64)>,
 ) -> Result<(), JournalError> {
+    check_segment(row, folded, row.seq, commits)
+}
+
+/// The same of a part of a history whose last record has the number `end`.
+pub(super) fn check_segment(
+    row: &RunRow,
+    folded: u64,
+    end: u64,
+    commits: impl IntoIterator<Item = (u64, u64)>,
+) -> Result<(), JournalError> {
     let damaged = |what| Err(JournalError::Damaged { run: row.id, what });
     let mut last = folded;
     for (seq, count) in commits {
         let first = (seq + 1).saturating_sub(count);
-        if count == 0 || first <= last || seq > row.seq {
+        if count == 0 || first <= last || seq > end {
             return damaged(format!("a commit of {count} records ends with record {seq}, behind record {last}"));
         }
         if first != last + 1 {
@@ -159,7 +169,7 @@ pub(super) fn check_whole(
         }
         last = seq;
     }
-    match row.seq {
+    match end {
         seq if seq == last => Ok(()),
         seq if seq > last => damaged(missing(last + 1, seq)),
         seq => damaged(format!("its checkpoint stands for {last} records, and {seq} were acknowledged")),

@@ -6,12 +6,11 @@ use pyo3::types::{PyBytes, PyDict};
 use super::convert::{self, PyValue};
 use super::error;
 use super::journal::{Journal, id};
-use super::recover::LoadedRun;
 use super::run::Run;
 use super::stored::{ToBytes, ToObjects};
 use super::text;
 use crate::Changes;
-use crate::history::{self, History, Trusted};
+use crate::history::{self, Trusted};
 use crate::journal::{Entry, Signer, Slot, entry, kind};
 
 #[pymethods]
@@ -37,21 +36,6 @@ impl Journal {
         // All of it is signed, since a message makes its run do something.
         let bytes = entry::encode(id(run)?, &slot, &event, &self.signer.secrets, true)?;
         Ok(PyBytes::new(py, &bytes))
-    }
-}
-
-#[pymethods]
-impl LoadedRun {
-    /// The keys and values of the run, with the changes that are acknowledged and not made yet.
-    fn state<'py>(&self, py: Python<'py>, journal: &Journal) -> PyResult<Bound<'py, PyDict>> {
-        let image = History::new(&self.0, Trusted::Signed(&journal.signer)).image_with_changes()?;
-        let none = PyDict::new(py);
-        let objects = ToObjects::new(&none);
-        let state = PyDict::new(py);
-        for (key, value) in image.state.iter() {
-            state.set_item(key, convert::decode(py, key, &objects.stored_value(value.clone())?)?)?;
-        }
-        Ok(state)
     }
 }
 

@@ -1,10 +1,26 @@
-//! Looking at a snapshot: nothing of it is trusted, imported or unpickled.
+//! Runs, events and values as plain objects: nothing is trusted, imported or unpickled.
+
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use super::stored::lend;
-use crate::{Body, ChildEnd, EncodedEvent, EncodedImage, Kept, Pending, Status, Tag, Value, snapshot};
+use crate::{
+    Body, ChildEnd, EncodedEvent, EncodedImage, Grouped, Kept, Pending, Status, Tag, Value, Waiting, snapshot,
+};
+
+/// How much of values is shown.
+#[derive(Clone, Copy)]
+pub struct Show {
+    /// The contents of JSON and binary values up to this many bytes; nothing: of none. Those of opaque values never are.
+    pub contents: Option<usize>,
+}
+
+impl Show {
+    /// Tags, classes and sizes.
+    pub const NAMES: Self = Self { contents: None };
+}
 
 /// What is in a snapshot, as plain objects.
 #[pyfunction]
@@ -12,7 +28,7 @@ use crate::{Body, ChildEnd, EncodedEvent, EncodedImage, Kept, Pending, Status, T
 pub fn inspect<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyDict>> {
     let py = bytes.py();
     let found = snapshot::read_unverified(lend(bytes))?;
-    let shown = image(py, &found.image)?;
+    let shown = image(py, &found.image, Show::NAMES)?;
     shown.set_item("version", found.version)?;
     shown.set_item("key", found.key.map(|key| key.to_string()))?;
     shown.set_item("is_intact", found.is_intact)?;
@@ -20,8 +36,8 @@ pub fn inspect<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyDict>>
     Ok(shown)
 }
 
-/// A run as plain objects: names, tags and sizes, no contents.
-pub fn image<'py>(py: Python<'py>, image: &EncodedImage) -> PyResult<Bound<'py, PyDict>> {
+/// A run as plain objects.
+pub fn image<'py>(py: Python<'py>, image: &EncodedImage, show: Show) -> PyResult<Bound<'py, PyDict>> {
     let shown = PyDict::new(py);
     shown.set_item("run", image.id.to_string())?;
     shown.set_item("workflow", &*image.workflow)?;
@@ -32,32 +48,40 @@ pub fn image<'py>(py: Python<'py>, image: &EncodedImage) -> PyResult<Bound<'py, 
     shown.set_item("published", image.published)?;
     let state = PyList::empty(py);
     for (key, stored) in image.state.iter() {
-        let line = value(py, stored)?;
+        let line = value(py, stored, show)?;
         line.set_item("key", key)?;
         state.append(line)?;
     }
     shown.set_item("state", state)?;
-    shown.set_item("pending", list(py, &image.pending, |(seq, it)| pending(py, image, *seq, it))?)?;
-    let waits = list(py, &image.waits, |(_, waiting)| {
-        let line = PyDict::new(py);
-        line.set_item("delivery", waiting.seq)?;
-        line.set_item("class", waiting.class.as_deref())?;
-        line.set_item("due", waiting.due.map(seconds))?;
-        Ok(line)
-    })?;
-    shown.set_item("waits", waits)?;
-    let groups = list(py, &image.groups, |(_, group)| {
-        let line = PyDict::new(py);
-        line.set_item("step", step(image, group.step))?;
-        line.set_item("key", group.key.as_deref())?;
-        line.set_item("expected", group.collected.expected().len())?;
-        line.set_item("collected", group.collected.pending().count())?;
-        Ok(line)
-    })?;
-    shown.set_item("groups", groups)?;
-    shown.set_item("kept", list(py, &image.kept, |(_, kept)| event(py, kept))?)?;
-    shown.set_item("held", list(py, &image.held, |held| event(py, &held.event))?)?;
+    shown.set_item("pending", list(py, &image.pending, |(seq, it)| pending(py, image, *seq, it, show))?)?;
+    shown.set_item("waits", list(py, &image.waits, |(_, it)| waiting(py, it))?)?;
+    shown.set_item("groups", list(py, &image.groups, |(_, it)| group(py, image, it))?)?;
+    shown.set_item("kept", list(py, &image.kept, |(_, kept)| event(py, kept, show))?)?;
+    shown.set_item("held", list(py, &image.held, |held| event(py, &held.event, show))?)?;
     Ok(shown)
+}
+
+/// Somebody who waits, as plain objects.
+pub fn waiting<'py>(py: Python<'py>, waiting: &Waiting<Arc<str>>) -> PyResult<Bound<'py, PyDict>> {
+    let line = PyDict::new(py);
+    line.set_item("delivery", waiting.seq)?;
+    line.set_item("class", waiting.class.as_deref())?;
+    line.set_item("due", waiting.due.map(seconds))?;
+    Ok(line)
+}
+
+/// What a step collects, as plain objects.
+pub fn group<'py>(
+    py: Python<'py>,
+    image: &EncodedImage,
+    group: &Grouped<EncodedEvent, Arc<str>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let line = PyDict::new(py);
+    line.set_item("step", step(image, group.step))?;
+    line.set_item("key", group.key.as_deref())?;
+    line.set_item("expected", group.collected.expected().len())?;
+    line.set_item("collected", group.collected.pending().count())?;
+    Ok(line)
 }
 
 fn list<'py, T>(
@@ -69,23 +93,25 @@ fn list<'py, T>(
     PyList::new(py, shown)
 }
 
-fn pending<'py>(
+/// A delivery that is not done, as plain objects.
+pub fn pending<'py>(
     py: Python<'py>,
     image: &EncodedImage,
     seq: u64,
-    pending: &Pending<EncodedEvent, std::sync::Arc<str>>,
+    pending: &Pending<EncodedEvent, Arc<str>>,
+    show: Show,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let line = event(py, &pending.event)?;
+    let line = event(py, &pending.event, show)?;
     line.set_item("delivery", seq)?;
     line.set_item("step", step(image, pending.step))?;
     line.set_item("attempt", pending.attempt)?;
     line.set_item("due", pending.due.map(seconds))?;
     let failures: Vec<_> = pending.replay.failures.iter().map(|failure| &*failure.text).collect();
     line.set_item("failures", failures)?;
-    line.set_item("received", list(py, &pending.replay.received, |received| event(py, received))?)?;
+    line.set_item("received", list(py, &pending.replay.received, |received| event(py, received, show))?)?;
     line.set_item("sent", pending.replay.sent.len())?;
     let memos = list(py, pending.replay.memos.iter(), |(_, memo)| {
-        let line = memo.kept.value().map_or_else(|| Ok(PyDict::new(py)), |kept| value(py, kept))?;
+        let line = memo.kept.value().map_or_else(|| Ok(PyDict::new(py)), |kept| value(py, kept, show))?;
         line.set_item("name", &*memo.call.name)?;
         if let Kept::Child(child) = &memo.kept {
             line.set_item("child", child.id.to_string())?;
@@ -108,15 +134,15 @@ pub fn is_failure(kept: &Kept<Value>) -> bool {
 }
 
 /// An event as plain objects.
-pub fn event<'py>(py: Python<'py>, event: &EncodedEvent) -> PyResult<Bound<'py, PyDict>> {
+pub fn event<'py>(py: Python<'py>, event: &EncodedEvent, show: Show) -> PyResult<Bound<'py, PyDict>> {
     let line = PyDict::new(py);
     line.set_item("class", &*event.class)?;
     match &event.body {
-        Body::Whole(whole) => line.set_item("whole", value(py, whole)?)?,
+        Body::Whole(whole) => line.set_item("whole", value(py, whole, show)?)?,
         Body::Fields(fields) => {
             let shown = PyDict::new(py);
             for (name, stored) in fields {
-                shown.set_item(&**name, value(py, stored)?)?;
+                shown.set_item(&**name, value(py, stored, show)?)?;
             }
             line.set_item("fields", shown)?;
         }
@@ -124,7 +150,8 @@ pub fn event<'py>(py: Python<'py>, event: &EncodedEvent) -> PyResult<Bound<'py, 
     Ok(line)
 }
 
-fn value<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyDict>> {
+/// A value as plain objects: what needs no trust is shown.
+pub fn value<'py>(py: Python<'py>, value: &Value, show: Show) -> PyResult<Bound<'py, PyDict>> {
     let line = PyDict::new(py);
     let tag = match value.tag {
         Tag::Binary => "binary",
@@ -135,14 +162,23 @@ fn value<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyDict>> {
     line.set_item("tag", tag)?;
     line.set_item("type", value.class.as_deref())?;
     line.set_item("size", value.bytes.len())?;
+    if show.contents.is_some_and(|most| value.bytes.len() <= most) {
+        match value.tag {
+            Tag::Json => line.set_item("json", std::str::from_utf8(&value.bytes).unwrap_or_default())?,
+            Tag::Binary | Tag::MutableBinary => line.set_item("binary", PyBytes::new(py, &value.bytes))?,
+            Tag::Opaque => {}
+        }
+    }
     Ok(line)
 }
 
-fn step(image: &EncodedImage, step: crate::StepId) -> Option<&str> {
+/// The name of a step.
+pub fn step(image: &EncodedImage, step: crate::StepId) -> Option<&str> {
     image.steps.get(step.0 as usize).map(|name| &**name)
 }
 
-fn status(status: Status) -> &'static str {
+/// How far a run is, as text.
+pub fn status(status: Status) -> &'static str {
     match status {
         Status::Running => "running",
         Status::Paused => "paused",
@@ -150,6 +186,7 @@ fn status(status: Status) -> &'static str {
     }
 }
 
-fn seconds(time: u64) -> f64 {
+/// A time in seconds.
+pub fn seconds(time: u64) -> f64 {
     time as f64 / 1e6
 }

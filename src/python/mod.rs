@@ -35,7 +35,7 @@ mod event;
 mod failpoints;
 mod failure;
 mod gate;
-
+mod history;
 mod hook;
 mod inbox;
 mod inspect;
@@ -98,6 +98,7 @@ fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(error::panic, module)?)?;
     module.add_function(wrap_pyfunction!(journal::journal_path, module)?)?;
     module.add_function(wrap_pyfunction!(inspect::inspect, module)?)?;
+    module.add_function(wrap_pyfunction!(history::archive, module)?)?;
     module.add_function(wrap_pyfunction!(journal::journal_shown, module)?)?;
     module.add_function(wrap_pyfunction!(journal::postgres_statements, module)?)?;
     module.add_function(wrap_pyfunction!(gate::set_result_unless_done, module)?)?;

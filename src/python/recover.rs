@@ -1,5 +1,7 @@
 //! A run that was loaded from a journal: what it is, and going on with it.
 
+use std::ops::RangeInclusive;
+
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyTuple};
 
@@ -8,6 +10,7 @@ use super::digest::{digest, is_same_input};
 use super::durable::Durable;
 use super::error;
 use super::inbox::take_entry;
+use super::inspect::Show;
 use super::journal::Journal;
 use super::lifecycle::Happened;
 use super::plan::Plan;
@@ -18,19 +21,27 @@ use super::state::Outcome;
 use super::stored::{ToBytes, ToObjects, lend};
 use crate::Translate;
 use crate::engine::Submitted;
-use crate::history::{self, Continuation, Fork, History, HistoryError, Trusted};
+use crate::history::{self, Continuation, History, HistoryError, Trusted};
 use crate::journal::kind::EVENT;
-use crate::journal::{Digest, Entry, Loaded, Signer, Slot, entry};
+use crate::journal::{Digest, Entry, Loaded, Segment, Signer, Slot, entry};
 use crate::snapshot;
 use crate::writer::Writer;
 
-/// A run as a journal holds it.
+/// A run as a journal holds it, or as it did when it had an earlier last record; and the records that the journal has a
+/// history of.
 #[pyclass(frozen, module = "treadle._treadle")]
-pub struct LoadedRun(pub Loaded);
+pub struct LoadedRun(pub Loaded, pub RangeInclusive<u64>);
 
 impl LoadedRun {
     pub fn new(loaded: Loaded) -> Self {
-        Self(loaded)
+        let first = loaded.checkpoint.as_ref().map_or(0, |(folded, _)| *folded);
+        let last = loaded.run.seq;
+        Self(loaded, first..=last)
+    }
+
+    pub fn of_segment(segment: Segment) -> Self {
+        let known = segment.first..=segment.run.seq;
+        Self(segment.into_loaded(), known)
     }
 }
 
@@ -57,12 +68,6 @@ impl LoadedRun {
     /// Everything because of which a workflow could not go on with the run.
     fn problems(&self, journal: &Journal, plan: &Plan, classes: &Bound<'_, PyDict>) -> PyResult<Vec<String>> {
         problems(plan, History::new(&self.0, journal.for_showing()).image()?, classes)
-    }
-
-    /// The run as plain objects: names, tags and sizes, no contents.
-    fn inspect<'py>(&self, py: Python<'py>, journal: &Journal) -> PyResult<Bound<'py, PyDict>> {
-        // That of a run that is over has nothing pending: what it was like before says more.
-        super::inspect::image(py, &History::new(&self.0, journal.for_showing()).image_without_end()?)
     }
 
     /// The run as a snapshot, as it is after the record numbered `at`.
@@ -135,24 +140,6 @@ impl LoadedRun {
         let request = history::reopen(&self.0, &journal.get().signer, super::clock::now());
         Journal::ask(journal, request.map_err(|error| self.refused(error, None))?)
     }
-
-    /// Makes a new run that goes on from where this one was after the record numbered `at`. It has what was published
-    /// by then: `stream` is what is kept of that and what came later, with its numbers.
-    #[pyo3(signature = (journal, stream, at = None))]
-    fn fork<'py>(
-        &self,
-        journal: &Bound<'py, Journal>,
-        stream: Vec<(u64, Bound<'py, PyBytes>)>,
-        at: Option<&Bound<'py, PyInt>>,
-    ) -> PyResult<(String, Bound<'py, PyAny>)> {
-        let id = super::clock::new_run_id()?;
-        let stream: Vec<_> = stream.iter().map(|(number, body)| (*number, lend(body))).collect();
-        // No run has as many records: a number that does not fit is refused like one that is too large.
-        let number = at.map(|at| at.extract().unwrap_or(u64::MAX));
-        let fork = Fork { id, at: number, stream: &stream };
-        let request = history::fork(&self.0, &fork, &journal.get().signer, super::clock::now());
-        Ok((id.to_string(), Journal::ask(journal, request.map_err(|error| self.refused(error, at))?)?))
-    }
 }
 
 impl LoadedRun {
@@ -169,20 +156,25 @@ impl LoadedRun {
         }
     }
 
-    fn unreadable(&self, error: crate::Error) -> PyErr {
+    pub fn unreadable(&self, error: crate::Error) -> PyErr {
         if error.is_damage() { error::damaged_run(&self.0.run.id, &error) } else { error.into() }
     }
 
-    /// Why the run cannot go on, or a fork cannot begin `at` a record.
-    fn refused(&self, refused: HistoryError, at: Option<&Bound<'_, PyInt>>) -> PyErr {
+    /// Why the run cannot go on, or cannot be forked.
+    pub fn refused(&self, refused: HistoryError, at: Option<&Bound<'_, PyInt>>) -> PyErr {
         let run = &self.0.run.id;
         match (refused, at) {
             (HistoryError::Failed(error), _) => self.unreadable(error),
             (HistoryError::NotOver(phase), _) => error::not_to_be_retried(run, phase),
-            (HistoryError::NoSuchPoint { first, last }, Some(at)) => error::no_such_record(run, at, first, last),
+            (HistoryError::NoSuchPoint { last, .. }, Some(at)) => {
+                // The first part of a history ends before the run does.
+                let last = if last < self.0.run.seq { last } else { self.1.end() - u64::from(self.0.run.is_over()) };
+                error::no_such_record(run, at, *self.1.start(), last)
+            }
             (other @ (HistoryError::NoSuchPoint { .. } | HistoryError::TooLarge { .. }), _) => {
                 error::incompatible(vec![format!("the workflow has other steps, and with these {other}")])
             }
+            (edit, _) => error::bad_edit(run, &edit),
         }
     }
 }
@@ -350,32 +342,43 @@ impl Journal {
         super::outcome::failure_texts(super::journal::id(run)?, seq, bytes, self.for_showing())
     }
 
-    /// How a run ended, as plain objects: names, tags and sizes, no contents.
+    /// How a run ended, as plain objects, with contents up to `most` bytes.
+    #[pyo3(signature = (status, run, seq, bytes, most = None))]
     fn peek_outcome<'py>(
         &self,
         status: &str,
         run: &str,
         seq: u64,
         bytes: &Bound<'py, PyBytes>,
+        most: Option<usize>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let slot = Slot::Outcome { seq, phase: super::journal::phase(status)? };
-        self.peek(run, &slot, bytes)
+        self.peek(run, &slot, bytes, Show { contents: most })
     }
 
-    /// An event of a stream as plain objects: names, tags and sizes, no contents.
-    fn peek_published<'py>(&self, run: &str, number: u64, bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyDict>> {
-        self.peek(run, &Slot::Stream { number }, bytes)
+    /// An event of a stream as plain objects, with contents up to `most` bytes.
+    #[pyo3(signature = (run, number, bytes, most = None))]
+    fn peek_published<'py>(
+        &self,
+        run: &str,
+        number: u64,
+        bytes: &Bound<'py, PyBytes>,
+        most: Option<usize>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        self.peek(run, &Slot::Stream { number }, bytes, Show { contents: most })
     }
 
-    /// A message to a run as plain objects: names, tags and sizes, no contents.
+    /// A message to a run as plain objects, with contents up to `most` bytes.
+    #[pyo3(signature = (run, id, kind, bytes, most = None))]
     fn peek_message<'py>(
         &self,
         run: &str,
         id: [u8; 16],
         kind: u8,
         bytes: &Bound<'py, PyBytes>,
+        most: Option<usize>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        self.peek(run, &Slot::Inbox { id, kind }, bytes)
+        self.peek(run, &Slot::Inbox { id, kind }, bytes, Show { contents: most })
     }
 
     /// An event of a stream.
@@ -393,8 +396,14 @@ impl Journal {
 }
 
 impl Journal {
-    fn peek<'py>(&self, run: &str, slot: &Slot, bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyDict>> {
+    fn peek<'py>(
+        &self,
+        run: &str,
+        slot: &Slot,
+        bytes: &Bound<'py, PyBytes>,
+        show: Show,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let event = self.for_showing().event(super::journal::id(run)?, slot, lend(bytes))?;
-        super::inspect::event(bytes.py(), &event)
+        super::inspect::event(bytes.py(), &event, show)
     }
 }

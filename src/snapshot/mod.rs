@@ -120,6 +120,11 @@ pub(crate) fn chain_signature(bytes: &[u8]) -> Option<Signature> {
     bytes.last_chunk().copied().filter(|_| head.is_chained)
 }
 
+/// Which key a snapshot or a checkpoint says that it is signed with; it is not checked.
+pub(crate) fn key_id(bytes: &[u8]) -> Option<KeyId> {
+    Head::read(bytes).ok()?.key
+}
+
 /// Whether it is of the first version of the format.
 pub(crate) fn is_first_version(bytes: &[u8]) -> bool {
     Head::read(bytes).is_ok_and(|head| head.version == head::FIRST_VERSION)

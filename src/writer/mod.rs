@@ -165,7 +165,8 @@ impl Writer {
     /// The writer of a run that goes on in the epoch in which it was claimed.
     pub fn of_continuation(of: &Continuation, durability: Durability) -> Self {
         let writer = Self::new(of.image.id, of.epoch, of.chain.clone(), durability);
-        Self { seq: of.seq, published: of.image.published, ..writer }
+        let (record_bytes, checkpoint_bytes) = (of.sizes.records, of.sizes.checkpoint);
+        Self { seq: of.seq, published: of.image.published, record_bytes, checkpoint_bytes, ..writer }
     }
 
     fn new(run: RunId, epoch: u64, chain: Chain, durability: Durability) -> Self {

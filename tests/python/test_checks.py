@@ -190,6 +190,9 @@ COUNTS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("Retry", "attempts"): lambda value: Retry(attempts=value),
     ("Engine", "concurrency"): lambda value: Engine("memory:", concurrency=value),
     ("Engine.runs", "limit"): lambda value: on_engine(lambda engine: engine.runs(limit=value)),
+    ("RunHandle.history", "limit"): lambda value: on_run(
+        lambda engine, run_id: engine.get(run_id).history(limit=value)
+    ),
 }
 POSITIONS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("ChildRun.stream_events", "after"): lambda value: child_in_step(
@@ -208,9 +211,34 @@ POSITIONS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("Engine.fork", "at"): lambda value: on_run(
         lambda engine, run_id: engine.fork(run_id, at=value)
     ),
+    ("Engine.state", "at"): lambda value: on_run(
+        lambda engine, run_id: engine.state(run_id, at=value)
+    ),
+    ("RunHandle.state", "at"): lambda value: on_run(
+        lambda engine, run_id: engine.get(run_id).state(at=value)
+    ),
+    ("RunHandle.history", "after"): lambda value: on_run(
+        lambda engine, run_id: engine.get(run_id).history(after=value)
+    ),
+    ("RunHandle.inspect", "at"): lambda value: on_run(
+        lambda engine, run_id: engine.get(run_id).inspect(at=value)
+    ),
+    ("RunHandle.diff", "a"): lambda value: on_run(
+        lambda engine, run_id: engine.get(run_id).diff(value, 0)
+    ),
+    ("RunHandle.diff", "b"): lambda value: on_run(
+        lambda engine, run_id: engine.get(run_id).diff(0, value)
+    ),
+    **{
+        (f"RunHandle.{call}", "most_bytes"): lambda value, call=call, given=given: on_run(
+            lambda engine, run_id: getattr(engine.get(run_id), call)(*given, most_bytes=value)
+        )
+        for call, given in (("history", ()), ("inspect", ()), ("diff", (0, 0)))
+    },
 }
-# Any number is good: it is added to what is stored.
-NOT_CHECKED = {("Context.increment", "by")}
+# Any number is good: it is added to what is stored. And a mapping by numbers of deliveries: one that
+# is not there is refused, whatever it is.
+NOT_CHECKED = {("Context.increment", "by"), ("Engine.fork", "events")}
 
 TIMES = {**DURATIONS, **DURATIONS_OR_NONE_AT_ALL}
 ALL = {**TIMES, **RATIOS, **COUNTS, **POSITIONS}

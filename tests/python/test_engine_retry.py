@@ -495,7 +495,9 @@ async def test_every_record_of_the_history_may_be_forked(engine: Engine):
     history = await engine.get(run.id).history()
     assert [history[0]["seq"], history[0]["what"]] == [0, "queued"]
     for line in history[:-1]:
-        assert await result(await engine.fork(run.id, at=line["seq"])) == (3, 3)
+        seen, distinct = await result(await engine.fork(run.id, at=line["seq"]))
+        # A body that had set the key already sets it again.
+        assert (seen, distinct) == (4 if line.get("key") == "seen" else 3, 3)
 
 
 async def test_a_fork_has_what_was_published_before_its_point(engine: Engine):

@@ -14,7 +14,7 @@ from ..workflow import Workflow
 from .host import conflict
 from .known import KnownRuns, check_key
 from .session import Session
-from .settings import Durability, Settings, Sign
+from .settings import Durability, History, Settings, Sign
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -39,8 +39,9 @@ class Engine(KnownRuns):
 
     Args:
         url: where the journal is: "memory:", "sqlite:///runs.db" for a file (four slashes for an
-            absolute path), which any number of processes of one machine may share, or
-            "postgresql://user@host/database?schema=treadle", for any number of machines.
+            absolute path), which any number of processes of one machine may share,
+            "postgresql://user@host/database?schema=treadle", for any number of machines, or
+            "archive:///run.treadle", a file that `export` made, which is only looked into.
         workflows: the workflows whose runs this process executes.
         durability: "step": the successors of a step start when the step is on disk; "pipelined":
             they start at once, and only the result waits for the disk.
@@ -50,6 +51,10 @@ class Engine(KnownRuns):
         sign: "opaque": opaque values and messages are signed; "all": every part of a run, so that
             nothing of it can be changed, left out or moved in the file. A run that was not written
             with "all" is then refused with `InvalidSignature`.
+        history: "folded": a checkpoint takes the place of the records before it, so that a journal
+            has the last part of a long run's log; "full": all records stay, and any earlier state
+            of a run can be looked at and forked. All processes of a journal should have the same:
+            one that folds a run drops its history.
         lease: seconds, or a `timedelta`, after which the runs of a process that hangs or is stopped
             are taken over; a year at most. Those of a process that has ended continue at once.
         concurrency: how many runs that it has claimed from the journal this process executes at the
@@ -76,6 +81,7 @@ class Engine(KnownRuns):
         durability: Durability = "step",
         secret: str | bytes | Sequence[str | bytes] | None = None,
         sign: Sign = "opaque",
+        history: History = "folded",
         lease: float | timedelta = 10.0,
         concurrency: int | None = None,
         keep: float | timedelta | None = None,
@@ -88,6 +94,7 @@ class Engine(KnownRuns):
             durability=durability,
             secret=secret,
             sign=sign,
+            history=history,
             lease=lease,
             concurrency=concurrency,
             keep=keep,
@@ -114,7 +121,7 @@ class Engine(KnownRuns):
             JournalError: the journal cannot be opened.
             RuntimeError: the engine is open already, or is being opened or closed.
         """
-        await self._open_session(only_looks=False).open()
+        await self._open_session(only_looks=self._settings.is_archive).open()
 
     def _open_session(self, *, only_looks: bool) -> Session:
         if self._opened is not None and not self._opened.is_closed:

@@ -12,7 +12,10 @@ from ..exceptions import EngineClosed, UnknownRun
 from ..runs import RunHandle, RunInfo
 from ..starting import NOT_GIVEN
 from ..workflow import Workflow
-from . import looking
+from . import history, looking
+from .edits import checked
+from .edits import given as given_edits
+from .exporting import exported
 from .session import CANCEL, PAUSE, RESUME, Session
 from .settings import Settings
 
@@ -183,18 +186,23 @@ class KnownRuns:
     async def _wish(self, run_id: str, kind: int) -> None:
         await self._session().wish(run_id, kind)
 
-    async def state(self, run_id: str) -> dict[str, Any]:
+    async def state(self, run_id: str, *, at: int | None = None) -> dict[str, Any]:
         """Return the state of a run, whichever process executes it.
 
         It is what the journal has: what a step has set is there once its commit is on disk. Changes
         by `update_state` are there as soon as that has returned.
 
+        Args:
+            run_id: the run.
+            at: the number of a record: the state behind it. Without it, the state as it is now.
+
         Raises:
             UnknownRun: there is no such run.
             DamagedRun: what the journal has of it is incomplete or makes no sense.
             UnreadableValue: a value cannot be read.
+            TypeError, ValueError: there is no such record, or it was folded into a checkpoint.
         """
-        return await self._session().state_of(run_id)
+        return await self._session().state_of(run_id, _record("at", at))
 
     async def update_state(
         self,
@@ -248,31 +256,63 @@ class KnownRuns:
         session.changed()
         return self.get(run_id)
 
-    async def fork(self, run_id: str, *, at: int | None = None) -> RunHandle:
+    async def fork(
+        self,
+        run_id: str,
+        *,
+        at: int | None = None,
+        events: Mapping[int, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
+        remove: Iterable[str] = (),
+    ) -> RunHandle:
         """Create a new run that continues from a point of another one.
 
-        Its stream begins with the events that the other run had published at that point.
+        Its stream begins with the events that the other run had published at that point. A step
+        whose event is changed begins from its start: what it had received, called once and sent
+        is forgotten. Every other step that was not finished finds what it had done.
 
         Args:
             run_id: the other run.
             at: the number of the record of its log behind which the new run continues; the last
                 record before its end if not given.
+            events: changes of pending events, by the number of their delivery: a dict of fields
+                with their new values, or an event of the same class.
+            state: keys with their new values.
+            remove: keys to remove; one that is not there is ignored.
 
         Raises:
             UnknownRun: there is no such run.
             DamagedRun: what the journal has of it is incomplete or makes no sense.
-            TypeError, ValueError: there is no such record, or it was folded into a checkpoint.
+            TypeError, ValueError: there is no such record, or it was folded into a checkpoint;
+                there is no such delivery or field, or a value does not fit the class.
+            UnstorableValue: a value cannot be stored.
         """
-        if at is not None:
-            at = checks.whole("at", at, least=0)
+        at = _record("at", at)
+        edits = given_edits(events, state, remove)
         session = self._session()
         journal = session.journal_with(run_id)
-        loaded = await journal.load(run_id)
+        loaded = await (journal.load(run_id) if at is None else journal.segment(run_id, at))
+        if edits is not None:
+            classes = self._settings.classes.get(loaded.workflow, {})
+            edits = checked(edits, loaded.pending_at(journal, at), classes)
         stream = await looking.kept_stream(session, run_id)
-        new, written = loaded.fork(journal, stream, at)
+        new, written = loaded.fork(journal, stream, at, edits)
         await written
         session.changed()
         return self.get(new)
+
+    async def export(self, run_id: str) -> bytes:
+        """Return an archive: a file of one run, as an engine on `archive:///FILE` looks into it.
+
+        It has the history that the journal has, the stream, the messages that wait, and how the run
+        ended. Nothing is decrypted or unpickled; signatures stay as they are in the journal.
+
+        Raises:
+            UnknownRun: there is no such run.
+            DamagedRun: what the journal has of it is incomplete or makes no sense.
+            JournalError: the run moves on faster than it can be read.
+        """
+        return await exported(self._session(), run_id)
 
     async def redeliver(self, run_id: str) -> int:
         """Send the dead letters of a run again: messages to it that could not be read.
@@ -314,8 +354,25 @@ class KnownRuns:
     async def _info(self, run_id: str) -> RunInfo:
         return await looking.info(self._session(), run_id)
 
-    async def _history(self, run_id: str) -> list[dict[str, Any]]:
-        return await looking.history(self._session(), run_id)
+    async def _history(
+        self, run_id: str, after: int, limit: int | None, most_bytes: int
+    ) -> list[dict[str, Any]]:
+        after = checks.whole("after", after, least=0)
+        limit = None if limit is None else checks.whole("limit", limit)
+        most_bytes = checks.whole("most_bytes", most_bytes, least=0)
+        return await history.lines(self._session(), run_id, after, limit, most_bytes)
+
+    async def _inspect(self, run_id: str, at: int | None, most_bytes: int) -> dict[str, Any]:
+        most_bytes = checks.whole("most_bytes", most_bytes, least=0)
+        return await history.at_record(self._session(), run_id, _record("at", at), most_bytes)
+
+    async def _diff(self, run_id: str, a: int, b: int, most_bytes: int) -> dict[str, Any]:
+        a, b = checks.whole("a", a, least=0), checks.whole("b", b, least=0)
+        most_bytes = checks.whole("most_bytes", most_bytes, least=0)
+        return await history.diff(self._session(), run_id, a, b, most_bytes)
+
+    async def _why(self, run_id: str) -> list[dict[str, Any]]:
+        return await history.why(self._session(), run_id)
 
     def _session(self, call: str = "a method of the engine") -> Session:
         session = self._opened
@@ -327,6 +384,10 @@ class KnownRuns:
     def _never_opened(self) -> EngineClosed:
         shown = self._settings.shown
         return EngineClosed(f"the engine on {shown} is not open; use `async with Engine(...)`")
+
+
+def _record(name: str, number: int | None) -> int | None:
+    return None if number is None else checks.whole(name, number, least=0)
 
 
 def check_key(key: object) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ..events import Lagged
 from ..exceptions import DamagedRun, RunStranded, SnapshotError, TreadleError
 from ..runs import RunInfo
+from . import history
 
 if TYPE_CHECKING:
     from .session import Session
@@ -18,12 +19,6 @@ async def info(session: "Session", run_id: str) -> RunInfo:
     """Return what the journal knows of a run without reading its records."""
     row, _ = await session.journal_with(run_id).get(run_id)
     return RunInfo(**row)
-
-
-async def history(session: "Session", run_id: str) -> list[dict[str, Any]]:
-    """Return what happened to a run."""
-    journal = session.journal_with(run_id)
-    return list((await journal.load(run_id)).timeline(journal))
 
 
 async def story(session: "Session", run_id: str) -> dict[str, Any]:
@@ -48,8 +43,8 @@ async def story(session: "Session", run_id: str) -> dict[str, Any]:
     try:
         loaded = await journal.load(run_id)
         shown |= {
-            "folded": loaded.folded,
-            "history": loaded.timeline(journal),
+            "folded": (await journal.segment(run_id, 0)).first,
+            "history": await history.lines(session, run_id, 0, None, None),
             "now": loaded.inspect(journal),
         }
     except (DamagedRun, SnapshotError) as error:

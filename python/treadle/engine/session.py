@@ -11,6 +11,7 @@ from .._treadle import EngineCore, Journal, Run
 from ..exceptions import (
     EngineClosed,
     EventLoopError,
+    JournalError,
     RunEnded,
     RunStranded,
     TreadleError,
@@ -73,6 +74,7 @@ class Session:
             (settings.secrets, settings.signs_all),
             patience=settings.lease,
             is_pipelined=settings.is_pipelined,
+            keeps_history=settings.keeps_history,
             only_looks=self._only_looks,
             host=(self, self.loop, settings.observers),
         )
@@ -201,22 +203,34 @@ class Session:
 
     async def send_event(self, run_id: str, event: object, name: uuid.UUID) -> bool:
         """Send an event into a run; return whether it is new, once it is on disk."""
+        self._check_writable()
         body = self.journal_with(run_id).message(run_id, name.bytes, event)
         return await self.send(run_id, EVENT, body, name)
 
     async def change(self, run_id: str, keys: dict[str, Any], removed: list[str]) -> None:
         """Change the state of a run; return once that is on disk."""
+        self._check_writable()
         name = uuid.uuid4()
         body = self.journal_with(run_id).changes_message(run_id, name.bytes, keys, removed)
         await self.send(run_id, STATE, body, name)
 
-    async def state_of(self, run_id: str) -> dict[str, Any]:
-        """Return the keys and values of a run, as they are on disk."""
+    def _check_writable(self) -> None:
+        """Refuse what nobody would ever read, before it is signed."""
+        if self.settings.is_archive:
+            raise JournalError(
+                f"{self.settings.shown} is an archive of a run, which is only looked into; the run "
+                f"itself is in the journal that it was exported from"
+            )
+
+    async def state_of(self, run_id: str, at: int | None) -> dict[str, Any]:
+        """Return the keys and values of a run, as they are on disk or were behind a record."""
         journal = self.journal_with(run_id)
-        return dict((await journal.load(run_id)).state(journal))
+        loaded = journal.load(run_id) if at is None else journal.segment(run_id, at)
+        return dict((await loaded).state(journal, at))
 
     async def wish(self, run_id: str, kind: int) -> None:
         """Ask the owner of a run to do something with it; return once that is on disk."""
+        self._check_writable()
         name = uuid.uuid4()
         body = self.journal_with(run_id).wish(run_id, name.bytes, kind)
         await self.send(run_id, kind, body, name)

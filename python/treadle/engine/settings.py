@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Durability = Literal["step", "pipelined"]
 Sign = Literal["opaque", "all"]
+History = Literal["full", "folded"]
 
 
 class Settings:
@@ -28,6 +29,7 @@ class Settings:
         durability: Durability,
         secret: str | bytes | Sequence[str | bytes] | None,
         sign: Sign,
+        history: History,
         lease: float | timedelta,
         concurrency: int | None,
         keep: float | timedelta | None,
@@ -44,6 +46,8 @@ class Settings:
             raise ValueError(f'durability: "step" or "pipelined" expected, not {durability!r}')
         if sign not in ("opaque", "all"):
             raise ValueError(f'sign: "opaque" or "all" expected, not {sign!r}')
+        if history not in ("full", "folded"):
+            raise ValueError(f'history: "full" or "folded" expected, not {history!r}')
         # With a lease without end no process would take over the runs of a dead one.
         self.lease = checks.duration("lease", lease, most=checks.A_YEAR)
         self.concurrency = None if concurrency is None else checks.whole("concurrency", concurrency)
@@ -58,8 +62,11 @@ class Settings:
         limits = {name: wf._max_runs for name, wf in self.workflows.items()}
         self.max_runs = {name: most for name, most in limits.items() if most is not None}
         self.is_pipelined = durability == "pipelined"
-        self.secrets = secrets_of(secret)
+        # An archive is only looked into, and those of this process were not asked for by it.
+        self.is_archive = url.startswith("archive:")
+        self.secrets = secrets_of(() if self.is_archive and secret is None else secret)
         self.signs_all = sign == "all"
+        self.keeps_history = history == "full"
         self.observers = observers_of(observers)
 
     def check_known(self, workflow: Workflow) -> None:

@@ -5,6 +5,7 @@ mod state;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::archive::Archive;
 use super::error::JournalError;
 use super::lease::Clock;
 use super::request::Request;
@@ -37,6 +38,13 @@ impl MemoryStore {
     /// A store whose leases are measured on this clock.
     pub fn with_clock(clock: Clock) -> Self {
         Self { state: Arc::new(Mutex::new(State::new(clock))) }
+    }
+
+    /// A store with the run of an archive.
+    pub(super) fn of_archive(archive: Archive) -> Self {
+        let store = Self::default();
+        store.state.lock().unwrap_or_else(PoisonError::into_inner).put_archive(archive);
+        store
     }
 
     /// Carries out one request at once, in the thread of the caller.

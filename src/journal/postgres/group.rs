@@ -81,6 +81,7 @@ fn kind(request: &Request) -> Kind {
         | Request::Get { .. }
         | Request::DeadLetters { .. }
         | Request::Records { .. }
+        | Request::Segment { .. }
         | Request::ReadStream { .. }
         | Request::List { .. }
         | Request::Ends { .. }

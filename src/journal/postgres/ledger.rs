@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::LIMITS;
+use super::history::History;
 use super::rows::{Stored, check_names, key_digest};
 use crate::journal::outgoing::Known;
 use crate::journal::{
@@ -22,6 +23,7 @@ pub(super) struct Draft {
     pub(super) log: Vec<(u64, Vec<Vec<u8>>)>,
     /// Takes the place of the records before `log`.
     pub(super) checkpoint: Option<(u64, Vec<u8>)>,
+    pub(super) history: History,
     pub(super) published: Vec<(u64, Vec<u8>)>,
     pub(super) sent: Vec<Sent>,
     pub(super) consumed: Vec<EntryNumber>,
@@ -69,6 +71,7 @@ impl Draft {
             is_changed: before.is_none(),
             log: Vec::new(),
             checkpoint: None,
+            history: History::default(),
             published: Vec::new(),
             sent: Vec::new(),
             consumed: Vec::new(),
@@ -89,11 +92,12 @@ impl Draft {
             self.stored.owner = 0;
         }
         let seq = self.stored.row.seq;
-        if let Some(state) = commit.checkpoint {
-            self.log.clear();
-            self.checkpoint = Some((seq, state));
-        } else if !commit.records.is_empty() {
+        if !commit.records.is_empty() {
             self.log.push((seq, commit.records));
+        }
+        if let Some(state) = commit.checkpoint {
+            let before = self.checkpoint.replace((seq, state));
+            self.history.fold(commit.keeps_history, seq, &mut self.log, before);
         }
         self.published.extend(commit.published);
         let known = self.stored.consumed + commit.consumed.len() as u64;

@@ -18,6 +18,7 @@ mod claim;
 mod ends;
 mod fault;
 mod group;
+mod history;
 mod ledger;
 mod link;
 mod outgoing;

@@ -10,6 +10,7 @@ use tokio_postgres::types::Type;
 use super::backend::{State, Tries};
 use super::ends;
 use super::fault::Fault;
+use super::history;
 use super::link::{Around, Link, Sql, Step, step};
 use super::owners::{self, All};
 use super::rows::{
@@ -219,6 +220,7 @@ impl State {
             Request::Records { run, after, limit } => {
                 vec![step!(RECORDS, Uuid::from(*run), sql(*after), sql_limit(*limit))]
             }
+            Request::Segment { run, at } => history::segment_steps(*run, *at),
             Request::ReadStream { run, after, limit } => {
                 let read = step!(STREAM, Uuid::from(*run), sql(*after), sql_limit(*limit));
                 vec![read, step!(FIRST, Uuid::from(*run))]
@@ -251,6 +253,10 @@ impl State {
             Request::Records { run, after, limit } => {
                 let (_, folded) = found.get(*run)?;
                 Ok(Reply::Records { records: records(*run, *after, *limit, &own[0])?, folded: *folded })
+            }
+            Request::Segment { run, .. } => {
+                let (row, _) = found.get(*run)?;
+                Ok(Reply::Segment(Box::new(history::segment(row, own)?)))
             }
             Request::ReadStream { run, after, .. } => Ok(Reply::Stream(stream(found.get(*run)?, *after, own))),
             Request::DeadLetters { run } => {
@@ -288,7 +294,9 @@ pub(super) fn named(request: &Request) -> &[RunId] {
     match request {
         Request::Load { runs } => runs,
         Request::Get { run } | Request::DeadLetters { run } => slice::from_ref(run),
-        Request::Records { run, .. } | Request::ReadStream { run, .. } => slice::from_ref(run),
+        Request::Records { run, .. } | Request::Segment { run, .. } | Request::ReadStream { run, .. } => {
+            slice::from_ref(run)
+        }
         _ => &[],
     }
 }

@@ -44,12 +44,12 @@ macro_rules! forget {
 
 forget!(
     COMMITS "commits" "run", CHECKPOINTS "checkpoints" "run", STREAM "stream" "run", INBOX "inbox" "run",
-    OUTCOMES "outcomes" "run", TRANSACTIONS "transactions" "run", RUNS "runs" "id"
+    FOLDED "folded" "run", KEYFRAMES "keyframes" "run", OUTCOMES "outcomes" "run", TRANSACTIONS "transactions" "run", RUNS "runs" "id"
 );
 
 fn forget<'a>(runs: &[Uuid]) -> Vec<Step<'a>> {
     let step = |sql| Step { sql, given: vec![Box::new(runs.to_vec())] };
-    [&COMMITS, &CHECKPOINTS, &STREAM, &INBOX, &OUTCOMES, &TRANSACTIONS, &RUNS].map(step).into()
+    [&COMMITS, &CHECKPOINTS, &FOLDED, &KEYFRAMES, &STREAM, &INBOX, &OUTCOMES, &TRANSACTIONS, &RUNS].map(step).into()
 }
 
 impl State {

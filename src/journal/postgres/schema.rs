@@ -15,7 +15,7 @@ use super::place::Place;
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from one version to the next; `{s}` is the schema. Once released an entry never changes.
-const MIGRATIONS: [&str; 4] = [V1, V2, V3, V4];
+const MIGRATIONS: [&str; 5] = [V1, V2, V3, V4, V5];
 
 const V1: &str = "
 CREATE TABLE {s}.meta (
@@ -137,6 +137,26 @@ CREATE TABLE {s}.transactions (
 // A process of the version before leaves the column as it is, and knows its retries again only as the last operation.
 const V4: &str = "
 ALTER TABLE {s}.runs ADD COLUMN reopened_by uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000';
+";
+
+// What checkpoints have replaced, of runs whose history is kept. A process of the version before goes on beside it: what it
+// folds is missing in the history.
+const V5: &str = "
+CREATE TABLE {s}.folded (
+    run uuid NOT NULL,
+    seq bigint NOT NULL,
+    records bytea NOT NULL,
+    PRIMARY KEY (run, seq)
+);
+ALTER TABLE {s}.folded ALTER records SET STORAGE EXTERNAL;
+
+CREATE TABLE {s}.keyframes (
+    run uuid NOT NULL,
+    seq bigint NOT NULL,
+    state bytea NOT NULL,
+    PRIMARY KEY (run, seq)
+);
+ALTER TABLE {s}.keyframes ALTER state SET STORAGE EXTERNAL;
 ";
 
 /// The statements that lead from a version to the newest one, for those who manage the database themselves.

@@ -7,6 +7,7 @@
 use tokio_postgres::types::Type;
 
 use super::bell::News;
+use super::history;
 use super::ledger::{Draft, Ledger, Sent};
 use super::link::{Sql, Step, step};
 use super::rows::{Uuid, key_digest, sql, storable};
@@ -90,8 +91,6 @@ static INSERT: Sql = Sql {
         Type::INT8_ARRAY,
     ],
 };
-
-static FOLD: Sql = Sql { text: "DELETE FROM {s}.commits WHERE run = ANY($1)", types: &[Type::UUID_ARRAY] };
 
 static CHECKPOINT: Sql = Sql {
     text: "INSERT INTO {s}.checkpoints (run, seq, state) SELECT * FROM unnest($1, $2, $3) \
@@ -195,6 +194,7 @@ pub(super) fn steps(ledger: &Ledger, base: i64) -> (Vec<Step<'_>>, News) {
     insert(&changed, &mut steps);
     take_out(&changed, &mut steps);
     ends(&changed, base, &mut steps);
+    history::fold(&changed, &mut steps);
     bodies(changed, base, &mut steps);
     (steps, news)
 }
@@ -355,7 +355,6 @@ fn bodies<'a>(changed: Vec<&'a Draft>, base: i64, steps: &mut Vec<Step<'a>>) {
         }
     }
     if !folded.0.is_empty() {
-        steps.push(step!(FOLD, folded.0.clone()));
         steps.push(step!(CHECKPOINT, folded.0, folded.1, folded.2));
     }
     if !log.0.is_empty() {

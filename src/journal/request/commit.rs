@@ -20,6 +20,9 @@ pub struct Commit {
     pub consumed: Vec<EntryNumber>,
     /// The state after this commit. It takes the place of every record up to and including this commit's.
     pub checkpoint: Option<Vec<u8>>,
+    /// Whether what the checkpoint stands for stays in the journal, as the run's history. Otherwise what was kept before is
+    /// dropped as well: a history has no gap.
+    pub keeps_history: bool,
     /// How far the run is now.
     pub status: Status,
     /// The result or the error of a run that is over.
@@ -54,6 +57,7 @@ impl Commit {
         self.published.extend(next.published);
         self.consumed.extend(next.consumed);
         self.checkpoint = next.checkpoint;
+        self.keeps_history = next.keeps_history;
         self.status = next.status;
         self.outcome = next.outcome;
         self.release = next.release;

@@ -165,6 +165,14 @@ pub enum Request {
         /// Which.
         filter: Filter,
     },
+    /// The part of a run's history that has a record, or else the earliest that is kept: `Segment`. Costs what that part
+    /// costs, however long the history is.
+    Segment {
+        /// The run.
+        run: RunId,
+        /// The number of the record.
+        at: u64,
+    },
     /// The records of a run that no checkpoint has replaced: `Records`.
     Records {
         /// The run.
@@ -214,6 +222,7 @@ impl Request {
             | Self::Redeliver { run }
             | Self::Get { run }
             | Self::Records { run, .. }
+            | Self::Segment { run, .. }
             | Self::ReadStream { run, .. }
             | Self::Delete { run } => Some(*run),
             Self::Enlist { .. }
@@ -236,6 +245,31 @@ impl Request {
         }
     }
 
+    /// The same, to be changed.
+    pub(super) fn commit_mut(&mut self) -> Option<&mut Commit> {
+        match self {
+            Self::Create { commit, .. } | Self::Append { commit, .. } | Self::Reopen { commit, .. } => Some(commit),
+            _ => None,
+        }
+    }
+
+    /// Whether it only reads.
+    pub fn only_reads(&self) -> bool {
+        matches!(
+            self,
+            Self::NextDue { .. }
+                | Self::Ends { .. }
+                | Self::DeadLetters { .. }
+                | Self::Poll { .. }
+                | Self::Load { .. }
+                | Self::Get { .. }
+                | Self::List { .. }
+                | Self::Records { .. }
+                | Self::Segment { .. }
+                | Self::ReadStream { .. }
+        )
+    }
+
     /// Whether it belongs to the lease of a process.
     pub fn is_of_lease(&self) -> bool {
         matches!(self, Self::Enlist { .. } | Self::Renew { .. } | Self::Release { .. } | Self::Claim(_))
@@ -244,11 +278,8 @@ impl Request {
     /// Where the name of the operation is, if it is one that has a name.
     pub fn op_mut(&mut self) -> Option<&mut OpId> {
         match self {
-            Self::Create { commit, .. } | Self::Append { commit, .. } | Self::Reopen { commit, .. } => {
-                Some(&mut commit.op)
-            }
             Self::Claim(claim) => Some(&mut claim.op),
-            _ => None,
+            other => other.commit_mut().map(|commit| &mut commit.op),
         }
     }
 

@@ -5,7 +5,7 @@ use rusqlite::config::DbConfig;
 
 use super::failure::{Failure, explain, is_busy};
 use super::machine::Machine;
-use super::{LIMITS, Sqlite, commits, ends, inbox, owners, read, runs};
+use super::{LIMITS, Sqlite, commits, ends, history, inbox, owners, read, runs};
 use crate::journal::worker::{Away, Backend};
 use crate::journal::{JournalError, Limits, News, Outcome, Reply, Request};
 
@@ -173,18 +173,7 @@ impl Sqlite {
 }
 
 pub(super) fn is_write(request: &Request) -> bool {
-    !matches!(
-        request,
-        Request::NextDue { .. }
-            | Request::Ends { .. }
-            | Request::DeadLetters { .. }
-            | Request::Poll { .. }
-            | Request::Load { .. }
-            | Request::Get { .. }
-            | Request::List { .. }
-            | Request::Records { .. }
-            | Request::ReadStream { .. }
-    )
+    !request.only_reads()
 }
 
 pub(super) fn carry_out(db: &Connection, machine: &Machine, request: &Request) -> Answer {
@@ -207,6 +196,7 @@ pub(super) fn carry_out(db: &Connection, machine: &Machine, request: &Request) -
         Request::Get { run } => read::get(db, *run),
         Request::List { filter } => read::list(db, filter),
         Request::Records { run, after, limit } => read::records(db, *run, *after, *limit),
+        Request::Segment { run, at } => history::segment(db, *run, *at),
         Request::ReadStream { run, after, limit } => read::stream(db, *run, *after, *limit),
         Request::Delete { run } => runs::delete(db, *run),
         Request::Prune { finished_before, limit } => runs::prune(db, *finished_before, *limit),

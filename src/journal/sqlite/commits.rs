@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, ToSql};
 use super::batch::Answer;
 use super::failure::Failure;
 use super::runs::{self, Stored, sql};
-use super::{LIMITS, ends, inbox, outgoing, owners};
+use super::{LIMITS, ends, history, inbox, outgoing, owners};
 use crate::journal::{Commit, Digest, NewRun, OpId, OwnerId, Reply, packed, rules};
 use crate::run_id::RunId;
 
@@ -34,7 +34,7 @@ pub(super) fn insert(
     }
     let n = runs::insert(db, &row, owner_number, commit.outcome.as_deref())?;
     failpoint!("journal.run_inserted");
-    write_log(db, n, row.seq, commit)?;
+    write_first_log(db, n, row.seq, commit)?;
     write_stream(db, n, rules::forgotten(&row), commit)?;
     if !row.phase().goes_on() {
         ends::push(db, row.id)?;
@@ -149,22 +149,43 @@ fn write(db: &Connection, run: &mut Stored, commit: &Commit) -> rusqlite::Result
 
 // A checkpoint takes the place of the records, those of its own commit included.
 fn write_log(db: &Connection, n: i64, seq: u64, commit: &Commit) -> rusqlite::Result<()> {
-    if let Some(state) = &commit.checkpoint {
-        db.prepare_cached("DELETE FROM commits WHERE run = ?1")?.execute([n])?;
-        failpoint!("journal.log_folded");
-        db.prepare_cached("INSERT OR REPLACE INTO checkpoints (run, seq, state) VALUES (?1, ?2, ?3)")?.execute((
-            n,
-            sql(seq),
-            state,
-        ))?;
-    } else if !commit.records.is_empty() {
-        db.prepare_cached("INSERT INTO commits (run, seq, records) VALUES (?1, ?2, ?3)")?.execute((
-            n,
-            sql(seq),
-            packed::pack(&commit.records),
-        ))?;
+    let Some(state) = &commit.checkpoint else {
+        return write_records(db, LOG, n, seq, commit);
+    };
+    if commit.keeps_history {
+        history::keep(db, n, seq)?;
+        write_records(db, FOLDED, n, seq, commit)?;
+    } else {
+        history::drop(db, n)?;
     }
-    Ok(())
+    db.prepare_cached("DELETE FROM commits WHERE run = ?1")?.execute([n])?;
+    failpoint!("journal.log_folded");
+    write_checkpoint(db, n, seq, state)
+}
+
+// Of a run that is new nothing is replaced: most runs are short, and their creation is most of what they cost.
+fn write_first_log(db: &Connection, n: i64, seq: u64, commit: &Commit) -> rusqlite::Result<()> {
+    let Some(state) = &commit.checkpoint else { return write_log(db, n, seq, commit) };
+    if commit.keeps_history {
+        write_records(db, FOLDED, n, seq, commit)?;
+    }
+    write_checkpoint(db, n, seq, state)
+}
+
+fn write_checkpoint(db: &Connection, n: i64, seq: u64, state: &[u8]) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT OR REPLACE INTO checkpoints (run, seq, state) VALUES (?1, ?2, ?3)")?
+        .execute((n, sql(seq), state))
+        .map(drop)
+}
+
+const LOG: &str = "INSERT INTO commits (run, seq, records) VALUES (?1, ?2, ?3)";
+const FOLDED: &str = "INSERT INTO folded (run, seq, records) VALUES (?1, ?2, ?3)";
+
+fn write_records(db: &Connection, insert: &str, n: i64, seq: u64, commit: &Commit) -> rusqlite::Result<()> {
+    if commit.records.is_empty() {
+        return Ok(());
+    }
+    db.prepare_cached(insert)?.execute((n, sql(seq), packed::pack(&commit.records))).map(drop)
 }
 
 // In the long run as many entries are deleted as are written.

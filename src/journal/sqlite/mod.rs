@@ -28,6 +28,7 @@ mod ends;
 mod failure;
 mod fault;
 mod files;
+mod history;
 mod inbox;
 mod locks;
 mod look;

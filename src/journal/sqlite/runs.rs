@@ -227,6 +227,8 @@ fn forget(db: &Connection, n: i64) -> rusqlite::Result<()> {
     for sql in [
         "DELETE FROM commits WHERE run = ?1",
         "DELETE FROM checkpoints WHERE run = ?1",
+        "DELETE FROM folded WHERE run = ?1",
+        "DELETE FROM keyframes WHERE run = ?1",
         "DELETE FROM stream WHERE run = ?1",
         "DELETE FROM inbox WHERE run = ?1",
         "DELETE FROM runs WHERE n = ?1",

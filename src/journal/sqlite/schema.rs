@@ -9,7 +9,7 @@ pub const APPLICATION_ID: i64 = 0x7472_646c;
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// What leads from one version to the next, from an empty file on. Once released an entry never changes.
-const MIGRATIONS: [&str; 6] = [V1, V2, V3, V4, V5, V6];
+const MIGRATIONS: [&str; 7] = [V1, V2, V3, V4, V5, V6, V7];
 
 const V1: &str = "
 CREATE TABLE owners (
@@ -132,6 +132,25 @@ CREATE INDEX runs_root ON runs (root, id) WHERE root IS NOT NULL;
 // The operation that made a run go on after its end; zeros are none.
 const V6: &str = "
 ALTER TABLE runs ADD COLUMN reopened_by BLOB NOT NULL DEFAULT x'00000000000000000000000000000000';
+";
+
+// What checkpoints have replaced, of runs whose history is kept. Loading a run reads neither table, and a process of the
+// version before goes on beside it: what it folds is missing in the history.
+const V7: &str = "
+CREATE TABLE folded (
+    run INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    records BLOB NOT NULL,
+    PRIMARY KEY (run, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE keyframes (
+    n INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    state BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX keyframes_run ON keyframes (run, seq);
 ";
 
 /// What a file is, as far as its header and its tables tell.

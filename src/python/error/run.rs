@@ -9,6 +9,7 @@ use pyo3::types::PyInt;
 use super::text::shown;
 use super::{classes, of_run};
 use crate::error::Error;
+use crate::history::HistoryError;
 use crate::journal::Phase;
 use crate::python::journal::phase_name;
 use crate::python::run::Run;
@@ -126,6 +127,23 @@ pub fn not_to_be_retried(run: &RunId, phase: Phase) -> PyErr {
     }
     let status = phase_name(phase);
     classes::JournalConflict::new_err(format!("retry: run {run} is not over: it is {status}"))
+}
+
+/// What a fork was to change cannot be.
+#[cold]
+pub fn bad_edit(run: &RunId, edit: &HistoryError) -> PyErr {
+    PyValueError::new_err(format!("fork of run {run}: events: {edit}"))
+}
+
+/// The history of the run does not have the record.
+#[cold]
+pub fn not_in_history(run: &RunId, at: &Bound<'_, PyInt>, first: u64, last: u64) -> PyErr {
+    let at = shown(at.as_any());
+    let known = match first {
+        0 => format!("its records are numbered from 0, its creation, to {last}"),
+        _ => format!("those that are kept are numbered from {first} to {last}, since earlier ones were folded"),
+    };
+    PyValueError::new_err(format!("at: run {run} has no record {at}: {known}"))
 }
 
 #[cold]

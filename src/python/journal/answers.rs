@@ -98,6 +98,7 @@ pub(super) fn as_object(py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
             (row(py, &run)?, outcome).into_pyobject(py)?.into_any()
         }
         Reply::Listed(all) => return rows(py, &all),
+        Reply::Segment(segment) => Py::new(py, LoadedRun::of_segment(*segment))?.into_bound(py).into_any(),
         Reply::Records { records, folded } => (numbered(py, records)?, folded).into_pyobject(py)?.into_any(),
         Reply::Stream(read) => {
             let entries = numbered(py, read.entries)?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyInt;
 
 use super::{Journal, phase_name};
 use crate::RunId;
@@ -72,6 +73,12 @@ impl Journal {
 
     fn records<'py>(slf: &Bound<'py, Self>, run: &str, after: u64, limit: usize) -> PyResult<Bound<'py, PyAny>> {
         Self::ask(slf, Request::Records { run: id(run)?, after, limit })
+    }
+
+    /// The part of a run's history that has a record.
+    fn segment<'py>(slf: &Bound<'py, Self>, run: &str, at: &Bound<'py, PyInt>) -> PyResult<Bound<'py, PyAny>> {
+        // No run has as many records: a number that does not fit is one that is too large.
+        Self::ask(slf, Request::Segment { run: id(run)?, at: at.extract().unwrap_or(u64::MAX) })
     }
 
     fn read_stream<'py>(slf: &Bound<'py, Self>, run: &str, after: u64, limit: usize) -> PyResult<Bound<'py, PyAny>> {

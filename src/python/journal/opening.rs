@@ -26,13 +26,15 @@ impl Journal {
     /// secrets there are, and whether all is signed. What a journal that is away has not taken for `patience` is given up. It blocks while another process has a file locked, so it is for a
     /// thread of its own.
     #[new]
-    #[pyo3(signature = (url, signing, *, patience, is_pipelined, only_looks, host))]
+    #[allow(clippy::too_many_arguments)]
+    #[pyo3(signature = (url, signing, *, patience, is_pipelined, keeps_history, only_looks, host))]
     fn new(
         py: Python<'_>,
         url: &str,
         signing: (Vec<Vec<u8>>, bool),
         patience: f64,
         is_pipelined: bool,
+        keeps_history: bool,
         only_looks: bool,
         host: (Py<PyAny>, Py<PyAny>, Option<Bound<'_, PyTuple>>),
     ) -> PyResult<Self> {
@@ -58,13 +60,15 @@ impl Journal {
         }
         let owner = random::<16>()?;
         let [a, b, c, d, e, f, g, h, ..] = owner;
+        let outbox = Outbox::new(micros(patience), OpIds::new([a, b, c, d, e, f, g, h]));
+        let outbox = outbox.that_keeps_history(keeps_history);
         Ok(Self {
             backend: ManuallyDrop::new(opened.journal),
             mailbox,
             ears,
             event_loop,
             asked: Mutex::default(),
-            outbox: Mutex::new(Outbox::new(micros(patience), OpIds::new([a, b, c, d, e, f, g, h]))),
+            outbox: Mutex::new(outbox),
             timer: Mutex::default(),
             answers: Mutex::default(),
             pace: Mutex::new(Pace { at_once: 4 * LEAST_AT_ONCE, handed_on: None }),

@@ -1,6 +1,7 @@
 //! What is written down: snapshots and records, their signatures, and what is made of bytes that are neither.
 
 mod arbitrary;
+mod archive;
 mod chain;
 mod golden;
 mod hostile;

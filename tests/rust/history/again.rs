@@ -1,7 +1,7 @@
 //! Runs that begin again: forks, and runs that are tried again.
 
 use bytes::Bytes;
-use treadle::history::{self, Fork, History, HistoryError, Trusted, begin_again};
+use treadle::history::{self, Edits, Fork, History, HistoryError, Trusted, begin_again};
 use treadle::journal::{Entry, Loaded, Phase, Request, Sign, Slot, Status, entry, kind};
 use treadle::{
     Body, Child, EncodedEvent, EncodedImage, Failure, Kept, Memo, MemoCall, OnParentEnd, OpenChild, Pending, Record,
@@ -118,8 +118,8 @@ fn only_what_is_over_without_a_result_is_reopened() {
 }
 
 fn forked(loaded: &Loaded, at: Option<u64>, stream: &[(u64, Bytes)], sign: Sign) -> (Request, EncodedImage) {
-    let fork = Fork { id: FORK, at, stream };
-    let request = history::fork(loaded, &fork, &signer(sign), 1_000).unwrap();
+    let fork = Fork { id: FORK, at, stream, edits: Edits::default() };
+    let request = history::fork(loaded, fork, &signer(sign), 1_000).unwrap();
     let image = history::continuation(&carried_out(request.clone(), loaded), &signer(sign)).unwrap().image;
     (request, image)
 }
@@ -133,8 +133,8 @@ fn a_fork_is_a_run_of_its_own_that_goes_on_from_a_point_of_another() {
         assert_eq!((run.id, run.key, run.created, run.input), (FORK, None, 1_000, loaded.run.input));
         assert_eq!((image.id, image.state.len(), image.created), (FORK, keys, 1_000));
     }
-    let fork = Fork { id: FORK, at: Some(8), stream: &[] };
-    let refused = history::fork(&loaded, &fork, &signer(Sign::Opaque), 1_000);
+    let fork = Fork { id: FORK, at: Some(8), stream: &[], edits: Edits::default() };
+    let refused = history::fork(&loaded, fork, &signer(Sign::Opaque), 1_000);
     assert_eq!(refused, Err(HistoryError::NoSuchPoint { first: 5, last: 7 }));
 }
 

@@ -1,7 +1,7 @@
 //! Folding what is loaded.
 
 use proptest::prelude::*;
-use treadle::history::{self, Fork, History, HistoryError, Trusted};
+use treadle::history::{self, Edits, Fork, History, HistoryError, Trusted};
 use treadle::journal::Sign;
 use treadle::{Error, FormatError, Record, RunId};
 
@@ -31,10 +31,11 @@ proptest! {
         }
         let between: Vec<_> = live.images.values().map(places).collect();
         for at in history.points().unwrap() {
-            let fork = Fork { id: RunId::new(9, [at as u8; 10]), at: Some(at), stream: &[] };
-            let forked = carried_out(history::fork(&loaded, &fork, &signer, 5_000).unwrap(), &loaded);
+            let id = RunId::new(9, [at as u8; 10]);
+            let fork = Fork { id, at: Some(at), stream: &[], edits: Edits::default() };
+            let forked = carried_out(history::fork(&loaded, fork, &signer, 5_000).unwrap(), &loaded);
             let image = history::continuation(&forked, &signer).unwrap().image;
-            prop_assert_eq!(image.id, fork.id);
+            prop_assert_eq!(image.id, id);
             prop_assert!(between.contains(&places(&image)), "no event is on its way after record {}", at);
             prop_assert!(run_dry(image), "the fork at record {} comes to its end", at);
         }
@@ -86,8 +87,8 @@ fn the_state_before_the_checkpoint_is_not_known() {
     assert_eq!(history.image_at(2), Err(Error::Folded { first: 3 }));
     assert_eq!(history.image_at(3).unwrap().state.len(), 0);
     assert_eq!(history.image_at(4).unwrap().state.len(), 1);
-    let fork = Fork { id: RunId::new(9, [0; 10]), at: Some(2), stream: &[] };
-    let refused = history::fork(&loaded, &fork, &signer, 5);
+    let fork = Fork { id: RunId::new(9, [0; 10]), at: Some(2), stream: &[], edits: Edits::default() };
+    let refused = history::fork(&loaded, fork, &signer, 5);
     assert_eq!(refused, Err(HistoryError::NoSuchPoint { first: 3, last: 4 }));
 }
 

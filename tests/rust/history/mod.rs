@@ -1,6 +1,8 @@
 //! What is loaded of a run is folded as it was live, and forks, retries and runs of other plans begin from there.
 
 mod again;
+mod diff;
+mod edits;
 mod fold;
 mod live;
 mod resume;

@@ -10,7 +10,7 @@ use treadle::journal::lease::{BootId, Clock, Moment};
 use treadle::journal::memory::{self, MemoryStore};
 use treadle::journal::{
     Batch, Claim, Claimed, Commit, Cursor, Filter, Journal, JournalError, Loaded, Message, NewRun, News, OnBatch, OpId,
-    Outcome, OwnerId, Phase, Polled, Reply, Request, RunRow, Status, StreamRead,
+    Outcome, OwnerId, Phase, Polled, Reply, Request, RunRow, Segment, Status, StreamRead,
 };
 
 /// What no answer takes longer than.
@@ -265,6 +265,13 @@ impl Desk {
     pub fn stream(&self, run: RunId, after: u64, limit: usize) -> StreamRead {
         match self.ask(Request::ReadStream { run, after, limit }) {
             Ok(Reply::Stream(read)) => read,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn segment(&self, run: RunId, at: u64) -> Segment {
+        match self.ask(Request::Segment { run, at }) {
+            Ok(Reply::Segment(segment)) => *segment,
             other => panic!("{other:?}"),
         }
     }

@@ -5,6 +5,7 @@ mod again;
 mod commits;
 mod concurrent;
 mod desk;
+mod history;
 mod inbox;
 mod lists;
 mod model;

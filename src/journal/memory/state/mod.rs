@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use super::super::archive::Archive;
 use super::super::error::JournalError;
 use super::super::lease::{Clock, Lease};
 use super::super::op::OpId;
@@ -118,10 +119,18 @@ impl State {
             Request::Get { run } => self.get(run),
             Request::List { filter } => Ok(Reply::Listed(self.list(&filter))),
             Request::Records { run, after, limit } => self.records(run, after, limit),
+            Request::Segment { run, at } => self.segment(run, at),
             Request::ReadStream { run, after, limit } => self.read_stream(run, after, limit),
             Request::Delete { run } => self.delete(run),
             Request::Prune { finished_before, limit } => self.prune(finished_before, limit),
         }
+    }
+
+    /// Adds the run of an archive. Nobody executes it, whoever had it when it was exported.
+    pub(super) fn put_archive(&mut self, archive: Archive) {
+        let run = Run::of_archive(archive);
+        self.index(&run.row);
+        self.runs.insert(run.row.id, run);
     }
 
     fn enlist(&mut self, owner: OwnerId, lasts: Duration) -> Outcome {

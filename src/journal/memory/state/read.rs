@@ -1,7 +1,7 @@
 //! Requests that only read.
 
 use super::super::super::error::JournalError;
-use super::super::super::reply::{Loaded, Reply, RunRow, StreamRead};
+use super::super::super::reply::{Loaded, Reply, RunRow, Segment, StreamRead};
 use super::super::super::request::Filter;
 use super::super::super::{Outcome, rules};
 use super::State;
@@ -49,6 +49,25 @@ impl State {
         let folded = run.checkpoint.as_ref().map_or(0, |&(seq, _)| seq);
         let newer = run.records.iter().filter(|&&(seq, _)| seq > after);
         Ok(Reply::Records { records: newer.take(limit).cloned().collect(), folded })
+    }
+
+    pub(super) fn segment(&self, id: RunId, at: u64) -> Outcome {
+        let run = self.run(id)?;
+        let newest = run.checkpoint.as_ref().map_or(0, |&(seq, _)| seq);
+        let first = run.keyframes.keys().next().copied().unwrap_or(newest);
+        let at = at.max(first);
+        let (checkpoint, end) = match run.keyframes.range(..=at).next_back() {
+            Some((&seq, state)) if at < newest => {
+                let next = run.keyframes.range(seq + 1..).next().map_or(newest, |(&next, _)| next);
+                (Some((seq, state.clone())), next)
+            }
+            _ => (run.checkpoint.clone(), run.row.seq),
+        };
+        let start = checkpoint.as_ref().map_or(0, |&(seq, _)| seq);
+        let inside = run.folded.iter().chain(&run.records).filter(|&&(seq, _)| seq > start && seq <= end);
+        let (numbers, records): (Vec<_>, Vec<_>) = inside.map(|(seq, record)| ((*seq, 1), record.clone())).unzip();
+        rules::check_segment(&run.row, start, end, numbers)?;
+        Ok(Reply::Segment(Box::new(Segment { run: run.row.clone(), checkpoint, records, first })))
     }
 
     pub(super) fn read_stream(&self, id: RunId, after: u64, limit: usize) -> Outcome {

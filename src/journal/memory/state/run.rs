@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
+use super::super::super::archive::Archive;
 use super::super::super::error::JournalError;
 use super::super::super::outgoing::{BURIED, Known};
 use super::super::super::reply::{DeadLetter, Entry, RunRow};
@@ -19,6 +20,9 @@ pub(super) struct Run {
     pub(super) row: RunRow,
     pub(super) records: VecDeque<(u64, Vec<u8>)>,
     pub(super) checkpoint: Option<(u64, Vec<u8>)>,
+    /// The checkpoints before it and the records that they and it stand for, if the history is kept.
+    pub(super) keyframes: BTreeMap<u64, Vec<u8>>,
+    pub(super) folded: VecDeque<(u64, Vec<u8>)>,
     pub(super) stream: VecDeque<(u64, Vec<u8>)>,
     pub(super) inbox: BTreeMap<EntryNumber, Entry>,
     pub(super) outcome: Option<Vec<u8>>,
@@ -34,6 +38,8 @@ impl Run {
             row,
             records: VecDeque::new(),
             checkpoint: None,
+            keyframes: BTreeMap::new(),
+            folded: VecDeque::new(),
             stream: VecDeque::new(),
             inbox: BTreeMap::new(),
             outcome: None,
@@ -41,6 +47,22 @@ impl Run {
             known: HashSet::new(),
             consumed: VecDeque::new(),
         }
+    }
+
+    /// The run of an archive, which nothing is sent to.
+    pub(super) fn of_archive(archive: Archive) -> Self {
+        let mut run = Self::new(archive.run);
+        for (checkpoint, records) in archive.parts {
+            run.folded.append(&mut run.records);
+            let start = checkpoint.as_ref().map_or(0, |&(seq, _)| seq);
+            run.keyframes.extend(run.checkpoint.take());
+            run.checkpoint = checkpoint;
+            run.records.extend((start + 1..).zip(records));
+        }
+        run.stream = archive.stream.into();
+        run.inbox = archive.inbox.into_iter().map(|entry| (entry.number, entry)).collect();
+        (run.outcome, run.dead_letters) = (archive.outcome, archive.dead_letters);
+        run
     }
 
     pub(super) fn known(&self, id: &EntryId) -> Known {
@@ -87,8 +109,7 @@ impl Run {
         rules::apply(&mut self.row, &commit);
         self.records.extend((first..).zip(commit.records));
         if let Some(state) = commit.checkpoint {
-            self.checkpoint = Some((self.row.seq, state));
-            self.records.clear();
+            self.fold(state, commit.keeps_history);
         }
         self.stream.extend(commit.published);
         let forgotten = rules::forgotten(&self.row);
@@ -100,6 +121,19 @@ impl Run {
             self.dead_letters.extend(self.inbox.remove(&number).map(|entry| DeadLetter { entry, why }));
         }
         self.outcome = commit.outcome;
+    }
+
+    fn fold(&mut self, state: Vec<u8>, keeps_history: bool) {
+        let before = self.checkpoint.replace((self.row.seq, state));
+        if keeps_history {
+            self.folded.append(&mut self.records);
+            // One at the same record has no records behind it, and says nothing more.
+            self.keyframes.extend(before.filter(|&(seq, _)| seq < self.row.seq));
+        } else {
+            self.records.clear();
+            self.folded.clear();
+            self.keyframes.clear();
+        }
     }
 
     fn consume(&mut self, number: EntryNumber) {

@@ -69,11 +69,19 @@ fn commits() -> impl Strategy<Value = Commit> {
         prop::collection::vec(0..6_u64, 0..2),
         prop::option::weighted(0.2, bytes()),
         (status, any::<bool>(), any::<bool>(), prop::collection::vec((0..6_u64, "[a-c]{0,2}"), 0..2)),
-        prop::bool::weighted(0.1),
+        (prop::bool::weighted(0.1), prop::bool::weighted(0.8)),
         0..20_u64,
     );
     parts.prop_map(
-        |(records, published, consumed, checkpoint, (status, says, progress, undeliverable), release, at)| {
+        |(
+            records,
+            published,
+            consumed,
+            checkpoint,
+            (status, says, progress, undeliverable),
+            (release, keeps_history),
+            at,
+        )| {
             let outcome = (says && status.phase.is_over()).then(|| b"out".to_vec());
             let op = OpId::NONE;
             Commit {
@@ -83,6 +91,7 @@ fn commits() -> impl Strategy<Value = Commit> {
                 published,
                 consumed,
                 checkpoint,
+                keeps_history,
                 status,
                 outcome,
                 release,

@@ -68,6 +68,12 @@ fn holds_what_the_model_holds(desk: &Desk, model: &Model, cursors: &mut Cursors)
     for (&id, run) in &model.runs {
         assert_eq!(desk.ask(Request::DeadLetters { run: id }), Ok(Reply::DeadLetters(run.dead.clone())));
         holds_run(desk.load(id), run);
+        for at in 0..=run.seq() + 1 {
+            let segment = desk.segment(id, at);
+            let end = segment.end();
+            assert_eq!((segment.checkpoint, segment.records.clone(), segment.first), run.segment(at));
+            assert!(at > run.seq() || end >= at, "record {at} is in the part that ends with {end}");
+        }
         assert_eq!(desk.get(id).1, run.outcome);
         let kept = run.published.iter().filter(|&&(number, _)| number + LIMIT > run.last_published());
         let entries: Vec<_> = kept.cloned().collect();

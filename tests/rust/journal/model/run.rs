@@ -1,5 +1,7 @@
 //! A run in the model.
 
+use std::collections::BTreeMap;
+
 use treadle::journal::{Commit, DeadLetter, Entry, NewRun, OpId, OwnerId, Phase, Status};
 
 pub(super) struct Run {
@@ -11,6 +13,8 @@ pub(super) struct Run {
     pub(super) outcome: Option<Vec<u8>>,
     pub(super) log: Vec<Vec<u8>>,
     pub(super) checkpoint: Option<(u64, Vec<u8>)>,
+    // The checkpoints that are kept, the last one included.
+    pub(super) keyframes: BTreeMap<u64, Vec<u8>>,
     pub(super) published: Vec<(u64, Vec<u8>)>,
     pub(super) sent: Vec<(Entry, bool)>,
     pub(super) dead: Vec<DeadLetter>,
@@ -34,6 +38,7 @@ impl Run {
             outcome: None,
             log: vec![],
             checkpoint: None,
+            keyframes: BTreeMap::new(),
             published: vec![],
             sent: vec![],
             dead: vec![],
@@ -51,6 +56,16 @@ impl Run {
 
     pub(super) fn folded(&self) -> u64 {
         self.checkpoint.as_ref().map_or(0, |&(seq, _)| seq)
+    }
+
+    /// The checkpoint, the records and the earliest checkpoint of the part of the history that has a record.
+    pub(super) fn segment(&self, at: u64) -> (Option<(u64, Vec<u8>)>, Vec<Vec<u8>>, u64) {
+        let first = self.keyframes.keys().next().copied().unwrap_or(0);
+        let start = self.keyframes.range(..=at).next_back().map_or(first, |(&seq, _)| seq);
+        let end = self.keyframes.range(start + 1..).next().map_or(self.seq(), |(&seq, _)| seq);
+        let end = if self.keyframes.is_empty() { self.seq() } else { end };
+        let checkpoint = self.keyframes.get(&start).map(|state| (start, state.clone()));
+        (checkpoint, self.log[start as usize..end as usize].to_vec(), first)
     }
 
     pub(super) fn inbox(&self) -> Vec<Entry> {
@@ -91,6 +106,12 @@ impl Run {
         self.log.extend(commit.records.iter().cloned());
         self.published.extend(commit.published.iter().cloned());
         self.checkpoint = commit.checkpoint.clone().map(|state| (self.seq(), state)).or(self.checkpoint.take());
+        if let Some(state) = &commit.checkpoint {
+            if !commit.keeps_history {
+                self.keyframes.clear();
+            }
+            self.keyframes.insert(self.seq(), state.clone());
+        }
         for (entry, is_new) in &mut self.sent {
             let why = commit.undeliverable.iter().find(|(number, _)| *number == entry.number);
             self.dead.extend(why.map(|(_, why)| DeadLetter { entry: entry.clone(), why: why.clone() }));

@@ -12,6 +12,8 @@ const BACK_TO_1: &str = "
     INSERT INTO owners SELECT n, id, 4102444800000000 FROM processes;
     DROP TABLE processes;
     DROP TABLE ends;
+    DROP TABLE folded;
+    DROP TABLE keyframes;
     DROP INDEX inbox_dead;
     ALTER TABLE inbox DROP COLUMN dead;
     ALTER TABLE runs DROP COLUMN op;

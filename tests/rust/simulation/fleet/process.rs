@@ -86,7 +86,8 @@ impl Process {
             children: BTreeSet::new(),
             followed: BTreeSet::new(),
             standing: BTreeMap::new(),
-            outbox: Outbox::new(patience, OpIds::new(random.next().to_be_bytes())),
+            outbox: Outbox::new(patience, OpIds::new(random.next().to_be_bytes()))
+                .that_keeps_history(durability == Durability::Pipelined),
             asked: BTreeMap::new(),
             tickets: 0,
             wire: VecDeque::new(),

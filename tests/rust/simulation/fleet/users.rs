@@ -2,7 +2,7 @@
 //! them.
 
 use treadle::RunId;
-use treadle::history::{self, Fork, History, Trusted, reopen};
+use treadle::history::{self, Edits, Fork, History, Trusted, reopen};
 use treadle::journal::{Loaded, Message, OwnerId, Phase, Reply, Request, kind};
 
 use super::changes;
@@ -125,8 +125,8 @@ impl World {
         let id = self.new_id();
         let at = History::new(&loaded, Trusted::Signed(signer())).points().expect("it is what was written");
         let at = self.random.one_in(2).then(|| self.random.between(*at.start(), *at.end()));
-        let fork = Fork { id, at, stream: &[] };
-        let request = history::fork(&loaded, &fork, signer(), EPOCH + self.time);
+        let fork = Fork { id, at, stream: &[], edits: Edits::default() };
+        let request = history::fork(&loaded, fork, signer(), EPOCH + self.time);
         self.ledger.forks.insert(id);
         self.ask(request.expect("it is one of its records"));
     }
