@@ -236,8 +236,8 @@ POSITIONS: dict[tuple[str, str], Callable[[Any], Any]] = {
         for call, given in (("history", ()), ("inspect", ()), ("diff", (0, 0)))
     },
 }
-# Any number is good: it is added to what is stored. And a mapping by numbers of deliveries: one that
-# is not there is refused, whatever it is.
+# Any number is good: it is added to what is stored. And a mapping by numbers of deliveries: those
+# that are not there are refused, whatever they are.
 NOT_CHECKED = {("Context.increment", "by"), ("Engine.fork", "events")}
 
 TIMES = {**DURATIONS, **DURATIONS_OR_NONE_AT_ALL}

@@ -190,3 +190,25 @@ async def test_without_the_secret_nothing_opaque_is_read(journal, ids, version) 
     with pytest.raises((InvalidSignature, UnsignedValue)) as refused:
         work.asking.resume(snapshot, secret=b"another secret of these")
     assert isinstance(refused.value, TreadleError)
+
+
+ARCHIVES = sorted(work.FIXTURES.glob("archive-v*.treadle"))
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.stem)
+async def test_archives_are_still_opened_with_and_without_the_secret(archive: Path) -> None:
+    secret = (work.FIXTURES / "journal-v2.db.secret").read_bytes()
+    async with Engine(f"archive:///{archive}") as engine:
+        (info,) = await engine.runs()
+        assert (info.workflow, info.status, info.inbox) == ("asking", "waiting", 2)
+        shown = {value["key"]: value for value in (await engine.get(info.id).inspect())["state"]}
+        assert json.loads(shown["text"]["json"]) == "käse"
+        assert shown["blob"]["binary"] == BLOB
+        assert (
+            "waits for an event stored_work:Answer" in (await engine.get(info.id).why())[-1]["text"]
+        )
+    async with Engine(f"archive:///{archive}", secret=secret) as engine:
+        assert (await engine.state(info.id))["price"] == PRICE
+    async with Engine(f"archive:///{archive}", secret="a secret that signed nothing") as engine:
+        with pytest.raises(InvalidSignature):
+            await engine.get(info.id).history()

@@ -105,7 +105,7 @@ async def settle(journal: Journal, name: str = "settler") -> dict[str, Found | N
     promises = Promises(log.lines())
     found: dict[str, Found | None] = {}
     at_once = asyncio.Semaphore(100)
-    async with Engine(journal.url, workflows=ALL, lease=1) as engine:
+    async with Engine(journal.url, workflows=ALL, lease=1, history="full") as engine:
 
         async def one(run_id: str) -> None:
             async with at_once:
@@ -124,9 +124,19 @@ async def _end(engine: Engine, promises: Promises, run_id: str) -> Found | None:
         if found.value == "ValueError" and run_id not in promises.of("retried"):
             await engine.retry(run_id)
             found = await _found(engine, run_id)
+        await _check_history(engine, run_id)
         return found
     except UnknownRun:
         return None
+
+
+async def _check_history(engine: Engine, run_id: str) -> None:
+    """Whatever was killed, a history that is kept has every record."""
+    handle = engine.get(run_id)
+    last = (await handle.info()).seq
+    seen = {line["seq"] for line in await handle.history(most_bytes=0)}
+    missing = sorted(set(range(1, last + 1)) - seen)
+    assert not missing, f"run {run_id} lacks records {missing}"
 
 
 async def _ask(engine: Engine, promises: Promises, run_id: str) -> None:

@@ -229,6 +229,7 @@ async def execute(task: Task) -> None:
         workflows=ALL,
         durability=task.durability,  # type: ignore[arg-type]
         lease=task.lease,
+        history="full",
         keep=None if task.keep is None else timedelta(seconds=task.keep),
     )
     async with engine:

@@ -6,6 +6,7 @@ mod edits;
 mod fold;
 mod live;
 mod resume;
+mod why;
 
 use treadle::journal::{Chain, Commit, Loaded, OpId, Request, RunRow, Sign, Signer, Status};
 use treadle::snapshot::Standing;
