@@ -100,13 +100,17 @@ async def measured(measure: Callable[[Engine], Awaitable[float]]) -> None:
     """Print the figures of both histories, measured in turn, and their ratio."""
     found: dict[str, list[float]] = {"folded": [], "full": []}
     between: dict[str, list[float]] = {"folded": [], "full": []}
+    # What other programs do to the disk and the processor does not change it.
+    cpu: dict[str, list[float]] = {"folded": [], "full": []}
     sizes: dict[str, int] = {}
     for _ in range(ROUNDS):
         for history, figures in found.items():
             with tempfile.TemporaryDirectory() as directory:
                 async with engine_on(Path(directory), history) as engine:
                     await engine.run(chain, n=0)
+                    used = time.process_time()
                     figures.append(await measure(engine))
+                    cpu[history].append(time.process_time() - used)
                 sizes[history] = (Path(directory) / "runs.db").stat().st_size
             if measure is long_run:
                 pairs = itertools.pairwise(times)
@@ -114,6 +118,8 @@ async def measured(measure: Callable[[Engine], Awaitable[float]]) -> None:
     folded, full = median(found["folded"]), median(found["full"])
     print(f"{measure.__doc__}")
     print(f"  folded {folded:,.0f}, full {full:,.0f}: {full / folded - 1:+.1%}")
+    folded, full = median(cpu["folded"]), median(cpu["full"])
+    print(f"  processor: folded {folded:.2f} s, full {full:.2f} s: {full / folded - 1:+.1%}")
     print(f"  size: folded {sizes['folded']:,} B, full {sizes['full']:,} B")
     if measure is long_run:
         for history, gaps in between.items():

@@ -1,6 +1,5 @@
 """The command line: the history of runs, exported files, and acting on runs."""
 
-import asyncio
 import json
 import os
 import subprocess
@@ -259,7 +258,9 @@ async def test_an_archive_is_an_engine_that_only_looks(folder: Path, exported: P
         assert await handle.state(at=first) == {"customer": "Ada"}
         with pytest.raises(JournalError, match="only looked into"):
             await engine.delete(info.id)
-    await asyncio.sleep(0)
+        for call in (engine.pause, engine.cancel):
+            with pytest.raises(JournalError, match="only looked into"):
+                await call(info.id)
 
 
 @pytest.mark.parametrize("length", [0, 7, 19, 20, 36, 200])

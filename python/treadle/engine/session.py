@@ -157,6 +157,7 @@ class Session:
     def core(self) -> EngineCore:
         """What decides, while the engine is open."""
         if self._core is None:
+            self._check_writable()
             raise self.closes()
         return self._core
 
