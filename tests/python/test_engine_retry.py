@@ -494,10 +494,12 @@ async def test_every_record_of_the_history_may_be_forked(engine: Engine):
     await run
     history = await engine.get(run.id).history()
     assert [history[0]["seq"], history[0]["what"]] == [0, "queued"]
+    has_set = False
     for line in history[:-1]:
+        # A body that had set the key already, and had not finished, sets it again.
+        has_set = line["what"] != "finished" and (has_set or line.get("key") == "seen")
         seen, distinct = await result(await engine.fork(run.id, at=line["seq"]))
-        # A body that had set the key already sets it again.
-        assert (seen, distinct) == (4 if line.get("key") == "seen" else 3, 3)
+        assert (seen, distinct) == (4 if has_set else 3, 3), line
 
 
 async def test_a_fork_has_what_was_published_before_its_point(engine: Engine):
