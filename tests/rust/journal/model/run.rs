@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use treadle::journal::{Commit, DeadLetter, Entry, NewRun, OpId, OwnerId, Phase, Status};
 
+/// A checkpoint, the records behind it, and the earliest checkpoint that is kept.
+pub(super) type Part = (Option<(u64, Vec<u8>)>, Vec<Vec<u8>>, u64);
+
 pub(super) struct Run {
     pub(super) new: NewRun,
     pub(super) owner: Option<OwnerId>,
@@ -59,7 +62,7 @@ impl Run {
     }
 
     /// The checkpoint, the records and the earliest checkpoint of the part of the history that has a record.
-    pub(super) fn segment(&self, at: u64) -> (Option<(u64, Vec<u8>)>, Vec<Vec<u8>>, u64) {
+    pub(super) fn segment(&self, at: u64) -> Part {
         let first = self.keyframes.keys().next().copied().unwrap_or(0);
         let start = self.keyframes.range(..=at).next_back().map_or(first, |(&seq, _)| seq);
         let end = self.keyframes.range(start + 1..).next().map_or(self.seq(), |(&seq, _)| seq);
