@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const VARIABLE: &str = "TREADLE_FAILPOINT";
 
 /// All of them. What a test must reach is what is listed here.
-pub const NAMES: [&str; 56] = [
+pub const NAMES: [&str; 57] = [
     // The file is opened.
     "journal.connected",
     "journal.set_up",
