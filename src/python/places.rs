@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
@@ -365,8 +366,9 @@ impl Run {
     }
 
     /// What a lane waits for in the middle of a step; nothing if the body may go on. One that is cancelled unwinds at once.
+    /// Any other exception that is thrown is that of the future which the body awaits: it raises it later as well.
     #[cold]
-    pub fn go_on_in_step<'py>(run: &Bound<'py, Self>, is_cancelled: bool) -> PyResult<Option<Bound<'py, PyAny>>> {
+    pub fn go_on_in_step<'py>(run: &Bound<'py, Self>, thrown: Option<&PyErr>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let is_free = {
             let state = run.get().state.lock();
             // The lane of a body that awaits another run may be what drives that.
@@ -375,7 +377,7 @@ impl Run {
         if is_free {
             return Ok(None);
         }
-        if is_cancelled {
+        if thrown.is_some_and(|error| error.is_instance_of::<CancelledError>(run.py())) {
             return Self::insist_on_place(run).map(|()| None);
         }
         Self::wait_for_place(run, true)

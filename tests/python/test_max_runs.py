@@ -12,6 +12,7 @@ from treadle import (
     RunCancelled,
     StartEvent,
     StopEvent,
+    WaitTimeout,
     Workflow,
     WorkflowTimeout,
     step,
@@ -349,6 +350,55 @@ async def test_a_body_that_is_cancelled_while_it_waits_unwinds_at_once() -> None
 
     workflow = Workflow("patient", [give_up], max_runs=1)
     assert await asyncio.gather(*[workflow.run() for _ in range(3)]) == ["late"] * 3
+
+
+async def test_a_wait_whose_time_is_over_continues_when_its_run_has_a_place() -> None:
+    order: list[str] = []
+    gate = asyncio.Event()
+
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        if ev.waits:
+            with pytest.raises(WaitTimeout):
+                await ctx.wait_for_event(Go, timeout=0.02)
+            order.append("late")
+        else:
+            order.append("begins")
+            await gate.wait()
+            order.append("ends")
+        return StopEvent()
+
+    workflow = Workflow("working", [work], max_runs=1)
+    late = workflow.run(waits=True)
+    await passes()
+    other = workflow.run(waits=False)
+    await asyncio.sleep(0.1)
+    assert order == ["begins"]
+    gate.set()
+    await asyncio.gather(late, other)
+    assert order == ["begins", "ends", "late"]
+
+
+async def test_a_parent_of_a_child_that_failed_continues_when_it_has_a_place() -> None:
+    gauge = Gauge()
+
+    @step
+    async def work(ctx: Context, ev: StartEvent) -> StopEvent:
+        if ev.fails:
+            raise ValueError("no")
+        if ev.is_parent:
+            with pytest.raises(ValueError, match="no"):
+                await asyncio.gather(ctx.run(workflow, fails=True, is_parent=False))
+        with gauge:
+            await passes()
+        return StopEvent()
+
+    workflow = Workflow("working", [work], max_runs=1)
+    parent = workflow.run(fails=False, is_parent=True)
+    await passes(3)
+    others = [workflow.run(fails=False, is_parent=False) for _ in range(5)]
+    await asyncio.gather(parent, *others)
+    assert gauge.most == 1
 
 
 async def test_events_for_a_run_that_has_not_begun_are_kept() -> None:

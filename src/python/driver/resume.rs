@@ -55,7 +55,7 @@ impl Lane {
         let mut next = match at {
             At::InStep(active) => {
                 if run.get().has_limit()
-                    && let Some(future) = Run::go_on_in_step(run, thrown.is_some())?
+                    && let Some(future) = Run::go_on_in_step(run, thrown.as_ref())?
                 {
                     lane.get().state.lock().at = At::InStep(active);
                     return Ok(Ok(Resumed::Yielded(yielded(future)?)));
