@@ -910,12 +910,29 @@ class LoadedRun:
         """Create a new run that continues from a point of this one."""
 
     def timeline(
-        self, journal: Journal, after: int = 0, most: int | None = None
+        self,
+        journal: Journal,
+        after: int = 0,
+        most: int | None = None,
+        limit: int | None = None,
     ) -> list[dict[str, Any]]:
-        """List the records behind `after`, with contents of up to `most` bytes."""
+        """List up to `limit` records behind `after`, with contents of up to `most` bytes."""
 
     def state(self, journal: Journal, at: int | None = None) -> dict[str, Any]:
         """Return the keys and values behind a record, or now, with the changes in the inbox."""
+
+@final
+class RunCourse:
+    """The attempts of a run, made from the parts of its history in their order."""
+
+    def __new__(cls) -> RunCourse: ...
+    def add(self, part: LoadedRun, journal: Journal) -> None:
+        """Go on with the next part of the history; other threads run meanwhile."""
+
+    def columns(
+        self, is_completed: bool, finished: float | None, base: float, most: int
+    ) -> dict[str, Any]:
+        """Return names, failures and columns, with times relative to `base`."""
 
 @final
 class EngineCore:

@@ -7,6 +7,7 @@
 //! - this file: a [`History`], verified and folded up to any of its records;
 //! - [`trusted`]: what is trusted of what is read; [`points`]: the records at which a run can be cut;
 //! - [`state`]: what a reader sees of its keys;
+//! - [`course`]: the attempts of its steps;
 //! - [`diff`]: what differs between two records; [`why`]: why a run waits;
 //! - [`edits`]: what a fork changes;
 //! - [`resume`]: going on in the epoch in which the run was claimed; [`again`]: forks, and runs that are tried again.
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod again;
+pub mod course;
 pub mod diff;
 pub mod edits;
 pub mod error;
@@ -33,6 +35,7 @@ use crate::secret::KeyId;
 use crate::snapshot;
 
 pub use again::{Fork, begin_again, fork, image_of_point, reopen};
+pub use course::{Attempt, AttemptEnd, Course};
 pub use diff::{Diff, Difference, diff};
 pub use edits::{Edits, EventEdit};
 pub use error::HistoryError;

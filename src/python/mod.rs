@@ -24,6 +24,7 @@ mod commits;
 mod context;
 mod convert;
 mod coroutine;
+mod course;
 mod current;
 mod digest;
 mod driver;
@@ -87,6 +88,7 @@ fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<journal::Journal>()?;
     module.add_class::<memo::MemoBegun>()?;
     module.add_class::<recover::LoadedRun>()?;
+    module.add_class::<course::RunCourse>()?;
     module.add_class::<pause::Pause>()?;
     module.add_class::<plan::Plan>()?;
     module.add_class::<reader::StreamReader>()?;

@@ -13,16 +13,19 @@ use crate::{EncodedEvent, EncodedImage, EncodedRecord, Kept, Memo, Record, StepI
 #[pymethods]
 impl LoadedRun {
     /// What happened: a dict for each record behind `after`, with the contents of up to `most` bytes of values that need
-    /// no trust. What was pending when the history begins comes first, as if it had been queued then.
-    #[pyo3(signature = (journal, after = 0, most = None))]
+    /// no trust. What was pending when the history begins comes first, as if it had been queued then. At most `limit` records
+    /// are listed.
+    #[pyo3(signature = (journal, after = 0, most = None, limit = None))]
     fn timeline<'py>(
         &self,
         py: Python<'py>,
         journal: &Journal,
         after: u64,
         most: Option<usize>,
+        limit: Option<usize>,
     ) -> PyResult<Bound<'py, PyList>> {
         let loaded = &self.0;
+        let limit = limit.unwrap_or(usize::MAX);
         let lines = PyList::empty(py);
         let Some((folded, _)) = &loaded.checkpoint else { return Ok(lines) };
         let history = History::new(loaded, journal.for_showing());
@@ -33,6 +36,9 @@ impl LoadedRun {
         }
         for record in history.records() {
             let (seq, record) = record?;
+            if lines.len() >= limit {
+                break;
+            }
             // What comes before has counted the events of the stream.
             shown.published += u64::from(matches!(record, Record::Published { .. }));
             if seq > after {

@@ -16,7 +16,8 @@ async def lines(
     found: list[dict[str, Any]] = []
     while True:
         part = await journal.segment(run_id, after)
-        found += part.timeline(journal, after, most)
+        left = None if limit is None else limit - len(found)
+        found += part.timeline(journal, after, most, left)
         if limit is not None and len(found) >= limit:
             return found[:limit]
         if part.end <= after or part.end >= part.last:

@@ -1,6 +1,7 @@
 //! What is loaded of a run is folded as it was live, and forks, retries and runs of other plans begin from there.
 
 mod again;
+mod course;
 mod diff;
 mod edits;
 mod fold;
