@@ -1,6 +1,7 @@
 """The graph of a workflow: which step accepts what another emits, and what is wrong with it."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from .annotations import StepInfo
@@ -10,6 +11,23 @@ from .providers import Providers
 from .retry import Retry
 from .signatures import Problem
 from .steps import MARK
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an arrow begins or ends that is no step."""
+
+    name: str
+    mermaid: str
+
+
+START = Place("start", "start((start))")
+OUTSIDE = Place("outside", "outside((outside))")
+STOP = Place("stop", "stop((stop))")
+ANY = Place("any", "any((?))")
+
+# From where, the class of the events (`None`: any), to where.
+Arrow = tuple[str | Place, str | None, str | Place]
 
 
 class Graph:
@@ -113,26 +131,36 @@ class Graph:
         """Name the classes of start events."""
         return ", ".join(cls.__name__ for cls in self._starts())
 
+    def arrows(self) -> list[Arrow]:
+        """Return the arrows of the graph: events, from the step that emits to one that accepts."""
+        found: list[Arrow] = []
+        for step in self.steps:
+            for cls in step.accepts:
+                if meet(cls, StartEvent):
+                    label = cls.__name__ if issubclass(cls, StartEvent) else "StartEvent"
+                    found.append((START, label, step.name))
+                elif step.options.external:
+                    found.append((OUTSIDE, cls.__name__, step.name))
+        for step in self.steps:
+            if step.emits is None:
+                found.append((step.name, None, ANY))
+            for cls in step.emits or ():
+                if issubclass(cls, StopEvent):
+                    found.append((step.name, cls.__name__, STOP))
+                for taker in [] if issubclass(cls, StopEvent) else self.flow.takers(cls):
+                    found.append((step.name, cls.__name__, taker.name))
+        return list(dict.fromkeys(found))
+
     def to_mermaid(self) -> str:
         """Return the graph as a Mermaid flowchart: steps are boxes, events are the arrows."""
         ids = {step.name: f"s{number}" for number, step in enumerate(self.steps)}
         lines = ["flowchart TD"]
         lines += [f'    {ids[step.name]}["{_escaped(step.name)}"]' for step in self.steps]
-        for step in self.steps:
-            for cls in step.accepts:
-                if meet(cls, StartEvent):
-                    label = cls.__name__ if issubclass(cls, StartEvent) else "StartEvent"
-                    lines.append(f"    start((start)) -->|{_escaped(label)}| {ids[step.name]}")
-                elif step.options.external:
-                    lines.append(f"    outside((outside)) -->|{cls.__name__}| {ids[step.name]}")
-        for step in self.steps:
-            if step.emits is None:
-                lines.append(f"    {ids[step.name]} -.->|any| any((?))")
-            for cls in step.emits or ():
-                if issubclass(cls, StopEvent):
-                    lines.append(f"    {ids[step.name]} -->|{cls.__name__}| stop((stop))")
-                for taker in [] if issubclass(cls, StopEvent) else self.flow.takers(cls):
-                    lines.append(f"    {ids[step.name]} -->|{cls.__name__}| {ids[taker.name]}")
+        for start, label, end in self.arrows():
+            first = start.mermaid if isinstance(start, Place) else ids[start]
+            last = end.mermaid if isinstance(end, Place) else ids[end]
+            arrow = "-.->|any|" if label is None else f"-->|{_escaped(label)}|"
+            lines.append(f"    {first} {arrow} {last}")
         return "\n".join(dict.fromkeys(lines)) + "\n"
 
 
