@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 STUB = ROOT / "python/treadle/_treadle.pyi"
-MODULES = ("treadle", "treadle.testing")
+MODULES = ("treadle", "treadle.testing", "treadle.ui")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # Special methods that users rely on; others are an implementation of what is listed anyway.

@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_journals(commands)
     _add_history(commands)
     _add_acts(commands)
+    _add_ui(commands)
     _add_sql(commands)
     options = vars(parser.parse_args(arguments))
     run = options.pop("command", None)
@@ -204,6 +205,28 @@ def _add_acts(commands: Any) -> None:
     )
     command = _add(commands, "graph", "graph", "print the graph of a workflow (Mermaid)", _ACTS)
     command.add_argument("target", metavar="MODULE:NAME", help="a Workflow")
+
+
+def _add_ui(commands: Any) -> None:
+    text = "show the runs of a journal in a browser"
+    command = _add(commands, "ui", "ui", text, "ui.command")
+    command.add_argument("url", metavar="URL", help=f"{_URL}, or an exported FILE.treadle")
+    command.add_argument(
+        "--actions", action="store_true", help="allow to cancel, retry, fork and delete runs"
+    )
+    command.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
+    command.add_argument(
+        "--port", type=_port, default=0, help="the port to listen on; 0 is any that is free (0)"
+    )
+    command.add_argument(
+        "--open", action="store_true", dest="opens", help="open the page in a browser"
+    )
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) < 1 << 16):
+        raise argparse.ArgumentTypeError(f"a port from 0 to 65535 expected, not {text!r}")
+    return int(text)
 
 
 def _add_sql(commands: Any) -> None:
