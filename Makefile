@@ -89,6 +89,21 @@ test-pythons: cargo servers  ## run the package's tests on each version of PYTHO
 test-versioned:  ## the same for the tests in which the version matters
 	@$(MAKE) --no-print-directory test-pythons TESTS='$(VERSIONED)'
 
+# The page of runs, in a real browser. What is large there takes a while: each has a limit of its own.
+UI_TESTS := $(addprefix tests/ui/,pages.test.mjs live.test.mjs large.test.mjs)
+
+.PHONY: test-ui
+test-ui: setup browser  ## test the page of runs in Chromium
+	$(LIMIT:3600=600) node --test --test-concurrency=1 $(UI_TESTS)
+
+.PHONY: screenshots
+screenshots: setup browser  ## take pictures of the page of runs into target/screenshots
+	node tests/ui/screenshots.mjs target/screenshots
+
+.PHONY: browser
+browser:  ## install Chromium and what drives it for the tests, if they are missing
+	@.ci/install-browser
+
 # The package in a build whose processes can be made to die at named places. Only tests have a use for it.
 FAILPOINTS := target/failpoints
 
