@@ -51,7 +51,7 @@ pub struct Delivery<E, C = (), V = Value> {
     pub event: E,
     /// How many records of the run there were with the one that queued it: it starts once they are safe.
     pub recorded: u64,
-    /// When its first body began, if anybody looked at the clock.
+    /// When its first body began, if the clock was read.
     pub since: Option<NonZeroU64>,
     /// What it has done so far, if there is anything to remember.
     pub replay: Option<Box<Replay<E, C, V>>>,

@@ -75,7 +75,7 @@ pub struct Image<E, V, C> {
     pub waits: BTreeMap<u64, Waiting<C>>,
     /// The events that steps collect, by the number of the group.
     pub groups: BTreeMap<u64, Grouped<E, C>>,
-    /// Events from outside that nobody has asked for yet, by number.
+    /// Events from outside that no step has asked for yet, by number.
     pub kept: BTreeMap<u64, E>,
     /// Events that are held, oldest first.
     pub held: VecDeque<Held<E>>,
@@ -94,7 +94,7 @@ pub struct Pending<E, C, V = Value> {
     pub attempt: u32,
     /// When it is to be tried again; nothing if it is queued or in flight.
     pub due: Option<Time>,
-    /// When the first body began, if anybody looked at the clock.
+    /// When the first body began, if the clock was read.
     pub since: Option<Time>,
     /// The event.
     pub event: E,
@@ -102,7 +102,7 @@ pub struct Pending<E, C, V = Value> {
     pub replay: Replay<E, C, V>,
 }
 
-/// Somebody who waits.
+/// A waiter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting<C> {
     /// The delivery whose step waits.
@@ -124,7 +124,7 @@ pub struct Grouped<E, C> {
     pub collected: Collected<C, E>,
 }
 
-/// An event that came while the run was paused, or before somebody was there again who had waited for its class.
+/// An event that came while the run was paused, or before the waiter for its class was there again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held<E> {
     /// Whether it came from outside of the run.
@@ -414,7 +414,7 @@ impl<E, V, C: Clone + Eq + Hash> Image<E, V, C> {
         if events.is_some() && collected.is_empty() {
             self.groups.remove(&group);
         }
-        // Nobody remembers what a task collects that a body left behind.
+        // What a task collects that a body left behind is not recorded.
         if seq > 0 {
             self.in_flight(seq)?.replay.collected.push(Collection { key, expected, events });
         }

@@ -49,7 +49,7 @@ pub enum Record<E, V, C> {
     Finished {
         /// The delivery.
         seq: u64,
-        /// When it was done; 0 if nobody looked at the clock.
+        /// When it was done; 0 if the clock was not read.
         at: Time,
     },
     /// An attempt failed, and there will be another one.
@@ -58,7 +58,7 @@ pub enum Record<E, V, C> {
         seq: u64,
         /// The attempt that failed.
         failure: Failure,
-        /// When it did; 0 if nobody looked at the clock.
+        /// When it did; 0 if the clock was not read.
         at: Time,
         /// When it is to be tried again.
         due: Time,
@@ -68,7 +68,7 @@ pub enum Record<E, V, C> {
         /// The delivery.
         seq: u64,
     },
-    /// The body of a delivery sent an event; it was queued, or given to somebody who waited for it.
+    /// The body of a delivery sent an event; it was queued, or given to a waiter.
     Sent {
         /// The delivery.
         seq: u64,
@@ -164,14 +164,14 @@ pub enum Record<E, V, C> {
         /// The event.
         event: E,
     },
-    /// An event that nobody has asked for yet is kept.
+    /// An event that no step has asked for yet is kept.
     Kept {
         /// Its number: those with smaller numbers are found first.
         number: u64,
         /// The event.
         event: E,
     },
-    /// A kept event was taken by somebody who is not a step in flight.
+    /// A kept event was taken by a waiter that is not a step in flight.
     KeptTaken {
         /// Its number.
         number: u64,
@@ -183,7 +183,7 @@ pub enum Record<E, V, C> {
         /// The event.
         event: E,
     },
-    /// An event is held ahead of the others: somebody who went away has given it back.
+    /// An event is held ahead of the others: a waiter that went away has given it back.
     HeldAgain {
         /// The event.
         event: E,

@@ -292,7 +292,7 @@ class Context:
     def elapsed(self) -> float | None:
         """Seconds since the first attempt of this step for this event began.
 
-        `None` if that is not known: nobody looks at the clock for a step in memory that has neither
+        `None` if that is not known: the clock is not read for a step in memory that has neither
         `retry` nor `timeout`, and whose failures no step gets.
         """
 

@@ -28,7 +28,7 @@ def check(run_ids: Iterable[str], sender: str) -> None:
         if run is None:
             raise UnknownRun(
                 f"send_event: run {sender} sends to run {run_id}, and no run in the memory of this "
-                f'process has this id; missing="ignore" sends to nobody then'
+                f'process has this id; missing="ignore" sends nothing then'
             )
         if run.status in ("completed", "failed", "cancelled"):
             raise ended(run_id, sender)
@@ -38,7 +38,7 @@ def ended(run_id: str, sender: str) -> RunEnded:
     """Return the error of a step that sends to a run that is over."""
     error = RunEnded(
         f"send_event: run {sender} sends to run {run_id}, which is over; "
-        f'missing="ignore" sends to nobody then'
+        f'missing="ignore" sends nothing then'
     )
     error.run_id = run_id
     return error

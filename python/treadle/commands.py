@@ -198,7 +198,7 @@ def cancel(url: str, run_id: str) -> int:
 
     async def work(engine: Engine) -> int:
         await engine.cancel(run_id)
-        say(f"run {run_id} is cancelled by whoever executes it")
+        say(f"run {run_id} is cancelled by the process that executes it")
         return DONE
 
     return engine_with(url, work)
@@ -239,7 +239,7 @@ def worker(target: str, grace: float) -> int:
     if not isinstance(engine, Engine):
         raise WrongUse(f"{target} is not an Engine, but {engine!r}")
     if engine.url.startswith("memory:"):
-        raise WrongUse(f"{target} is an Engine in memory: nobody else can ask it for anything")
+        raise WrongUse(f"{target} is an Engine in memory: no other process can ask it for anything")
     if not engine._settings.workflows:
         raise WrongUse(f"{target} has no workflows: it would execute nothing")
 
@@ -295,7 +295,7 @@ def _engine(url: str) -> Engine:
 
 def _check_journal(engine: Engine) -> None:
     if engine.url.startswith("memory:"):
-        raise WrongUse('"memory:" is the journal of one process: nobody else can look into it')
+        raise WrongUse('"memory:" is the journal of one process: no other can look into it')
     path = engine._settings.path
     if path is not None and not os.path.exists(path):
         raise WrongUse(f"there is no journal {path}")

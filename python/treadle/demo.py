@@ -5,7 +5,7 @@
     python -m treadle demo --concurrency 4  at most four files at once
     python -m treadle demo --journal FILE   a durable run: killed, the same command goes on with it
 
-Each file is read and parsed in a worker thread. One that cannot be is listed and stops nobody.
+Each file is read and parsed in a worker thread. One that cannot be is listed and stops nothing.
 
 A step whose process was killed runs again, and finds what it had set. So what the steps leave in
 the Context has a key of its own for each file: set twice, it is there once. And what counts the
@@ -343,7 +343,7 @@ def main(path: str, concurrency: int, journal: str | None = None) -> int:
             asyncio.run(run_and_show(path, concurrency))
             return 0
         try:
-            # Whoever goes on with the run may stand in another folder.
+            # The process that goes on with the run may have another working directory.
             asyncio.run(run_durably(os.path.abspath(path), concurrency, journal))
         except JournalError as error:
             print(error, file=sys.stderr)

@@ -41,8 +41,8 @@ class Entered:
 class Held:
     """An object whose factory awaits. It is made and closed in a task of its own.
 
-    A task group or a cancel scope must be left in the task that entered it. And whoever asked
-    first can be cancelled without taking the object away from others who wait for it.
+    A task group or a cancel scope must be left in the task that entered it. And the first
+    caller can be cancelled without taking the object away from others who wait for it.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Held:
     async def wait(self) -> None:
         """Wait until the object is made; raise the reason if it cannot be.
 
-        Once nobody waits any more, the making is cancelled.
+        Once there is no waiter any more, the making is cancelled.
         """
         self._askers += 1
         try:

@@ -147,7 +147,7 @@ async def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
     if _is_async(function):
         return await function(*args, **kwargs)
     result = await _in_thread(functools.partial(function, *args, **kwargs))
-    # A function that only makes a coroutine leaves it to whoever called it.
+    # A function that only makes a coroutine leaves it to its caller.
     return await result if inspect.isawaitable(result) else result
 
 
@@ -310,7 +310,7 @@ def _keep_sync(begun: MemoBegun, value: object, is_failure: bool) -> None:
     written: futures.Future[None] = futures.Future()
     if begun.keep(value, is_failure, written) is None:
         return
-    # A run whose event loop was closed tells nobody anything.
+    # A run whose event loop was closed tells nothing.
     while not futures.wait([written], _LOOK).done:
         begun.check_running()
     written.result()

@@ -117,7 +117,7 @@ def delay_of(answer: "Any") -> float | None:
     if answer is None:
         return None
     if hasattr(answer, "__await__"):
-        # Of an `async def`: Python would warn of a coroutine that nobody awaits.
+        # Of an `async def`: Python would warn of a coroutine that is not awaited.
         getattr(answer, "close", lambda: None)()
         raise TypeError("delay: a plain function expected, not an async one")
     return checks.duration("delay", answer, zero=True, most=checks.A_YEAR)

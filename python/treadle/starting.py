@@ -40,7 +40,7 @@ def check_names(start_class: "type | None", **options: "Any") -> None:
     """Raise if an option that was given is a field of the start event as well.
 
     Raises:
-        TypeError: it is: nobody can tell which of them is meant.
+        TypeError: it is: which of them is meant is not clear.
     """
     given = [name for name, value in options.items() if value is not NOT_GIVEN]
     if not given or start_class is None:

@@ -45,7 +45,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether what was read is damaged, or was changed: nobody can read it, whatever code and secrets there are.
+    /// Whether what was read is damaged, or was changed: it cannot be read, whatever code and secrets there are.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::InvalidRecord(_) | Self::InvalidImage(_) => true,

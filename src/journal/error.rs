@@ -10,7 +10,7 @@ use crate::run_id::RunId;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// The run has another owner, another epoch or another last record: whoever appends must stop it.
+    /// The run has another owner, another epoch or another last record: the process that appends must stop it.
     Conflict(RunId),
     /// There is no such run.
     UnknownRun(RunId),

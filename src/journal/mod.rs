@@ -64,7 +64,7 @@ pub use request::{
 };
 pub use transaction::Transactions;
 
-/// Names a request until it is answered; chosen by whoever submits it.
+/// Names a request until it is answered; chosen by the caller that submits it.
 pub type Ticket = u64;
 
 /// An answer.
@@ -149,7 +149,7 @@ pub trait Journal: Send + Sync {
     /// Every ticket is answered exactly once, or given back once, unless the journal is closed: then nothing is taken.
     fn submit(&self, requests: Vec<(Ticket, Request)>) -> Result<(), JournalError>;
 
-    /// The bytes of the requests that are not answered yet. `submit` takes whatever it is given, so whoever
+    /// The bytes of the requests that are not answered yet. `submit` takes whatever it is given, so a caller that
     /// calls it holds back while this is beyond what its memory allows.
     fn queued_bytes(&self) -> usize;
 

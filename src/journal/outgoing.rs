@@ -15,7 +15,7 @@ pub enum Outgoing {
     Create {
         /// The run; it has no key.
         run: NewRun,
-        /// Who executes it (with epoch 1); nobody: whoever claims it.
+        /// The process that executes it (with epoch 1); without one, the process that claims it.
         owner: Option<OwnerId>,
         /// What is written of it first. It takes nothing out of an inbox and has nothing outgoing.
         commit: Box<Commit>,

@@ -283,7 +283,7 @@ fn read(from: &mut Reader<'_>, number: u64) -> Result<EncodedRecord, FormatError
             let failure = Failure { attempt, text: from.text()?.into() };
             let at = if has_time { from.uint()? } else { 0 };
             if has_time && at == 0 {
-                return Err(from.malformed("a time that nobody knows is given"));
+                return Err(from.malformed("an unknown time is given"));
             }
             Record::Retried { seq, failure, at, due }
         }

@@ -2,7 +2,7 @@
 //!
 //! A run whose owner was lost is taken over. It has made progress once a commit says so; until then each further
 //! take-over waits longer, so that a run which ends its process does not take the others along at once, and after
-//! too many of them it is stranded: nobody claims it until it is reopened.
+//! too many of them it is stranded: no process claims it until it is reopened.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(super) fn lose(row: &mut RunRow) {
     row.recoveries = row.recoveries.saturating_add(1);
 }
 
-/// Gives a run that nobody executes to a process, in a new epoch, unless it was taken over too often.
+/// Gives a run that no process executes to a process, in a new epoch, unless it was taken over too often.
 pub(super) fn take(row: &mut RunRow, claim: &Claim) -> Turn {
     let now = claim.now;
     if claim.claimant.is_too_many(row.recoveries) {

@@ -157,7 +157,7 @@ pub struct Claimed {
 /// When a claim is worth while.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Next {
-    /// When the next run that nobody executes is due; a time that has passed if one can be claimed at once.
+    /// When the next run that no process executes is due; a time that has passed if one can be claimed at once.
     pub due: Option<Time>,
     /// In how long the next lease of another process is over, unless it is renewed. Nothing if it has ended.
     pub lapse: Option<Duration>,

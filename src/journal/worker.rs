@@ -112,7 +112,7 @@ impl Journal for Worker {
     fn close(&self) {
         self.shared.queue().closing = true;
         self.shared.wake.notify_one();
-        // Whoever is told of a batch may close the journal, but its thread cannot wait for itself.
+        // The listener of a batch may close the journal, but its thread cannot wait for itself.
         if thread::current().id() == self.thread_id {
             return;
         }
@@ -223,7 +223,7 @@ impl<B: Backend> Loop<B> {
     }
 
     fn tell(&self, batch: Batch) {
-        // Whoever is told may panic; the next batch is told all the same.
+        // A listener may panic; the next batch is told all the same.
         let _ = catch_unwind(AssertUnwindSafe(|| (self.on_batch)(batch)));
     }
 }

@@ -28,7 +28,7 @@ pub struct Context {
     pub step: StepId,
     pub slot: Slot,
     attempt: u32,
-    // Set once the step was cancelled while it runs in a thread, which nobody can interrupt.
+    // Set once the step was cancelled while it runs in a thread, which cannot be interrupted.
     is_revoked: AtomicBool,
 }
 
@@ -318,7 +318,7 @@ impl Context {
         error::stored_failure(py, self.run.get(), self.step, &failure, Some(&event)).map(|error| Some(error.unbind()))
     }
 
-    /// Seconds since the first body of this delivery began, if anybody looked at the clock.
+    /// Seconds since the first body of this delivery began, if the clock was read.
     #[getter]
     fn elapsed(&self) -> PyResult<Option<f64>> {
         let now = self.run.get().now();

@@ -23,7 +23,7 @@ pub struct Active {
     pub given: Option<Py<Context>>,
     /// Whether a cancellation was thrown into it.
     pub interrupted: bool,
-    /// Whether anybody but the engine has asked for one, and the step went on for a while.
+    /// Whether a caller other than the engine has asked for one, and the step went on for a while.
     pub is_cancel_requested: bool,
 }
 
@@ -51,7 +51,7 @@ impl Resumed {
     }
 }
 
-/// What a coroutine of ours raises when it returns something. Whoever awaits it takes the value of an exception that was
+/// What a coroutine of ours raises when it returns something. An `await` takes the value of an exception that was
 /// not made yet as it is, and none is ever made; unless the value could be taken for the exception, or its arguments.
 #[inline]
 fn returned(result: Bound<'_, PyAny>) -> PyErr {

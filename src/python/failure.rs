@@ -14,7 +14,7 @@ use super::run::Run;
 use crate::writer::Occurrence;
 use crate::{MOST_IN_A_ROW, Started, Time};
 
-// From so many failures in a row on, somebody is told.
+// From so many failures in a row on, a warning is logged.
 const MANY_IN_A_ROW: u32 = 10;
 const CURE: &str = "what deals with its failure sends it the same event again; let it wait before that, or give the \
      step a retry";

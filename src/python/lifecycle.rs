@@ -1,6 +1,6 @@
 //! Telling observers, and readers of the stream that ask for it, what happens to a run.
 //!
-//! Nothing of it costs more than one atomic load while nobody observes. An observer is called where things happen, on
+//! Nothing of it costs more than one atomic load without an observer. An observer is called where things happen, on
 //! the event loop of the run; what it raises is logged.
 
 use std::collections::VecDeque;
@@ -156,7 +156,7 @@ impl Run {
         }
     }
 
-    /// The run is told apart from one that nobody observes from now on.
+    /// The run is told apart from one without an observer from now on.
     pub fn be_observed(&self) {
         self.is_observed.store(true, Ordering::Relaxed);
     }

@@ -83,7 +83,7 @@ impl Run {
         Ok(())
     }
 
-    /// The run is over: nobody is told of a memo any more.
+    /// The run is over: no caller is told of a memo any more.
     pub fn memos_lost(run: &Bound<'_, Self>, waiting: MemoWaiters) -> PyResult<()> {
         let error = || error::run_ended(&run.get().id_text(), "once");
         waiting.iter().try_for_each(|(_, waiter)| waiter.is_lost(run.py(), error()))
@@ -226,7 +226,7 @@ impl MemoBegun {
         Ok(future)
     }
 
-    /// Raises if the run is over: then nobody tells that a memo is on disk.
+    /// Raises if the run is over: then nothing tells that a memo is on disk.
     fn check_running(&self, py: Python<'_>) -> PyResult<()> {
         let context = self.context.bind(py);
         let phase = context.get().state()?.core.phase();

@@ -16,7 +16,7 @@ use super::wake::{self, Waker, is_closed};
 use crate::writer::Occurrence;
 use crate::{Origin, Phase};
 
-/// What `Run.pause` gives: awaitable, until nothing of the run moves. The run is paused whether or not anybody
+/// What `Run.pause` gives: awaitable, until nothing of the run moves. The run is paused whether or not a caller
 /// waits for that.
 #[pyclass(frozen, module = "treadle._treadle")]
 pub struct Pause {
@@ -161,7 +161,7 @@ impl Run {
         run.get().call_in_next_pass(release)
     }
 
-    /// As [`Run::resume_now`], and has somebody take up what is ready and due.
+    /// As [`Run::resume_now`], and starts what is ready and due.
     pub fn go_on_here(run: &Bound<'_, Self>) -> PyResult<()> {
         {
             let state = run.get().state.lock();

@@ -81,7 +81,7 @@ impl Hash for Class {
     }
 }
 
-/// Somebody who waits for an event, or sleeps.
+/// A waiter for an event, or a sleeper.
 pub struct EventWaiter {
     pub matcher: Option<Py<PyAny>>,
     pub waker: Waker,
@@ -127,7 +127,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// A failure, which whoever awaits the run is given: so it is neither a result nor a cancellation there.
+    /// A failure, which the awaiter of the run is given: so it is neither a result nor a cancellation there.
     pub fn failed(py: Python<'_>, error: PyErr) -> Self {
         let error = hook::as_failure(py, "a hook", error);
         let traceback = error.traceback(py).map(Bound::unbind);
@@ -138,7 +138,7 @@ impl Outcome {
 /// What changes while a run runs.
 pub struct State {
     pub core: CoreRun<Python3>,
-    /// Whether somebody drives the run: whoever awaited it first, or a task of its own.
+    /// Whether the run is driven: by its first awaiter, or a task of its own.
     pub started: bool,
     /// Whether no awaiter and no other run cancels the run by its own end.
     pub detached: bool,
@@ -159,7 +159,7 @@ pub struct State {
     /// Lanes that were suspended inside of a step.
     pub lanes: HashMap<usize, Py<Lane>>,
     pub outcome: Option<Outcome>,
-    /// Reports the failure when it is dropped, unless somebody was given it.
+    /// Reports the failure when it is dropped, unless an awaiter was given it.
     pub unretrieved: Option<Py<PyAny>>,
     /// The context in which the run was made; every step gets a copy.
     pub base_context: Option<Py<PyAny>>,
@@ -172,7 +172,7 @@ pub struct State {
     pub place: Rare<RunPlace>,
     /// The run's journal, if it has one.
     pub durable: Option<Box<Durable>>,
-    /// Whether whoever waits for the end of the run was told: then its outcome is safe.
+    /// Whether those who wait for the end of the run were told: then its outcome is safe.
     pub is_over: bool,
     /// Called with the run and what has just happened to it.
     pub probe: Option<Py<PyAny>>,
@@ -316,7 +316,7 @@ impl State {
         (remains, deliveries, outcome, errors, lanes, self.base_context.take(), self.timer.take())
     }
 
-    // Breaks the cycles of a run that nobody can reach any more, or that cannot go on.
+    // Breaks the cycles of a run that is not reachable any more, or that cannot go on.
     pub fn clear(&mut self) -> impl Sized + use<> {
         (
             self.outcome.take(),

@@ -187,7 +187,7 @@ impl EventWait {
         yielded(bound).map(Resumed::Yielded)
     }
 
-    /// Whoever asked went away. An event that was there for it goes to somebody else, or is kept.
+    /// The waiter went away. An event that was there for it goes to another waiter or step, or is kept.
     fn give_up(&self, py: Python<'_>) -> PyResult<()> {
         let at = std::mem::replace(&mut *self.at.lock(), At::Finished);
         let run = self.run.bind(py);
@@ -281,7 +281,7 @@ impl Drop for EventWait {
         if matches!(self.at.get_mut(), At::Finished) {
             return;
         }
-        // After the interpreter has gone there is nobody left to give the event to.
+        // After the interpreter has gone there is no run left to give the event to.
         let _ = Python::try_attach(|py| {
             if let Err(error) = self.give_up(py) {
                 error.write_unraisable(py, None);

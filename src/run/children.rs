@@ -120,7 +120,7 @@ impl<H: Host> Run<H> {
         };
         let known = match memos.get(number).map(|memo| &memo.kept) {
             Some(Kept::Child(child)) => child.id,
-            // Another call of this name: none has the digest of an input, unless somebody made it up.
+            // Another call of this name: none has the digest of an input, unless it was made up.
             _ => return Err(Error::OtherInput),
         };
         if let Some(known) = self.children.get_mut().and_then(|children| children.open.get_mut(&known)) {
@@ -296,7 +296,7 @@ impl<H: Host> Run<H> {
         }
     }
 
-    /// A wait for a child is over: the child has ended, or nobody waits any longer.
+    /// A wait for a child is over: the child has ended, or is not awaited any longer.
     pub fn child_awaited(&mut self, slot: Slot, id: RunId) {
         let Some(children) = self.children.get_mut() else { return };
         let waits = match children.open.get_mut(&id) {

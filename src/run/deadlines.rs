@@ -13,7 +13,7 @@ pub enum Deadline {
     End,
     /// A step in flight has taken too long.
     Step(Slot),
-    /// Somebody has waited long enough, for an event or for time to pass.
+    /// A wait has lasted long enough, for an event or for time to pass.
     Wait(WaitId),
     /// A delivery, by its number, is to be tried again; it is queued by now.
     Retry(u64),

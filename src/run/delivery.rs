@@ -44,7 +44,7 @@ impl<H: Host> Run<H> {
         Ok(())
     }
 
-    /// The body of a step in flight sends an event to one step, past whoever waits for its class. It is queued at once,
+    /// The body of a step in flight sends an event to one step, past the waiters for its class. It is queued at once,
     /// also while the run is paused.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ impl<H: Host> Run<H> {
     }
 
     /// Takes the next ready delivery to be run; the host reads its event with [`Run::event`]. `now` is called
-    /// only if somebody needs to know the time.
+    /// only if the time is needed.
     #[inline]
     pub fn start_next(&mut self, now: impl FnOnce() -> Time) -> Option<Started> {
         if self.phase != Phase::Running || self.is_held() || self.lacks_place || self.is_held_back() {

@@ -14,7 +14,7 @@ pub struct Remains<H: Host> {
     pub queue: Queue<H::Event, H::Class, H::Value>,
     /// Deliveries that were to be tried again.
     pub retries: Vec<HostDelivery<H>>,
-    /// Events that were kept for somebody who would ask for them, held until the run is resumed, or sent to other runs by
+    /// Events that were kept for a later request, held until the run is resumed, or sent to other runs by
     /// steps that are not done.
     pub kept: Vec<H::Event>,
     /// Those who still waited for an event.
@@ -79,7 +79,7 @@ impl<H: Host> Run<H> {
         deliveries
     }
 
-    /// Gives back all values, published events and records: nobody can reach the run any more.
+    /// Gives back all values, published events and records: the run is not reachable any more.
     #[allow(clippy::type_complexity)]
     pub fn clear(&mut self) -> (Store<H::Value>, Stream<H::Event>, Vec<HostRecord<H>>) {
         let stream = Stream::new(self.plan.stream_limit);

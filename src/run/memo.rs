@@ -38,7 +38,7 @@ impl<H: Host> Run<H> {
             Begun::Before(number) => {
                 let memo = memos.get(number).expect("what was found is kept");
                 match &memo.kept {
-                    // No child has the digest of arguments, unless somebody made it up.
+                    // No child has the digest of arguments, unless it was made up.
                     Kept::Child(_) => Err(Error::OtherInput),
                     kept => Ok(Once::Before(kept)),
                 }

@@ -81,7 +81,7 @@ pub trait Host {
     type Value: Stored;
     /// A class of events. A copy is one more reference.
     type Class: Clone + Eq + std::hash::Hash;
-    /// Somebody who waits for an event: whom to wake, and what the event must match.
+    /// A waiter for an event: what to wake, and what the event must match.
     type Waiter;
 
     /// One more reference to an event.
@@ -131,7 +131,7 @@ pub struct Run<H: Host> {
     // How many of those in flight have a wait that is not over.
     waiting: u32,
     settling: Rare<settle::Settling<H>>,
-    // The waits, by number, that nobody comes to again: they are over, which is not recorded yet.
+    // The waits, by number, that no body comes to again: they are over, which is not recorded yet.
     left_behind: Rare<Vec<u64>>,
     delivered: u64,
     // Deliveries that failed and are to be tried again. They hold no place in their step.
@@ -156,7 +156,7 @@ pub struct Run<H: Host> {
     timeout: Option<Time>,
     // When the first step began, if that matters.
     begun: Option<Time>,
-    // Nobody reads the records of a run without a journal.
+    // The records of a run without a journal are not read.
     log: Option<Vec<HostRecord<H>>>,
     // How many records there were, and up to which of them deliveries may start.
     recorded: u64,

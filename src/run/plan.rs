@@ -46,6 +46,6 @@ pub struct StepPlan {
     pub external: bool,
     /// When it is tried again after a failure.
     pub retry: Option<RetryPlan>,
-    /// Whether anybody asks when its first body began.
+    /// Whether it is asked when its first body began.
     pub is_timed: bool,
 }

@@ -75,7 +75,7 @@ impl<H: Host> Run<H> {
     }
 
     /// Goes on where an image stands; its steps are those of `plan`, in that order. A step that was in flight
-    /// runs its body again, those that waited before all others, so that whoever waits is there before an event
+    /// runs its body again, those that waited before all others, so that each waiter is there before an event
     /// comes. A run that is over stays so.
     pub fn restore(image: HostImage<H>, plan: Arc<Plan>) -> Self {
         let mut run = Self::new(image.id, plan, 0);

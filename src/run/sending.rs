@@ -22,7 +22,7 @@ pub struct Outbound<E> {
     pub message: EntryId,
     /// The event.
     pub event: E,
-    /// What becomes of it if that run is over. What is dropped need not be there for anybody.
+    /// What becomes of it if that run is over. What is dropped need not arrive.
     pub if_over: IfOver,
 }
 

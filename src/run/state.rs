@@ -28,10 +28,10 @@ impl<H: Host> Run<H> {
         Ok(self.store.set(key, value))
     }
 
-    /// Sets a key only if nobody wrote it since it had `version` (`None`: only if it is missing).
+    /// Sets a key only if it was not written since it had `version` (`None`: only if it is missing).
     ///
     /// # Errors
-    /// [`Error::RunEnded`] once the run is over, [`Error::Outdated`] if somebody wrote the key in between.
+    /// [`Error::RunEnded`] once the run is over, [`Error::Outdated`] if the key was written in between.
     pub fn compare_and_set(
         &mut self,
         key: &str,

@@ -60,7 +60,7 @@ impl Writer {
     /// The writer of a new run that this process executes. Gives what is to be submitted at once.
     ///
     /// A run with a key starts nothing before it is known that no other run has the key. Any other is made with its
-    /// first commit, since nobody was told yet that there is one. `has_room` as in
+    /// first commit, since its existence was told to no caller yet. `has_room` as in
     /// [`Writer::handed_over`](Self::handed_over).
     pub fn of_new<H: Host>(
         creation: Creation,

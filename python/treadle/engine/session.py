@@ -288,7 +288,7 @@ class Session:
             if isinstance(answer, UnknownRun):
                 raise UnknownRun(
                     f"send_event: run {sender} sends to run {run_id}, which is not in this "
-                    f'journal; missing="ignore" sends to nobody then'
+                    f'journal; missing="ignore" sends nothing then'
                 )
             if isinstance(answer, BaseException):
                 raise answer

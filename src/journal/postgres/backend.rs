@@ -64,7 +64,7 @@ pub(super) struct State {
     owners: Owners,
     /// Rows of own runs, as they were written last.
     pub(super) kept: HashMap<RunId, Stored>,
-    /// Nobody is declared lost before this.
+    /// No process is declared lost before this.
     pub(super) hold_off: Option<Instant>,
     /// How far the server's clock is ahead of that of this process.
     pub(super) ahead: Option<i64>,
@@ -191,7 +191,7 @@ impl State {
     async fn connect(&mut self) -> Result<(), Fault> {
         let link = Link::open(&self.place, &self.tls, None).await?;
         self.base = schema::prepare(&link, &self.place, self.only_looks).await?;
-        // A lease of this process may have passed meanwhile, and those of others as well: it is renewed first, and nobody
+        // A lease of this process may have passed meanwhile, and those of others as well: it is renewed first, and no process
         // is declared lost before all have had the time to do the same.
         self.back_again(&link, self.was_open).await?;
         self.link = Some(link);

@@ -32,7 +32,7 @@ use crate::journal::{self, Batch, OnBatch};
 const COLLECTED: Duration = Duration::from_millis(8);
 /// The least time between two times that the process is told of a change.
 const TOLD: Duration = Duration::from_millis(5);
-/// How often it is looked for what was missed, where there is a connection that listens.
+/// How often the bell looks for missed news, where there is a connection that listens.
 const LOOKED: Duration = Duration::from_secs(1);
 /// The same where there is none; and as much more for each process, so that many do no more together than some.
 const LOOKED_ALONE: Duration = Duration::from_millis(25);
@@ -136,7 +136,7 @@ struct Ring {
     channel: String,
     can_listen: bool,
     pending: News,
-    // When news was told last, the process was told last, and it is looked for what was missed.
+    // When news was told last, the process was told last, and the next look for missed news is due.
     told: Instant,
     rang: Instant,
     look_at: Instant,

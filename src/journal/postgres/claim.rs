@@ -22,7 +22,7 @@ static DECLARE: Sql = Sql {
     types: &[Type::INT8_ARRAY, Type::INT8_ARRAY],
 };
 
-// Runs of nobody, and of processes that lost them. Each row is locked as it is found, so that two never find the same.
+// Runs without an owner, and of processes that lost them. Each row is locked as it is found, so that two never find the same.
 static CLAIMABLE: Sql = Sql {
     text: concat!(
         "SELECT ",

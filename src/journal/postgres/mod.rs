@@ -115,7 +115,7 @@ pub fn open(place: &Place, options: &Options, on_batch: OnBatch) -> Result<Box<d
     Ok(Box::new(Open { worker, closing, transactions }))
 }
 
-// Who waits for a server that is away must learn that nobody wants to wait any longer.
+// A wait for a server that is away must learn that it is not wanted any longer.
 struct Open {
     worker: Worker,
     closing: Arc<AtomicBool>,

@@ -1,6 +1,6 @@
 //! Processes and their leases, on the server's clock.
 //!
-//! A process that has lost its lease loses its id, which is a key: whoever writes for it holds a lock on that key to the
+//! A process that has lost its lease loses its id, which is a key: a transaction that writes for it holds a lock on that key to the
 //! end of the transaction, so that it is declared lost before or after, never in between.
 
 use std::time::{Duration, Instant};
@@ -149,7 +149,7 @@ impl State {
         self.hold_off = self.hold_off.max(until);
     }
 
-    /// For how long nobody is declared lost.
+    /// For how long no process is declared lost.
     pub(super) fn held_off(&self) -> Duration {
         self.hold_off.map(|until| until.saturating_duration_since(Instant::now())).unwrap_or_default()
     }

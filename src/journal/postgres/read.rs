@@ -283,7 +283,7 @@ impl State {
         let all = All::of(&own[0]);
         self.observe(&all);
         let others = all.living.iter().filter(|other| other.id != owner);
-        // While nobody is declared lost, a lease that is over makes no claim worth while.
+        // While no process is declared lost, a lease that is over makes no claim worth while.
         let lapse = others.map(|other| all.left(other).unwrap_or_default().max(self.held_off())).min();
         Next { due: own[1].first().and_then(|row| maybe_number(row, 0)), lapse }
     }

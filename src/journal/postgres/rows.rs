@@ -81,7 +81,7 @@ pub(super) struct Stored {
     pub(super) row: RunRow,
     /// Counts the changes of the row: what was read of it holds as long as this is the same.
     pub(super) version: i64,
-    /// The number of its owner, living or not; 0 is nobody.
+    /// The number of its owner, living or not; 0 for none.
     pub(super) owner: i64,
     /// How many of its inbox's entries are kept only to know them again.
     pub(super) consumed: u64,

@@ -20,7 +20,7 @@ use tokio_rustls::{TlsConnector, client};
 /// What of the server's certificate is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verify {
-    /// Nothing: what is read on the way is not understood, but anybody on the way can answer.
+    /// Nothing: what is read on the way is not understood, but any machine on the way can answer.
     Nothing,
     /// That a known authority signed it.
     Chain,

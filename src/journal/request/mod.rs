@@ -59,12 +59,12 @@ pub enum Request {
     Create {
         /// The run.
         run: NewRun,
-        /// Who executes it (with epoch 1); nobody: whoever claims it.
+        /// The process that executes it (with epoch 1); without one, the process that claims it.
         owner: Option<OwnerId>,
         /// What is written first.
         commit: Commit,
     },
-    /// Goes on with a run: `Appended`, also if it was the last operation on the run, whoever owns that by now; or
+    /// Goes on with a run: `Appended`, also if it was the last operation on the run, whichever process owns it; or
     /// `Conflict` unless the run has this epoch, its owner lives, and its last record has this number. If the commit makes a
     /// run for a process that has no lease: `LeaseLost`.
     Append {
@@ -85,12 +85,12 @@ pub enum Request {
         run: RunId,
         /// The sequence number of its last record.
         after: u64,
-        /// Who executes it; nobody: whoever claims it.
+        /// The process that executes it; without one, the process that claims it.
         owner: Option<OwnerId>,
         /// What is written.
         commit: Commit,
     },
-    /// Takes over runs that nobody executes and that have something to do (they are ready or due, or their inbox
+    /// Takes over runs that no process executes and that have something to do (they are ready or due, or their inbox
     /// is not empty), of these workflows: `Claimed`. A run that merely waits is left where it is. Processes whose lease
     /// is over, by the journal's clock, or that have ended lose their runs first.
     Claim(Claim),

@@ -13,15 +13,15 @@ pub enum Phase {
     Ready = 0,
     /// It can go on when it is due, or when something is sent to it.
     Waiting = 1,
-    /// Somebody holds it; like waiting.
+    /// It is held; like waiting.
     Paused = 2,
     /// Over, with a result.
     Completed = 3,
     /// Over, with an error.
     Failed = 4,
-    /// Over, since somebody asked for it.
+    /// Over, on request.
     Cancelled = 5,
-    /// Nobody goes on with it until it is reopened: it was taken over too often, or cannot be read. It is not over.
+    /// No process goes on with it until it is reopened: it was taken over too often, or cannot be read. It is not over.
     Stranded = 6,
 }
 

@@ -72,7 +72,7 @@ impl Sqlite {
             Ok(answers)
         });
         let answers = result.map_err(|error| self.fail(&error))?;
-        // What is written into a file that nobody will find is not safe.
+        // What is written into a file without a name is not safe.
         self.files.check().map_err(|gone| self.stop(gone))?;
         Ok(answers)
     }
@@ -131,7 +131,7 @@ impl Sqlite {
         }
     }
 
-    // A lock that was not had has broken nothing. After anything else nobody knows what is on the disk.
+    // A lock that was not had has broken nothing. After anything else it is unknown what is on the disk.
     fn fail(&mut self, error: &rusqlite::Error) -> JournalError {
         let explained = explain(&self.path, error);
         if !self.connection.is_autocommit() {
@@ -146,7 +146,7 @@ impl Sqlite {
         cause
     }
 
-    // What failed to be written once is left to whoever opens the file next. And a log at a path where another database
+    // What failed to be written once is left to the process that opens the file next. And a log at a path where another database
     // was made meanwhile is not this one's to remove.
     pub(super) fn leave_the_log(&self) {
         let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);

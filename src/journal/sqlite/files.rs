@@ -1,7 +1,7 @@
 //! Whether the files that are open are still those at their paths.
 //!
 //! A file that was removed or moved away can be written as long as it is open, and nothing of it is found
-//! afterwards. And whoever makes a new database at the old path has a new log there, which must not be removed when
+//! afterwards. And a process that makes a new database at the old path has a new log there, which must not be removed when
 //! the old one is closed.
 
 use std::ffi::OsString;

@@ -1,7 +1,7 @@
 //! Looking into a file without writing to it or beside it.
 //!
 //! Each batch has a connection of its own. While processes have the database open, there is a log beside it, and
-//! SQLite reads both together. Without a log nobody has it open, and the database alone is the whole journal: it is
+//! SQLite reads both together. Without a log no process has it open, and the database alone is the whole journal: it is
 //! read as a file that does not change, since SQLite would make the log otherwise. Whether it has changed
 //! meanwhile is looked at afterwards.
 

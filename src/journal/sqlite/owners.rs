@@ -150,7 +150,7 @@ pub(super) fn refuse(db: &Connection, id: RunId, epoch: u64, refusal: &Refusal, 
     Ok(Reply::Refused(Box::new(run.row)))
 }
 
-// The run belongs to nobody from now on.
+// The run has no owner from now on.
 fn move_away(db: &Connection, run: &mut Stored) -> rusqlite::Result<()> {
     run.owner = None;
     runs::update(db, run)?;
@@ -174,7 +174,7 @@ fn lost(db: &Connection) -> rusqlite::Result<Vec<Lost>> {
         .collect()
 }
 
-// Those of nobody, and those of the processes that lost them.
+// Those without an owner, and those of the processes that lost them.
 fn pools(lost: &[Lost]) -> impl Iterator<Item = Option<i64>> {
     std::iter::once(None).chain(lost.iter().map(|owner| Some(owner.n)))
 }

@@ -159,7 +159,7 @@ pub(super) enum Kind {
     Empty,
     /// A journal with this version of the schema.
     Journal(i64),
-    /// Somebody else's.
+    /// The file of another application.
     Foreign,
 }
 

@@ -38,7 +38,7 @@ pub fn secret_if_made(database: &Path) -> Result<Option<Secret>, JournalError> {
 }
 
 // The file appears under its name whole or not at all: it is written under another name, and linked. A link is
-// never made over a file that is there, so whoever is second takes the first one's secret.
+// never made over a file that is there, so the second process takes the secret of the first.
 fn make(path: &Path) -> io::Result<()> {
     let mut random = [0; 40];
     getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;

@@ -39,7 +39,7 @@ impl ChildRun {
         }
     }
 
-    /// Registers somebody who waits for the end, in the same step in which it is seen that there is none.
+    /// Registers a waiter for the end, in the same step in which it is seen that there is none.
     fn wait(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let waker = Waker::new(&wake::running_loop(py)?)?;
         let future = waker.future.clone_ref(py);
@@ -122,7 +122,7 @@ impl ChildRun {
         Some(tasks.swap_remove(at).1)
     }
 
-    /// Somebody waits no longer.
+    /// A waiter waits no longer.
     fn awaited(&self, py: Python<'_>, future: &Py<PyAny>) {
         let removed = {
             let mut state = self.parent.get().state.lock();
@@ -194,7 +194,7 @@ impl ChildRun {
         Err(thrown(exception, value, traceback))
     }
 
-    /// As of a coroutine: nobody awaits the child any more in a task that was made of it.
+    /// As of a coroutine: the child is not awaited any more in a task that was made of it.
     fn close(&self, py: Python<'_>) {
         let waited = std::mem::take(&mut *self.tasks.lock());
         waited.iter().for_each(|(_, future)| self.awaited(py, future));
@@ -308,7 +308,7 @@ impl ChildWait {
 impl Drop for ChildWait {
     fn drop(&mut self) {
         if matches!(self.at.get_mut(), At::Waiting(_)) {
-            // After the interpreter has gone there is nobody left who waits.
+            // After the interpreter has gone there is no waiter left.
             let _ = Python::try_attach(|py| self.give_up(py));
         }
     }

@@ -97,7 +97,7 @@ impl Lane {
 
     fn register(lane: &Bound<'_, Self>, run: &Bound<'_, Run>) -> PyResult<()> {
         let py = lane.py();
-        // A worker knows its task, unless a task factory has begun it at once; nobody else has cancelled it.
+        // A worker knows its task, unless a task factory has begun it at once; no other task has cancelled it.
         let has_task = lane.get().state.lock().task.is_some();
         let task = if has_task { None } else { Some(current_task(py)?) };
         let before = match &task {

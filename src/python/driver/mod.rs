@@ -3,11 +3,11 @@
 //! A lane calls a step's function and drives its coroutine right there, so that a step that does not wait
 //! costs no task and no pass of the event loop. Once a step is really suspended, the task belongs to that
 //! step until it is done, and other steps that are ready get lanes of their own. The first lane of a run is
-//! that of whoever awaits it; if nobody does, it is a task.
+//! that of its awaiter; without one, it is a task.
 //!
 //! Cancellation follows `asyncio.timeout`: a lane that the engine stops is cancelled through its task and
-//! takes that one request back (`uncancel`) when its step has unwound; any further request is somebody
-//! else's, and goes on to whoever awaits.
+//! takes that one request back (`uncancel`) when its step has unwound; any further request is another
+//! caller's, and goes on to the awaiter.
 //!
 //! - this file: a lane, and where it is; `resume`: it goes on from there; `drive`: it starts steps and drives them;
 //! - `ended`: what follows when a step has returned or raised; `stop`: cancelling it;
@@ -35,7 +35,7 @@ use crate::Slot;
 pub use shared::SharedTask;
 pub use stop::Stop;
 
-/// One lane: what an asyncio task, or whoever awaits a run, iterates.
+/// One lane: what an asyncio task, or the awaiter of a run, iterates.
 #[pyclass(frozen, module = "treadle._treadle")]
 pub struct Lane {
     run: Py<Run>,
@@ -100,7 +100,7 @@ impl Lane {
     /// The iterator of an `await` of the run.
     pub fn for_awaiter(run: &Bound<'_, Run>) -> PyResult<Py<Self>> {
         let py = run.py();
-        // A step on the stack is what awaits; a task that a step left behind is nobody's concern.
+        // A step on the stack is what awaits; a task that a step left behind is no concern of the run.
         let awaiting = CurrentRun::get(py)?.filter(|current| current.get().is_on_stack());
         if let Some(awaiting) = &awaiting
             && !run.get().state.lock().is_over

@@ -44,7 +44,7 @@ impl Lane {
     }
 
     /// Goes on from where the lane was. The outer error is one of the engine or the event loop; the inner
-    /// result is for whoever awaits.
+    /// result is for the awaiter.
     fn go_on(
         lane: &Bound<'_, Self>,
         run: &Bound<'_, Run>,
@@ -174,7 +174,7 @@ impl Lane {
         Run::end(run, Outcome::Cancelled)
     }
 
-    /// Whoever awaits waits until the run is over; any other lane is done.
+    /// The lane of an awaiter waits until the run is over; any other lane is done.
     pub(super) fn at_end(lane: &Bound<'_, Self>, run: &Bound<'_, Run>, pending: Option<PyErr>) -> PyResult<Next> {
         let py = lane.py();
         let (is_over, has_deadline) = {

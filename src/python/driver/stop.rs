@@ -25,9 +25,9 @@ pub enum Stop {
 pub(super) struct Settled {
     // Why the engine cancelled it, if it did.
     pub(super) stop: Option<Stop>,
-    // Whether somebody else has asked for the same meanwhile.
+    // Whether another caller has asked for the same meanwhile.
     pub(super) is_external: bool,
-    // Whether anybody but the engine has asked for it.
+    // Whether a caller other than the engine has asked for it.
     pub(super) is_requested: bool,
 }
 
@@ -104,7 +104,7 @@ impl Lane {
             let task = state.task.as_ref().map(|task| task.clone_ref(py));
             (state.stop.take(), std::mem::take(&mut state.own_requests), task, state.cancelling_before)
         };
-        // Without a task, whoever drives the coroutine by hand has thrown the cancellation in.
+        // Without a task, the code that drives the coroutine by hand has thrown the cancellation in.
         let Some(task) = task.filter(|task| !task.is_none(py)) else {
             return Ok(Settled { stop, is_external: false, is_requested: stop.is_none() });
         };
@@ -154,7 +154,7 @@ impl Lane {
         Ok(is_queued)
     }
 
-    /// A step failed in spite of a cancellation by somebody else, which stands.
+    /// A step failed in spite of a cancellation by another caller, which stands.
     pub(super) fn cancelled_besides(
         lane: &Bound<'_, Self>,
         run: &Bound<'_, Run>,

@@ -9,7 +9,7 @@ use pyo3::types::{PyBool, PyDict};
 use crate::Started;
 use crate::python::run::Run;
 
-/// Logs something that nobody else will see.
+/// Logs something that is reported nowhere else.
 #[cold]
 pub fn log_error(py: Python<'_>, text: &str, error: &PyErr) {
     log(py, text, error.value(py));
@@ -27,7 +27,7 @@ pub fn log_while_ending(py: Python<'_>, run: &Run, started: &Started, error: &Py
     log(py, &text, error.value(py));
 }
 
-/// Something that reports the failure of a run when it is dropped: nobody else will ever know.
+/// Something that reports the failure of a run when it is dropped: it is reported nowhere else.
 #[cold]
 pub fn unretrieved(py: Python<'_>, run: &Run, error: &PyErr) -> PyResult<Py<PyAny>> {
     static UNRETRIEVED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -36,7 +36,7 @@ pub fn unretrieved(py: Python<'_>, run: &Run, error: &PyErr) -> PyResult<Py<PyAn
     Ok(class.call1((text, error.value(py), run.event_loop.bind(py)))?.unbind())
 }
 
-/// Whether somebody listens to what happens to runs: the logger `treadle` at the level DEBUG.
+/// Whether what happens to runs is logged: the logger `treadle` at the level DEBUG.
 pub fn is_debug_logged(py: Python<'_>) -> PyResult<bool> {
     static IS_ENABLED_FOR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static KNOWN: PyOnceLock<Option<Py<PyDict>>> = PyOnceLock::new();
@@ -72,7 +72,7 @@ pub fn log_debug(py: Python<'_>, run: &Run, what: &str) -> PyResult<()> {
     logger(py)?.call_method1(intern!(py, "debug"), ("%s", text)).map(|_| ())
 }
 
-/// Logs what somebody should look after.
+/// Logs a warning.
 #[cold]
 pub fn log_warning(py: Python<'_>, text: &str) -> PyResult<()> {
     logger(py)?.call_method1(intern!(py, "warning"), ("%s", text)).map(|_| ())

@@ -64,7 +64,7 @@ pub fn run_cancelled(run: &str) -> PyErr {
 pub fn run_stalled(run: &Run) -> PyErr {
     let plan = run.plan.get();
     classes::RunStalled::new_err(format!(
-        "run {} of workflow {:?} can go nowhere: no event is queued, no step runs, nobody waits for an event, \
+        "run {} of workflow {:?} can go nowhere: no event is queued, no step runs, no step waits for an event, \
          and no step returned a StopEvent",
         run.id_text(),
         plan.name

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::journal::Batch;
 
-// How long a pass of the loop may take while answers wait. Whoever is told of one goes on in the next pass, so the
+// How long a pass of the loop may take while answers wait. A task that is told of one goes on in the next pass, so the
 // number of those who are told has to be limited, not the time that telling them takes.
 const PASS: Duration = Duration::from_millis(8);
 
@@ -46,7 +46,7 @@ impl Mailbox {
     pub(super) fn put(&self, batch: Batch) {
         self.batches.lock().push(batch);
         if !self.is_rung.swap(true, Ordering::AcqRel) {
-            // A full pipe has rung already; a closed one has nobody who listens.
+            // A full pipe has rung already; a closed one has no listener.
             let _ = (&self.bell).write(&[1]);
         }
     }

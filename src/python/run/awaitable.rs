@@ -151,7 +151,7 @@ impl Run {
         Ok(phase == Phase::Running)
     }
 
-    /// Unbinds the run from whoever awaits it and from the run that started it: neither's end cancels it.
+    /// Unbinds the run from its awaiter and from the run that started it: neither's end cancels it.
     fn detach(slf: &Bound<'_, Self>) -> PyResult<Py<Self>> {
         let py = slf.py();
         let parent = {

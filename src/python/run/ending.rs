@@ -146,7 +146,7 @@ impl Run {
         Ok(true)
     }
 
-    /// What reports a failure that nobody asks for. That of a child in a journal is told to its parent.
+    /// What reports a failure that is not awaited. That of a child in a journal is told to its parent.
     fn unretrieved(&self, py: Python<'_>, failure: &PyErr) -> PyResult<Option<Py<PyAny>>> {
         let is_told = {
             let state = self.state.lock();

@@ -31,7 +31,7 @@ impl Run {
         Ok(())
     }
 
-    /// Has somebody take up deliveries that are ready: called after anything but a lane of this run on the
+    /// Makes lanes for deliveries that are ready: called after anything but a lane of this run on the
     /// stack made them so. A lane on the stack looks for itself when its step is suspended or done.
     pub fn wake_lanes(run: &Bound<'_, Self>) -> PyResult<()> {
         let py = run.py();

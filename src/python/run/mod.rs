@@ -55,7 +55,7 @@ impl Run {
         clock::now_by(self.clock.as_ref())
     }
 
-    /// When the first body of a delivery in flight began, if anybody looked at the clock.
+    /// When the first body of a delivery in flight began, if the clock was read.
     pub fn since(&self, started: Started) -> Option<Time> {
         let state = self.state.lock();
         state.core.delivery(started.slot).and_then(|delivery| delivery.since).map(NonZeroU64::get)
@@ -67,7 +67,7 @@ impl Run {
         state.parent.is_none() && state.core.in_flight() == 0
     }
 
-    /// Logs what happens, if somebody listens.
+    /// Logs what happens, if that is logged at all.
     #[inline]
     pub fn log(&self, py: Python<'_>, what: impl FnOnce() -> String) -> PyResult<()> {
         if self.is_debug_logged { error::log_debug(py, self, &what()) } else { Ok(()) }

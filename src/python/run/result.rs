@@ -9,7 +9,7 @@ use crate::python::wake::Waker;
 use crate::python::{error, hook};
 
 impl Run {
-    /// Why the run failed, if that ends the program and nobody awaits the run: whoever is asked first raises it.
+    /// Why the run failed, if that ends the program and nothing awaits the run: the first call that is asked raises it.
     #[cold]
     pub fn take_interrupt(&self, py: Python<'_>) -> PyResult<Option<PyErr>> {
         let failure = {
@@ -28,7 +28,7 @@ impl Run {
         Ok(Some(failure))
     }
 
-    /// Somebody was given why the run failed: nobody else needs to be told.
+    /// An awaiter was given why the run failed: it need not be reported.
     pub fn note_retrieved(&self, py: Python<'_>) -> PyResult<()> {
         let unretrieved = self.state.lock().unretrieved.take();
         unretrieved.map_or(Ok(()), |unretrieved| unretrieved.setattr(py, intern!(py, "error"), py.None()))
@@ -71,12 +71,12 @@ impl Run {
         Ok(true)
     }
 
-    /// Adds somebody who waits for the end.
+    /// Adds a waiter for the end.
     pub fn add_waiter(&self, waker: Waker) {
         self.state.lock().waiters.push(waker);
     }
 
-    /// Forgets somebody who waited for the end.
+    /// Removes a waiter for the end.
     pub fn remove_waiter(&self, future: &Py<PyAny>) {
         let mut state = self.state.lock();
         let found = state.waiters.iter().position(|waker| waker.future.is(future));

@@ -63,7 +63,7 @@ impl Run {
         let event_loop = wake::running_loop(py).map_err(|_| error::no_event_loop(&plan.get().name))?;
         let core_is_paused = core.is_paused();
         let run = Self::make(plan, &event_loop, core, ManualClock::current(py)?)?;
-        // Whoever resumes a snapshot wants it to run. A journal is asked by nobody: what was paused stays so.
+        // A snapshot is resumed so that it runs. From a journal, what was paused stays so.
         let stays_paused = durable.is_some() && core_is_paused;
         let is_in_memory = durable.is_none();
         if durable.as_ref().is_some_and(|durable| durable.journal.get().observers.is_some()) {
@@ -158,7 +158,7 @@ impl Run {
         if run.get().has_limit() { Self::ask_for_place(run).map(drop) } else { Ok(()) }
     }
 
-    /// Gives the run a task of its own, unless somebody drives it already.
+    /// Gives the run a task of its own, unless it is driven already.
     pub fn start_in_task(run: &Bound<'_, Self>) -> PyResult<()> {
         let started = std::mem::replace(&mut run.get().state.lock().started, true);
         if started { Ok(()) } else { Self::spawn_lanes(run, 1) }

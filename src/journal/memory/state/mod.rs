@@ -409,7 +409,7 @@ fn work_of(row: &RunRow) -> Option<(Option<OwnerId>, String, Time, RunId)> {
     Some((row.owner, row.workflow.clone(), rules::wake(row)?, row.id))
 }
 
-// The runs of a workflow that nobody executes, in the order in which they have something to do.
+// The runs of a workflow that no process executes, in the order in which they have something to do.
 fn claimable<'a>(work: &'a Work, workflow: &'a str) -> impl Iterator<Item = (Time, RunId)> + 'a {
     let from = (None, workflow.to_owned(), 0, RunId::from_bytes([0; 16]));
     let found = work.range(from..).take_while(move |(owner, name, ..)| owner.is_none() && name == workflow);

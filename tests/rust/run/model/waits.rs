@@ -5,7 +5,7 @@ use treadle::{Deadline, Error, Refused, Slot, Time, WaitId};
 use super::Model;
 use crate::run::{Ev, ended, keeping};
 
-/// Somebody who waits.
+/// A waiter.
 pub(super) struct Wait {
     pub(super) id: WaitId,
     pub(super) waiter: u64,
