@@ -45,7 +45,7 @@ class Overview:
         return self._engine._settings.workflows
 
     def _workflow(self, name: str, infos: list[RunInfo]) -> dict[str, Any]:
-        counts = dict.fromkeys(STATUSES, 0)
+        counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
         for info in infos:
             counts[info.status] = counts.get(info.status, 0) + 1
         times = sorted(lasted(info, 0) for info in infos if info.finished is not None)

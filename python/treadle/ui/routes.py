@@ -142,7 +142,7 @@ class Routes:
 def _page() -> dict[str, tuple[bytes, str]]:
     """Read the files of the page, by their paths."""
     found: dict[str, tuple[bytes, str]] = {}
-    root = files(__package__) / "static"
+    root = files("treadle.ui") / "static"
     for folder in (root, root / "vendor"):
         prefix = "/" if folder is root else "/vendor/"
         for file in folder.iterdir():
