@@ -75,7 +75,10 @@ export async function open(server, options = {}) {
   });
   page.on("dialog", (dialog) => (faults.push(`dialog: ${dialog.message()}`), dialog.dismiss()));
   await page.goto(server.url);
-  await page.waitForSelector(".grid, .problem");
+  await page.waitForFunction(() => {
+    const empty = document.querySelector(".grid-empty");
+    return document.querySelector(".problem, .grid [data-at]") || (empty && empty.textContent !== "Loading…");
+  });
   const at = (hash) => page.evaluate((to) => void (location.hash = to), hash);
   return { page, context, faults, at };
 }

@@ -63,6 +63,11 @@ test("rows are reached and opened by keys", async () => {
   assert.equal(await page.evaluate(() => document.activeElement.dataset.at), "1");
   await page.keyboard.press("k");
   assert.equal(await page.evaluate(() => document.activeElement.dataset.at), "0");
+  // Keys that come before the page is drawn again are steps of their own.
+  await page.evaluate(() => {
+    for (const key of "jj") document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  });
+  await page.waitForFunction(() => document.activeElement.dataset.at === "2");
   await page.keyboard.press("Enter");
   await page.waitForSelector(".page-run");
   for (const [keys, heading] of [["gw", "Workflows"], ["gp", "Processes"], ["ga", "Waiting"], ["gr", "Runs"]]) {

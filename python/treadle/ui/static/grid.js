@@ -11,7 +11,10 @@ export function Grid({ label, columns, count, rowHeight = 34, row, onSeen, onFoc
   const box = useRef(null);
   const head = useRef(null);
   const [view, setView] = useState({ top: 0, height: 600 });
+  // The row that takes the focus when it is drawn. Until then keys go on from it.
   const wanted = useRef(null);
+  const focused = useRef(focusRow);
+  focused.current = focusRow;
 
   useLayoutEffect(() => {
     const element = box.current;
@@ -62,7 +65,7 @@ export function Grid({ label, columns, count, rowHeight = 34, row, onSeen, onFoc
   };
 
   const pressed = (event) => {
-    const at = Number(event.target.closest("[data-at]")?.dataset.at ?? focusRow ?? -1);
+    const at = Number(wanted.current ?? event.target.closest("[data-at]")?.dataset.at ?? focusRow ?? -1);
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input,select,textarea")) return;
     const page = Math.max(1, Math.floor(view.height / rowHeight) - 1);
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -count, End: count };
@@ -76,8 +79,11 @@ export function Grid({ label, columns, count, rowHeight = 34, row, onSeen, onFoc
   };
 
   useEffect(() => {
-    const stepped = (event) => move((focusRow ?? -1) + event.detail);
-    const opened = () => focusRow >= 0 && row(focusRow)?.onOpen?.();
+    const stepped = (event) => move((wanted.current ?? focused.current ?? -1) + event.detail);
+    const opened = () => {
+      const at = wanted.current ?? focused.current ?? -1;
+      if (at >= 0) row(at)?.onOpen?.();
+    };
     const element = box.current;
     element.addEventListener("row-step", stepped);
     element.addEventListener("row-open", opened);
