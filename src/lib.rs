@@ -22,6 +22,7 @@
 //! - [`writer`]: what of a run is written to its journal, and when. [`family`]: what parents and children write to each
 //!   other.
 //! - [`engine`]: one process's part in the runs of a journal: the lease, claims, inboxes, retention, the orderly end.
+//! - [`copy`]: moving runs from one journal to another.
 //! - [`secret`]: what signs the values that must be trusted. `wire`: what is common to the bytes of both. `hex`: bytes as
 //!   they are shown.
 //! - `failpoint` (feature `failpoints`): where tests make a process die.
@@ -37,6 +38,7 @@ pub mod event;
 pub mod family;
 #[macro_use]
 pub mod failpoint;
+pub mod copy;
 mod hex;
 pub mod history;
 pub mod image;

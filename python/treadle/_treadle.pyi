@@ -999,6 +999,27 @@ def journal_shown(url: str) -> str:
         ValueError: no journal has such a URL.
     """
 
+def copy_runs(
+    source: str,
+    destination: str,
+    secrets: tuple[list[bytes], list[bytes]],
+    run: str | None,
+    wait: float,
+    tell: Callable[[str, str, str], None],
+) -> tuple[int, int, int]:
+    """Move the runs of a journal, or the family of one, to another journal. Blocks.
+
+    Runs that a living process executes are waited for up to `wait` seconds. `tell` is called with
+    "found", "written", "moved" or "stays", a run (or how many were found), and why.
+
+    Returns:
+        How many runs were moved, how many had been moved before, and how many stay.
+
+    Raises:
+        UnknownRun: `run` is in neither journal.
+        JournalError: a journal cannot be used.
+    """
+
 def postgres_statements(schema: str, since: int) -> str:
     """Return the statements that lead from a version of the tables, 0 for none, to the newest."""
 

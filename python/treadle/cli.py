@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_acts(commands)
     _add_ui(commands)
     _add_sql(commands)
+    _add_copy(commands)
     options = vars(parser.parse_args(arguments))
     run = options.pop("command", None)
     if run is None:
@@ -241,6 +242,22 @@ def _add_sql(commands: Any) -> None:
         dest="since",
         metavar="VERSION",
         help="the version that is there; 0 is none (0)",
+    )
+
+
+def _add_copy(commands: Any) -> None:
+    command = _add(commands, "copy", "copy", "move runs from one journal to another")
+    command.add_argument("source", metavar="FROM", help="sqlite:///PATH or postgresql://...")
+    command.add_argument("destination", metavar="TO", help="sqlite:///PATH or postgresql://...")
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("--run", metavar="RUN", help="this run and its family")
+    which.add_argument("--all", action="store_true", dest="is_all", help="every run")
+    command.add_argument(
+        "--wait",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="how long to wait for runs that are executed (0)",
     )
 
 

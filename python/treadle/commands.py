@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from importlib import import_module
 from typing import Any
 
-from ._treadle import postgres_statements
+from . import signing
+from ._treadle import copy_runs, postgres_statements
 from .course import HEAD, attempts, others
 from .engine import Engine, looking
 from .exceptions import TreadleError
@@ -193,6 +194,31 @@ def tail(url: str, run_id: str, after: int, as_json: bool) -> int:
     return looking_at(url, work)
 
 
+def copy(source: str, destination: str, run: str | None, is_all: bool, wait: float) -> int:
+    """Move runs from one journal to another; say which ones, and why others stay."""
+    _engine_of(destination)
+    _check_journal(_engine_of(source))
+    if source == destination:
+        raise WrongUse("FROM and TO are the same journal")
+    secrets = (signing.secrets_of_end("FROM"), signing.secrets_of_end("TO"))
+    moved, there, left = copy_runs(
+        source, destination, secrets, None if is_all else run, wait, _tell_copied
+    )
+    before = f", {there} had been moved before" if there else ""
+    say(f"{moved} runs moved{before}, {left} left where they were")
+    return FOUND_PROBLEMS if left else DONE
+
+
+def _tell_copied(what: str, run: str, why: str) -> None:
+    if what == "found":
+        say(f"{run} runs found")
+    elif what == "stays":
+        print(f"treadle: run {run} stays: {why}", file=sys.stderr)
+    else:
+        say(f"run {run} {what}")
+    sys.stdout.flush()
+
+
 def cancel(url: str, run_id: str) -> int:
     """Request that the owner of a run cancels it."""
 
@@ -281,16 +307,20 @@ def looking_at(url: str, work: Callable[[Engine], Awaitable[int]]) -> int:
 
 
 def _engine(url: str) -> Engine:
+    engine = _engine_of(url)
+    _check_journal(engine)
+    return engine
+
+
+def _engine_of(url: str) -> Engine:
     if ":" not in url and url.endswith(".treadle"):
         url = f"archive:///{url}"
     try:
-        engine = Engine(url)
+        return Engine(url)
     except ValueError as error:
         if ":" not in url:
             raise WrongUse(f"a URL is expected, not a path: sqlite:///{url}") from error
         raise
-    _check_journal(engine)
-    return engine
 
 
 def _check_journal(engine: Engine) -> None:

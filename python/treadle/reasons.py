@@ -19,6 +19,11 @@ def _stranded(it: dict[str, Any]) -> str:
     return f"no process continues it until it is retried: {it['reason']}"
 
 
+def _copying(it: dict[str, Any]) -> str:
+    reason = f": {it['reason']}" if it["reason"] else ""
+    return f"no process continues it until `python -m treadle copy` has ended{reason}"
+
+
 def _executed(it: dict[str, Any]) -> str:
     here = ", which is this one" if it["is_here"] else ""
     return f"process {it['process']} executes it{here}"
@@ -88,6 +93,7 @@ def _deadline(it: dict[str, Any]) -> str:
 _SENTENCES: dict[str, Callable[[dict[str, Any]], str]] = {
     "over": _over,
     "stranded": _stranded,
+    "copying": _copying,
     "paused": lambda _: "it is paused: no step starts until it is resumed",
     "executed": _executed,
     "not taken": _not_taken,

@@ -16,7 +16,8 @@ class RunInfo:
 
     `status` is "running" (it can continue at once; without an `owner` no process has taken it yet),
     "waiting" (for an event or a time), "paused",
-    "completed", "failed", "cancelled" or "stranded" (no process continues it until it is retried;
+    "completed", "failed", "cancelled", "copying" (on its way from one journal to another) or
+    "stranded" (no process continues it until it is retried;
     `reason` is the reason). `recoveries` counts the processes that it lost since its last progress;
     `dead_letters` counts the messages to it that could not be read.
     `parent` is the run that started it by `Context.run`, and `root` the first run of its family.

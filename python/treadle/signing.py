@@ -10,6 +10,16 @@ VARIABLE = "TREADLE_SECRET"
 SHORTEST = 16
 
 
+def secrets_of_end(end: str) -> list[bytes]:
+    """Return the secrets of one of two journals: "FROM" or "TO".
+
+    They are in `TREADLE_FROM_SECRET` and `TREADLE_TO_SECRET`; without that variable in
+    `TREADLE_SECRET`. One that is empty means none: a file's own secret is used.
+    """
+    given = os.environ.get(f"TREADLE_{end}_SECRET")
+    return secrets_of(None if given is None else given.split())
+
+
 def secrets_of(secret: "str | bytes | Sequence[str | bytes] | None") -> list[bytes]:
     """Return the secrets as bytes: the first one signs, each of them verifies.
 

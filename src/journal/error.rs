@@ -18,6 +18,8 @@ pub enum JournalError {
     RunEnded(RunId),
     /// A living process executes the run.
     RunActive(RunId),
+    /// The run is on its way from one journal to another.
+    BeingCopied(RunId),
     /// The process has no lease (any more): its runs may be executed by others.
     LeaseLost(OwnerId),
     /// The request contradicts itself or the run; nothing of it was written.
@@ -85,6 +87,10 @@ impl fmt::Display for JournalError {
             Self::UnknownRun(run) => write!(f, "there is no run {run} in this journal"),
             Self::RunEnded(run) => write!(f, "run {run} is over and takes no messages"),
             Self::RunActive(run) => write!(f, "run {run} is being executed: cancel it first"),
+            Self::BeingCopied(run) => write!(
+                f,
+                "run {run} is being copied from one journal to another: finish that with `python -m treadle copy`"
+            ),
             Self::LeaseLost(owner) => {
                 write!(f, "the lease of process {owner} has ended: its runs may be executed by others")
             }

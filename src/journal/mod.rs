@@ -14,7 +14,7 @@
 //! - [`outbox`]: requests on their way to a journal, their order, and sending them again.
 //! - [`transaction`]: what a journal writes together with rows of the user.
 //! - `rules`: what a commit does to a run's row; the same for every backend.
-//! - `recovery`: runs that are taken over again and again.
+//! - `recovery`: runs that are taken over again and again; `copying`: runs that move to another journal.
 //! - `worker`: the queue and the thread of an embedded backend.
 //! - [`memory`]: a journal that lives as long as its process.
 //! - `sqlite` (feature `sqlite`): a journal in a file, shared by any number of processes of one machine.
@@ -27,6 +27,7 @@
 pub mod address;
 pub mod archive;
 pub mod chain;
+mod copying;
 pub mod entry;
 pub mod error;
 mod frame;
@@ -37,6 +38,8 @@ pub mod outbox;
 pub mod outgoing;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod packed;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod phases;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod record;
@@ -57,10 +60,10 @@ pub use error::JournalError;
 pub use op::{OpId, OpIds};
 pub use outbox::Outbox;
 pub use outgoing::{IfOver, Missing, Outgoing, Undelivered};
-pub use reply::{Claimed, DeadLetter, Ends, Entry, Loaded, Next, Polled, Reply, RunRow, Segment, StreamRead};
+pub use reply::{Claimed, DeadLetter, Ends, Entry, Loaded, Next, Polled, Reply, RunRow, Segment, StreamRead, Traces};
 pub use request::{
-    Claim, Claimant, Commit, Cursor, Digest, EntryId, EntryNumber, Filter, KeyFilter, Message, NewRun, OwnerId, Phase,
-    Refusal, Request, Status, kind,
+    Arrival, Claim, Claimant, Commit, Copying, Cursor, Digest, EntryId, EntryNumber, Filter, KeyFilter, Message,
+    NewRun, OwnerId, Phase, Refusal, Request, Seen, Status, kind,
 };
 pub use transaction::Transactions;
 

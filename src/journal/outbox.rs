@@ -116,7 +116,7 @@ impl Outbox {
             *op = self.ops.draw();
         }
         if let Some(commit) = request.commit_mut() {
-            commit.keeps_history = self.keeps_history;
+            commit.keeps_history |= self.keeps_history;
         }
         let held = Held { ticket, request, parts: Vec::new(), was_sent: false };
         match held.request.run() {
@@ -194,7 +194,7 @@ impl Outbox {
             away.next = now.saturating_add(away.pause);
         }
         let is_hopeless = now.saturating_sub(away.since) > self.patience;
-        if matches!(request, Request::Delete { .. }) {
+        if matches!(request, Request::Delete { .. } | Request::Remove { .. }) {
             self.deletions.insert(ticket);
         }
         let parts = self.under_way.remove(&ticket).map_or_else(Vec::new, |under_way| {

@@ -122,6 +122,9 @@ pub(super) fn check(run: RunId, commit: &Commit, limits: Limits) -> Result<(), J
                 if new.key.is_some() {
                     return invalid("a run that a commit makes has no key");
                 }
+                if first.arrival.is_some() {
+                    return invalid("a run that a commit makes does not come from another journal");
+                }
                 rules::check_first(new, first, limits)?;
             }
             Outgoing::Send { to, message, .. } => rules::check_message(*to, message, limits)?,

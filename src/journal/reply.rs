@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::error::JournalError;
 use super::op::OpId;
 use super::outgoing::Undelivered;
-use super::request::{Cursor, Digest, EntryId, EntryNumber, OwnerId, Phase, Status};
+use super::request::{Copying, Cursor, Digest, EntryId, EntryNumber, OwnerId, Phase, Status};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
@@ -62,6 +62,8 @@ pub struct RunRow {
     pub root: Option<RunId>,
     /// How many runs led to it.
     pub depth: u32,
+    /// Whether it is on its way from one journal to another.
+    pub copying: Copying,
 }
 
 /// A message that could not be delivered. It is kept.
@@ -141,6 +143,15 @@ impl Segment {
         let run = RunRow { seq: self.end(), ..self.run };
         Loaded { run, checkpoint: self.checkpoint, records: self.records, inbox: Vec::new() }
     }
+}
+
+/// What is kept of a run beside its state, its records, its stream and its messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traces {
+    /// The names of the consumed messages that are known again, in the order of their delivery.
+    pub consumed: Vec<EntryId>,
+    /// How many results of transactions there are.
+    pub transactions: u64,
 }
 
 /// What a claim took.
@@ -262,6 +273,10 @@ pub enum Reply {
     Segment(Box<Segment>),
     /// A piece of a stream.
     Stream(StreamRead),
+    /// The run is taken, in a new epoch.
+    Taken(Box<RunRow>),
+    /// What else is kept of a run.
+    Traces(Traces),
     /// So many runs were forgotten.
     Pruned {
         /// How many.
@@ -280,6 +295,11 @@ impl RunRow {
     /// Whether the run is over.
     pub fn is_over(&self) -> bool {
         self.status.phase.is_over()
+    }
+
+    /// Whether it goes on by itself, here.
+    pub fn goes_on(&self) -> bool {
+        self.phase().goes_on() && !self.copying.is_any()
     }
 
     /// How far it is.

@@ -4,12 +4,13 @@ use super::error::JournalError;
 use super::op::OpId;
 use super::reply::{Reply, RunRow};
 use super::request::{Commit, EntryNumber, Message, NewRun, OwnerId, Phase, Status};
-use super::{Limits, outgoing, recovery};
+use super::{Limits, copying, outgoing, recovery};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
-/// The row of a run before its first commit, which has this name.
-pub(super) fn new_row(run: NewRun, op: OpId) -> RunRow {
+/// The row of a run before this first commit.
+pub(super) fn new_row(run: NewRun, first: &Commit) -> RunRow {
+    let op = first.op;
     RunRow {
         id: run.id,
         workflow: run.workflow,
@@ -36,6 +37,7 @@ pub(super) fn new_row(run: NewRun, op: OpId) -> RunRow {
         parent: run.parent,
         root: run.root,
         depth: run.depth,
+        copying: copying::begin(first),
     }
 }
 
@@ -45,7 +47,7 @@ pub(super) fn check_first(new: &NewRun, commit: &Commit, limits: Limits) -> Resu
         return Err(not_in_inbox(new.id));
     }
     check_silent(new.id, commit)?;
-    check(&new_row(new.clone(), commit.op), commit, limits)
+    check(&new_row(new.clone(), commit), commit, limits)
 }
 
 /// Refuses a commit that writes to other runs where none does.
@@ -74,7 +76,8 @@ pub(super) fn check(row: &RunRow, commit: &Commit, limits: Limits) -> Result<(),
     if has_twice(&taken_out(commit)) {
         return invalid("an entry of the inbox is consumed twice");
     }
-    if commit.status.phase == Phase::Stranded {
+    copying::check(row, commit)?;
+    if commit.status.phase == Phase::Stranded && commit.arrival.is_none() {
         return invalid("a commit cannot strand a run");
     }
     if commit.outcome.is_some() && !commit.status.phase.is_over() {
@@ -115,6 +118,7 @@ pub(super) fn not_in_inbox(run: RunId) -> JournalError {
 /// Writes what the commit says into the row.
 pub(super) fn apply(row: &mut RunRow, commit: &Commit) {
     row.op = commit.op;
+    copying::place(row, commit);
     row.seq += commit.records.len() as u64;
     row.published = commit.published.last().map_or(row.published, |&(number, _)| number);
     let taken_out = commit.consumed.len() + commit.undeliverable.len();
@@ -130,6 +134,7 @@ pub(super) fn apply(row: &mut RunRow, commit: &Commit) {
         row.status.due = None;
         row.finished = Some(commit.at);
     }
+    copying::settle(row, commit);
     if commit.release || row.is_over() {
         row.owner = None;
     }
@@ -193,7 +198,7 @@ pub(super) fn first_id(since: Time) -> RunId {
 /// From when on the run has something to do; nothing if it merely waits or is over.
 pub(super) fn wake(row: &RunRow) -> Option<Time> {
     let wake = match row.status.phase {
-        phase if !phase.goes_on() => None,
+        _ if !row.goes_on() => None,
         Phase::Ready => Some(0),
         _ if row.inbox > 0 => Some(0),
         _ => row.status.due,
@@ -241,6 +246,9 @@ pub(super) fn reopened_again(row: &RunRow, owner: Option<OwnerId>) -> Result<Rep
 
 /// Makes a run that is over or stranded go on.
 pub(super) fn reopen(row: &mut RunRow, after: u64, owner: Option<OwnerId>, op: OpId) -> Result<(), JournalError> {
+    if row.copying.is_any() {
+        return Err(JournalError::BeingCopied(row.id));
+    }
     if row.phase().goes_on() || row.seq != after {
         return Err(JournalError::Conflict(row.id));
     }

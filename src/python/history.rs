@@ -12,7 +12,7 @@ use super::recover::LoadedRun;
 use super::stored::{ToBytes, ToObjects, lend};
 use super::text;
 use crate::history::{self, Difference, Edits, EventEdit, Fork, History, Reason, Trusted};
-use crate::journal::{Archive, DeadLetter, Entry, Loaded, Phase, RunRow};
+use crate::journal::{Archive, DeadLetter, Entry, JournalError, Loaded, Phase, RunRow};
 use crate::{Changes, EncodedImage};
 
 /// The edits of a fork: keys that are set and removed, and by the number of a delivery an event, or a dict of fields.
@@ -32,6 +32,7 @@ pub fn archive<'py>(
     dead_letters: Vec<Letter<'py>>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let Some(last) = parts.last() else { return Err(error::internal(&"an archive of nothing")) };
+    last.get().check_is_here()?;
     let Loaded { run, inbox, .. } = &last.get().0;
     let letters = dead_letters.into_iter().map(|(number, id, kind, at, body, why)| {
         let body = body.as_bytes().to_vec();
@@ -186,6 +187,7 @@ impl LoadedRun {
         at: Option<&Bound<'py, PyInt>>,
         edits: Option<GivenEdits<'py>>,
     ) -> PyResult<(String, Bound<'py, PyAny>)> {
+        self.check_is_here()?;
         let id = super::clock::new_run_id()?;
         let stream: Vec<_> = stream.iter().map(|(number, body)| (*number, lend(body))).collect();
         // No run has as many records: a number that does not fit is refused like one that is too large.
@@ -198,6 +200,12 @@ impl LoadedRun {
 }
 
 impl LoadedRun {
+    // Of a run that arrives from another journal, only a part may be here.
+    fn check_is_here(&self) -> PyResult<()> {
+        let run = &self.0.run;
+        if run.copying.is_any() { Err(JournalError::BeingCopied(run.id).into()) } else { Ok(()) }
+    }
+
     fn image_at(&self, history: &History<'_>, at: &Bound<'_, PyInt>) -> PyResult<EncodedImage> {
         let number = at.extract().unwrap_or(u64::MAX);
         if !self.1.contains(&number) {

@@ -23,6 +23,7 @@ mod clock;
 mod commits;
 mod context;
 mod convert;
+mod copying;
 mod coroutine;
 mod course;
 mod current;
@@ -95,6 +96,7 @@ fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<run::Run>()?;
     module.add_class::<transaction::TransactionBegun>()?;
     module.add_class::<wait::EventWait>()?;
+    module.add_function(wrap_pyfunction!(copying::copy_runs, module)?)?;
     module.add_function(wrap_pyfunction!(current::current_context, module)?)?;
     module.add_function(wrap_pyfunction!(current::want_current_step, module)?)?;
     module.add_function(wrap_pyfunction!(error::panic, module)?)?;

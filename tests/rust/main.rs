@@ -2,6 +2,7 @@
 
 mod children;
 mod collected;
+mod copy;
 mod digest;
 mod engine;
 mod event;

@@ -45,9 +45,9 @@ async def why(session: "Session", run_id: str) -> list[dict[str, Any]]:
     """Return why a run waits, or does not continue."""
     journal = session.journal_with(run_id)
     row, _ = await journal.get(run_id)
-    if row["status"] == "stranded":
-        # What is damaged cannot be loaded.
-        reasons: list[dict[str, Any]] = [{"kind": "stranded", "reason": row["reason"]}]
+    if row["status"] in ("stranded", "copying"):
+        # What is damaged, or not all here, cannot be loaded.
+        reasons: list[dict[str, Any]] = [{"kind": row["status"], "reason": row["reason"]}]
     else:
         reasons = (await journal.load(run_id)).why(journal)
     return [{**reason, "text": sentence(reason)} for reason in reasons]

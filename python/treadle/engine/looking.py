@@ -48,7 +48,7 @@ async def story(session: "Session", run_id: str) -> dict[str, Any]:
             "now": loaded.inspect(journal),
         }
     except (DamagedRun, SnapshotError) as error:
-        if row["status"] != "stranded":
+        if row["status"] not in ("stranded", "copying"):
             raise
         shown |= {"folded": 0, "history": [], "now": None, "unreadable": str(error)}
     return shown

@@ -7,7 +7,7 @@ use super::{Archive, Part};
 use crate::error::FormatError;
 use crate::journal::op::OpId;
 use crate::journal::reply::{DeadLetter, Entry, RunRow};
-use crate::journal::request::{OwnerId, Phase, Status};
+use crate::journal::request::{Copying, OwnerId, Phase, Status};
 use crate::run_id::RunId;
 
 type Result<T> = std::result::Result<T, FormatError>;
@@ -225,6 +225,7 @@ fn read_row(from: &mut Input<'_>) -> Result<RunRow> {
         parent: from.maybe(Input::run)?,
         root: from.maybe(Input::run)?,
         depth: from.small()?,
+        copying: Copying::No,
     })
 }
 

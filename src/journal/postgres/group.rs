@@ -77,12 +77,14 @@ fn kind(request: &Request) -> Kind {
         Request::Create { run, .. } => Kind::Write(run.id),
         Request::Append { run, .. } | Request::Reopen { run, .. } => Kind::Write(*run),
         Request::Send { run, .. } | Request::Refuse { run, .. } => Kind::Write(*run),
+        Request::Take { run, .. } | Request::Leave { run, .. } => Kind::Write(*run),
         Request::Load { .. }
         | Request::Get { .. }
         | Request::DeadLetters { .. }
         | Request::Records { .. }
         | Request::Segment { .. }
         | Request::ReadStream { .. }
+        | Request::Traces { .. }
         | Request::List { .. }
         | Request::Ends { .. }
         | Request::Poll { .. }
@@ -298,6 +300,7 @@ impl Needs {
                     needs.keys.extend(key_digest(&run.workflow, run.key.as_deref()).map(Vec::from));
                 }
                 Request::Reopen { owner, .. } => needs.owners.extend(owner),
+                Request::Take { owner, .. } => drop(needs.owners.insert(*owner)),
                 Request::Send { run, message, .. } => needs.sent.push((*run, message.id)),
                 _ => {}
             }

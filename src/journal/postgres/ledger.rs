@@ -7,8 +7,8 @@ use super::history::History;
 use super::rows::{Stored, check_names, key_digest};
 use crate::journal::outgoing::Known;
 use crate::journal::{
-    Commit, EntryId, EntryNumber, JournalError, Message, NewRun, Outcome, OwnerId, Refusal, Reply, Request, recovery,
-    rules,
+    Commit, EntryId, EntryNumber, JournalError, Message, NewRun, OpId, Outcome, OwnerId, Refusal, Reply, Request, Seen,
+    copying, recovery, rules,
 };
 use crate::run_id::RunId;
 use crate::timers::Time;
@@ -144,6 +144,8 @@ impl Ledger {
             Request::Reopen { run, after, owner, commit } => self.reopen(*run, *after, *owner, commit),
             Request::Send { run, message, now } => self.send(*run, message, *now),
             Request::Refuse { run, epoch, refusal, now } => self.refuse(*run, *epoch, refusal, *now),
+            Request::Take { run, owner, op } => self.take(*run, *owner, *op),
+            Request::Leave { run, epoch, seen } => self.leave(*run, *epoch, *seen),
             other => Err(JournalError::Panicked(format!("{other:?} is no request of a group"))),
         }
     }
@@ -177,7 +179,7 @@ impl Ledger {
 
     /// Adds a run that is not there, with a first commit that was checked; gives its epoch.
     pub(super) fn insert(&mut self, new: &NewRun, owner: Option<OwnerId>, number: i64, commit: Commit) -> u64 {
-        let mut row = rules::new_row(new.clone(), commit.op);
+        let mut row = rules::new_row(new.clone(), &commit);
         rules::give(&mut row, owner);
         let epoch = row.epoch;
         let mut draft = Draft::new(Stored { row, version: 1, owner: number, consumed: 0 }, None);
@@ -264,6 +266,25 @@ impl Ledger {
         draft.is_changed = true;
         self.known.insert((id, message.id), Known::Delivered);
         Ok(())
+    }
+
+    fn take(&mut self, id: RunId, owner: OwnerId, op: OpId) -> Outcome {
+        let number = self.owner(Some(owner))?;
+        let draft = self.draft(id)?;
+        copying::take(&mut draft.stored.row, owner, op)?;
+        draft.stored.owner = number;
+        draft.is_changed = true;
+        let row = draft.stored.row.clone();
+        self.living.insert(number);
+        Ok(Reply::Taken(Box::new(row)))
+    }
+
+    fn leave(&mut self, id: RunId, epoch: u64, seen: Seen) -> Outcome {
+        let draft = self.draft(id)?;
+        copying::leave(&mut draft.stored.row, epoch, seen)?;
+        draft.stored.owner = 0;
+        draft.is_changed = true;
+        Ok(Reply::Done)
     }
 
     fn refuse(&mut self, id: RunId, epoch: u64, refusal: &Refusal, now: Time) -> Outcome {

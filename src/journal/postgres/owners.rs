@@ -200,6 +200,7 @@ impl State {
             Request::Claim(claim) => self.claim(&link, claim).await,
             Request::Redeliver { run } => self.redeliver(&link, *run).await,
             Request::Delete { run } => self.delete(&link, *run, tries).await,
+            Request::Remove { run, epoch, seen } => self.remove(&link, *run, (*epoch, *seen), tries).await,
             Request::Prune { finished_before, limit } => self.prune(&link, *finished_before, *limit).await,
             other => Ok(Err(JournalError::Panicked(format!("{other:?} goes with others")))),
         };

@@ -21,7 +21,7 @@ use super::write::names;
 use crate::journal::request::{Filter, KeyFilter};
 use crate::journal::{
     Cursor, DeadLetter, Entry, JournalError, Loaded, Next, Outcome, OwnerId, Phase, Polled, Reply, Request, RunRow,
-    StreamRead, packed, rules,
+    StreamRead, Traces, packed, rules,
 };
 use crate::run_id::RunId;
 
@@ -121,6 +121,9 @@ static STREAM: Sql = Sql {
     text: "SELECT number, body FROM {s}.stream WHERE run = $1 AND number > $2 ORDER BY number LIMIT $3",
     types: &[Type::UUID, Type::INT8, Type::INT8],
 };
+static CONSUMED: Sql =
+    Sql { text: "SELECT id FROM {s}.inbox WHERE run = $1 AND body IS NULL ORDER BY number", types: &[Type::UUID] };
+static TRANSACTIONS: Sql = Sql { text: "SELECT count(*) FROM {s}.transactions WHERE run = $1", types: &[Type::UUID] };
 static FIRST: Sql = Sql { text: "SELECT min(number) FROM {s}.stream WHERE run = $1", types: &[Type::UUID] };
 static DEAD: Sql = Sql {
     text: "SELECT number, run, id, kind, at, body, dead FROM {s}.inbox WHERE run = $1 AND dead IS NOT NULL ORDER BY number",
@@ -226,6 +229,9 @@ impl State {
                 vec![read, step!(FIRST, Uuid::from(*run))]
             }
             Request::DeadLetters { run } => vec![step!(DEAD, Uuid::from(*run))],
+            Request::Traces { run } => {
+                vec![step!(CONSUMED, Uuid::from(*run)), step!(TRANSACTIONS, Uuid::from(*run))]
+            }
             Request::List { filter } => vec![list(filter)],
             Request::Ends { after, limit } => ends::after(after.as_ref(), *limit, &mut self.ends).into(),
             Request::Poll { owner, after, limit } => {
@@ -264,6 +270,11 @@ impl State {
                 let letters = own[0].iter().map(|row| DeadLetter { entry: entry(row), why: original(row.get(6)) });
                 Ok(Reply::DeadLetters(letters.collect()))
             }
+            Request::Traces { run } => {
+                found.get(*run)?;
+                let consumed = own[0].iter().map(|row| row.get::<_, Uuid>(0).0).collect();
+                Ok(Reply::Traces(Traces { consumed, transactions: number(&own[1][0], 0) }))
+            }
             Request::List { .. } => {
                 let rows = own[0].iter().map(|row| with_end(row).map(|(run, _)| run));
                 Ok(Reply::Listed(rows.collect::<Result<_, _>>()?))
@@ -294,9 +305,10 @@ pub(super) fn named(request: &Request) -> &[RunId] {
     match request {
         Request::Load { runs } => runs,
         Request::Get { run } | Request::DeadLetters { run } => slice::from_ref(run),
-        Request::Records { run, .. } | Request::Segment { run, .. } | Request::ReadStream { run, .. } => {
-            slice::from_ref(run)
-        }
+        Request::Records { run, .. }
+        | Request::Segment { run, .. }
+        | Request::ReadStream { run, .. }
+        | Request::Traces { run } => slice::from_ref(run),
         _ => &[],
     }
 }

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
-use crate::journal::{JournalError, NewRun, OpId, OwnerId, Phase, RunRow, Status, rules};
+use crate::journal::{JournalError, NewRun, OpId, OwnerId, RunRow, Status, phases, rules};
 use crate::run_id::RunId;
 
 /// A name of 16 bytes.
@@ -93,7 +93,7 @@ impl Stored {
         let id = row.get::<_, Uuid>(0).into();
         let damaged = |what: &str| JournalError::Damaged { run: id, what: what.into() };
         let phase: i16 = row.get(12);
-        let phase = usize::try_from(phase).ok().and_then(|phase| Phase::ALL.get(phase).copied());
+        let (phase, copying) = phases::of_number(phase.into()).ok_or_else(|| damaged("there is no such phase"))?;
         let input: &[u8] = row.get(7);
         Ok(Self {
             version: row.get(1),
@@ -109,10 +109,7 @@ impl Stored {
                 stream_limit: number(row, 9),
                 updated: number(row, 10),
                 finished: maybe_number(row, 11),
-                status: Status {
-                    phase: phase.ok_or_else(|| damaged("there is no such phase"))?,
-                    due: maybe_number(row, 13),
-                },
+                status: Status { phase, due: maybe_number(row, 13) },
                 epoch: number(row, 14),
                 seq: number(row, 15),
                 op: OpId(row.get::<_, Uuid>(16).0),
@@ -128,13 +125,14 @@ impl Stored {
                 root: row.get::<_, Option<Uuid>>(25).map(RunId::from),
                 depth: u32::try_from(number(row, 26)).unwrap_or(u32::MAX),
                 reopened_by: OpId(row.get::<_, Uuid>(27).0),
+                copying,
             },
         })
     }
 
     /// From when on it has something to do, as the database has it.
     pub(super) fn wake(&self) -> Option<i64> {
-        match self.row.phase().goes_on() {
+        match self.row.goes_on() {
             true => Some(rules::wake(&self.row).map_or(i64::MAX, sql)),
             false => None,
         }

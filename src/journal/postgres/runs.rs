@@ -8,7 +8,7 @@ use super::ledger::Draft;
 use super::link::{Around, Link, Sql, Step, step};
 use super::rows::{Stored, Uuid, columns, sql, sql_limit};
 use super::write;
-use crate::journal::{JournalError, Outcome, Reply};
+use crate::journal::{JournalError, Outcome, Reply, Seen, copying};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
@@ -22,7 +22,7 @@ static LOCK: Sql = Sql {
     types: &[Type::UUID],
 };
 static OLD: Sql = Sql {
-    text: "SELECT id FROM {s}.runs WHERE finished < $1 ORDER BY finished LIMIT $2 FOR UPDATE SKIP LOCKED",
+    text: "SELECT id FROM {s}.runs WHERE finished < $1 AND phase < 8 ORDER BY finished LIMIT $2 FOR UPDATE SKIP LOCKED",
     types: &[Type::INT8, Type::INT8],
 };
 static REDELIVER: Sql = Sql {
@@ -69,16 +69,38 @@ impl State {
             Err(JournalError::UnknownRun(_)) if tries.was_lost => return Ok(Ok(Reply::Done)),
             Err(error) => return Ok(Err(error)),
         };
-        if run.row.owner.is_some() {
-            link.roll_back().await?;
-            return Ok(Err(JournalError::RunActive(id)));
+        self.forget_if(link, &run, copying::check_delete(&run.row)).await
+    }
+
+    /// Forgets a run that has left, after the other journal was told.
+    pub(super) async fn remove(
+        &mut self,
+        link: &Link,
+        id: RunId,
+        (epoch, seen): (u64, Seen),
+        tries: Tries,
+    ) -> Result<Outcome, Fault> {
+        match self.lock(link, id).await? {
+            Ok(run) => self.forget_if(link, &run, copying::check_remove(&run.row, epoch, seen)).await,
+            Err(JournalError::UnknownRun(_)) if tries.was_lost => Ok(Ok(Reply::Done)),
+            Err(error) => Ok(Err(error)),
         }
-        let mut steps = forget(&[Uuid::from(id)]);
+    }
+
+    async fn forget_if(&mut self, link: &Link, run: &Stored, may: Result<(), JournalError>) -> Result<Outcome, Fault> {
+        if let Err(error) = may {
+            link.roll_back().await?;
+            return Ok(Err(error));
+        }
+        let id = Uuid::from(run.row.id);
+        let mut steps = forget(&[id]);
         if run.row.phase().goes_on() {
-            steps.push(write::note_ends(vec![Uuid::from(id)], self.base));
+            steps.push(write::note_ends(vec![id], self.base));
             self.news.has_told = true;
         }
         link.run(&steps, Around::Commit).await?;
+        drop(steps);
+        self.kept.remove(&run.row.id);
         Ok(Ok(Reply::Done))
     }
 

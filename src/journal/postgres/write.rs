@@ -11,7 +11,7 @@ use super::history;
 use super::ledger::{Draft, Ledger, Sent};
 use super::link::{Sql, Step, step};
 use super::rows::{Uuid, key_digest, sql, storable};
-use crate::journal::{packed, rules};
+use crate::journal::{packed, phases, rules};
 use crate::run_id::RunId;
 
 static ALIVE: Sql = Sql {
@@ -216,7 +216,7 @@ pub(super) fn update<'a>(changed: &[&Draft], steps: &mut Vec<Step<'a>>) {
         each!(|&(before, _)| before),
         each!(|(_, run)| sql(run.row.updated)),
         each!(|(_, run)| run.row.finished.map(sql)),
-        each!(|(_, run)| run.row.phase() as i16),
+        each!(|(_, run)| phases::number(&run.row)),
         each!(|(_, run)| run.row.status.due.map(sql)),
         each!(|(_, run)| run.wake()),
         each!(|(_, run)| run.owner),
@@ -255,7 +255,7 @@ fn insert<'a>(changed: &[&Draft], steps: &mut Vec<Step<'a>>) {
         each!(|run| sql(run.row.stream_limit)),
         each!(|run| sql(run.row.updated)),
         each!(|run| run.row.finished.map(sql)),
-        each!(|run| run.row.phase() as i16),
+        each!(|run| phases::number(&run.row)),
         each!(|run| run.row.status.due.map(sql)),
         each!(|run| run.wake()),
         each!(|run| run.owner),

@@ -1,6 +1,6 @@
 //! What one commit writes.
 
-use super::{EntryNumber, Status};
+use super::{Arrival, EntryNumber, Status};
 use crate::journal::op::OpId;
 use crate::journal::outgoing::Outgoing;
 use crate::timers::Time;
@@ -35,6 +35,8 @@ pub struct Commit {
     pub undeliverable: Vec<(EntryNumber, String)>,
     /// What is written to other runs. Only an `Append` has any.
     pub outgoing: Vec<Outgoing>,
+    /// If the run is written as it is in another journal: what else is said of it.
+    pub arrival: Option<Box<Arrival>>,
 }
 
 impl Commit {
@@ -43,7 +45,8 @@ impl Commit {
 
     /// Whether the next commit of the run can be written with this one as one.
     pub fn takes(&self, next: &Self) -> bool {
-        let ends_here = self.release || self.status.phase.is_over();
+        let arrives = self.arrival.is_some() || next.arrival.is_some();
+        let ends_here = self.release || self.status.phase.is_over() || arrives;
         let has_room = self.outgoing.len() + next.outgoing.len() <= Self::MOST_OUTGOING;
         // A checkpoint in the middle would stand for records that come behind it.
         !ends_here && has_room && (self.checkpoint.is_none() || next.checkpoint.is_some())

@@ -2,10 +2,11 @@
 //!
 //! - this file: the requests, each with what answers it;
 //! - `commit`: what one commit writes; `run`: a run as a journal knows it; `message`: what is put into an inbox;
-//! - `claim`: which process takes which runs; `filter`: which runs to list.
+//! - `claim`: which process takes which runs; `filter`: which runs to list; `copying`: runs that move to another journal.
 
 mod claim;
 mod commit;
+mod copying;
 mod filter;
 mod message;
 mod run;
@@ -18,6 +19,7 @@ use crate::timers::Time;
 
 pub use claim::{Claim, Claimant, OwnerId, Refusal};
 pub use commit::Commit;
+pub use copying::{Arrival, Copying, Seen};
 pub use filter::{Filter, KeyFilter};
 pub use message::{EntryId, EntryNumber, Message, kind};
 pub use run::{NewRun, Phase, Status};
@@ -191,7 +193,42 @@ pub enum Request {
         /// At most so many.
         limit: usize,
     },
-    /// Forgets a run: `Done`, or `RunActive` while a living process has it.
+    /// Takes over one run, however far it is, unless a living process executes it: `Taken`, also if it was taken by this
+    /// operation before; `RunActive`, or `BeingCopied` if it is another journal's by now. It does not count as a recovery.
+    Take {
+        /// The run.
+        run: RunId,
+        /// Who takes it.
+        owner: OwnerId,
+        /// The name of the operation.
+        op: OpId,
+    },
+    /// A run that was taken is another journal's from now on: `Done`, also if it was before; or `Conflict` if it is
+    /// another process's by now, or has messages that its copier has not seen.
+    Leave {
+        /// The run.
+        run: RunId,
+        /// The epoch in which it was taken.
+        epoch: u64,
+        /// The messages that were copied.
+        seen: Seen,
+    },
+    /// Forgets a run that has left: `Done`, or `Conflict` if it has not, or has messages that its copier has not seen.
+    Remove {
+        /// The run.
+        run: RunId,
+        /// The epoch in which it left.
+        epoch: u64,
+        /// The messages that were copied.
+        seen: Seen,
+    },
+    /// What is kept of a run beside what `Load`, `Get` and the others give: `Traces`.
+    Traces {
+        /// The run.
+        run: RunId,
+    },
+    /// Forgets a run: `Done`, `RunActive` while a living process has it, or `BeingCopied` if it has left and the other
+    /// journal was not told.
     Delete {
         /// The run.
         run: RunId,
@@ -224,6 +261,10 @@ impl Request {
             | Self::Records { run, .. }
             | Self::Segment { run, .. }
             | Self::ReadStream { run, .. }
+            | Self::Take { run, .. }
+            | Self::Leave { run, .. }
+            | Self::Remove { run, .. }
+            | Self::Traces { run }
             | Self::Delete { run } => Some(*run),
             Self::Enlist { .. }
             | Self::Renew { .. }
@@ -267,6 +308,7 @@ impl Request {
                 | Self::Records { .. }
                 | Self::Segment { .. }
                 | Self::ReadStream { .. }
+                | Self::Traces { .. }
         )
     }
 
@@ -279,6 +321,7 @@ impl Request {
     pub fn op_mut(&mut self) -> Option<&mut OpId> {
         match self {
             Self::Claim(claim) => Some(&mut claim.op),
+            Self::Take { op, .. } => Some(op),
             other => other.commit_mut().map(|commit| &mut commit.op),
         }
     }

@@ -5,7 +5,7 @@ use rusqlite::config::DbConfig;
 
 use super::failure::{Failure, explain, is_busy};
 use super::machine::Machine;
-use super::{LIMITS, Sqlite, commits, ends, history, inbox, owners, read, runs};
+use super::{LIMITS, Sqlite, commits, copying, ends, history, inbox, owners, read, runs};
 use crate::journal::worker::{Away, Backend};
 use crate::journal::{JournalError, Limits, News, Outcome, Reply, Request};
 
@@ -198,6 +198,10 @@ pub(super) fn carry_out(db: &Connection, machine: &Machine, request: &Request) -
         Request::Records { run, after, limit } => read::records(db, *run, *after, *limit),
         Request::Segment { run, at } => history::segment(db, *run, *at),
         Request::ReadStream { run, after, limit } => read::stream(db, *run, *after, *limit),
+        Request::Take { run, owner, op } => copying::take(db, *run, *owner, *op),
+        Request::Leave { run, epoch, seen } => copying::leave(db, *run, *epoch, *seen),
+        Request::Remove { run, epoch, seen } => copying::remove(db, *run, *epoch, *seen),
+        Request::Traces { run } => copying::traces(db, *run),
         Request::Delete { run } => runs::delete(db, *run),
         Request::Prune { finished_before, limit } => runs::prune(db, *finished_before, *limit),
     }

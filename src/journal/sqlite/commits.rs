@@ -26,7 +26,7 @@ pub(super) fn insert(
     commit: &Commit,
 ) -> rusqlite::Result<u64> {
     let (owner, mut owner_number) = owner.unzip();
-    let mut row = rules::new_row(new.clone(), commit.op);
+    let mut row = rules::new_row(new.clone(), commit);
     rules::give(&mut row, owner);
     rules::apply(&mut row, commit);
     if row.owner.is_none() {
@@ -88,11 +88,11 @@ pub(super) fn append(db: &Connection, id: RunId, epoch: u64, after: u64, commit:
     let was_counted = run.row.recoveries > 0 || run.row.not_before.is_some() || run.row.reason.is_some();
     write(db, &mut run, commit)?;
     let moved = was != (run.row.phase(), run.owner) || run.wake != rules::wake(&run.row).map(sql);
-    if moved || commit.outcome.is_some() {
+    if moved || commit.outcome.is_some() || commit.arrival.is_some() {
         runs::update_place(db, &run, commit.outcome.as_deref())?;
         failpoint!("journal.run_moved");
     }
-    if was_counted && run.row.recoveries == 0 {
+    if was_counted && run.row.recoveries == 0 || commit.arrival.is_some() {
         runs::update_recovery(db, &run)?;
     }
     if !run.row.phase().goes_on() {

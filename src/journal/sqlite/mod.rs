@@ -24,6 +24,7 @@ use machine::Machine;
 
 mod batch;
 mod commits;
+mod copying;
 mod ends;
 mod failure;
 mod fault;

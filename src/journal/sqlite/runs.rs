@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use super::batch::Answer;
 use super::ends;
 use super::failure::Failure;
-use crate::journal::{JournalError, OpId, Phase, Reply, RunRow, Status, rules};
+use crate::journal::{JournalError, OpId, Reply, RunRow, Status, copying, phases, rules};
 use crate::run_id::RunId;
 use crate::timers::Time;
 
@@ -68,8 +68,8 @@ pub(super) fn find_by_number(db: &Connection, n: i64) -> rusqlite::Result<Stored
 }
 
 pub(super) fn stored(row: &Row) -> rusqlite::Result<Stored> {
-    let phase: usize = row.get(9)?;
-    let phase = Phase::ALL.get(phase).copied().ok_or(rusqlite::Error::IntegralValueOutOfRange(9, phase as i64))?;
+    let phase: i64 = row.get(9)?;
+    let (phase, copying) = phases::of_number(phase).ok_or(rusqlite::Error::IntegralValueOutOfRange(9, phase))?;
     Ok(Stored {
         n: row.get(0)?,
         row: RunRow {
@@ -98,6 +98,7 @@ pub(super) fn stored(row: &Row) -> rusqlite::Result<Stored> {
             root: row.get::<_, Option<[u8; 16]>>(26)?.map(RunId::from_bytes),
             depth: row.get(27)?,
             reopened_by: OpId(row.get(28)?),
+            copying,
         },
         owner: row.get(16)?,
         wake: row.get(17)?,
@@ -127,7 +128,7 @@ pub(super) fn insert(
         ":stream_limit": sql(row.stream_limit),
         ":updated": sql(row.updated),
         ":finished": row.finished.map(sql),
-        ":phase": row.phase() as i64,
+        ":phase": phases::number(row),
         ":due": row.status.due.map(sql),
         ":wake": rules::wake(row).map(sql),
         ":owner": owner,
@@ -170,7 +171,7 @@ pub(super) fn update_place(db: &Connection, run: &Stored, outcome: Option<&[u8]>
     db.prepare_cached(
         "UPDATE runs SET phase = ?2, wake = ?3, owner = ?4, finished = ?5, epoch = ?6, outcome = ?7 WHERE n = ?1",
     )?
-    .execute((run.n, row.phase() as i64, wake, run.owner, row.finished.map(sql), sql(row.epoch), outcome))
+    .execute((run.n, phases::number(row), wake, run.owner, row.finished.map(sql), sql(row.epoch), outcome))
     .map(drop)
 }
 
@@ -200,9 +201,7 @@ pub(super) fn update_recovery(db: &Connection, run: &Stored) -> rusqlite::Result
 
 pub(super) fn delete(db: &Connection, id: RunId) -> Answer {
     let run = find(db, id)?;
-    if run.row.owner.is_some() {
-        return Err(JournalError::RunActive(id).into());
-    }
+    copying::check_delete(&run.row)?;
     if run.row.phase().goes_on() {
         ends::push(db, id)?;
     }
@@ -213,7 +212,9 @@ pub(super) fn delete(db: &Connection, id: RunId) -> Answer {
 
 pub(super) fn prune(db: &Connection, finished_before: Time, limit: usize) -> Answer {
     let old: Vec<i64> = db
-        .prepare_cached("SELECT n FROM runs INDEXED BY runs_finished WHERE finished < ?1 ORDER BY finished LIMIT ?2")?
+        .prepare_cached(
+            "SELECT n FROM runs INDEXED BY runs_finished WHERE finished < ?1 AND phase < 8 ORDER BY finished LIMIT ?2",
+        )?
         .query_map((sql(finished_before), sql_limit(limit)), |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     for &n in &old {
@@ -223,7 +224,7 @@ pub(super) fn prune(db: &Connection, finished_before: Time, limit: usize) -> Ans
     Ok(Reply::Pruned { runs: old.len() })
 }
 
-fn forget(db: &Connection, n: i64) -> rusqlite::Result<()> {
+pub(super) fn forget(db: &Connection, n: i64) -> rusqlite::Result<()> {
     for sql in [
         "DELETE FROM commits WHERE run = ?1",
         "DELETE FROM checkpoints WHERE run = ?1",

@@ -73,9 +73,10 @@ fn format(failure: &FormatError, text: String) -> PyErr {
 pub fn journal(failure: &JournalError) -> PyErr {
     let text = failure.to_string();
     match failure {
-        JournalError::Conflict(_) | JournalError::LeaseLost(_) | JournalError::RunActive(_) => {
-            classes::JournalConflict::new_err(text)
-        }
+        JournalError::Conflict(_)
+        | JournalError::LeaseLost(_)
+        | JournalError::RunActive(_)
+        | JournalError::BeingCopied(_) => classes::JournalConflict::new_err(text),
         JournalError::Damaged { .. } => classes::DamagedRun::new_err(text),
         JournalError::UnknownRun(_) => classes::UnknownRun::new_err(text),
         JournalError::RunEnded(run) => of_run(&run.to_string(), classes::RunEnded::new_err(text)),

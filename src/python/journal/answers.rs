@@ -30,7 +30,7 @@ pub fn row<'py>(py: Python<'py>, row: &RunRow) -> PyResult<Bound<'py, PyDict>> {
     object.set_item("id", row.id.to_string())?;
     object.set_item("workflow", &row.workflow)?;
     object.set_item("key", &row.key)?;
-    object.set_item("status", phase_name(row.phase()))?;
+    object.set_item("status", if row.copying.is_any() { "copying" } else { phase_name(row.phase()) })?;
     object.set_item("created", seconds(row.created))?;
     object.set_item("updated", seconds(row.updated))?;
     object.set_item("finished", row.finished.map(seconds))?;
@@ -105,7 +105,13 @@ pub(super) fn as_object(py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
             (entries, read.missed, read.published, read.ended).into_pyobject(py)?.into_any()
         }
         // The core's engine asks for these, and no future is told of them.
-        reply @ (Reply::Claimed(_) | Reply::Next(_) | Reply::Refused(_) | Reply::Polled(_) | Reply::Pruned { .. }) => {
+        reply @ (Reply::Claimed(_)
+        | Reply::Next(_)
+        | Reply::Refused(_)
+        | Reply::Polled(_)
+        | Reply::Taken(_)
+        | Reply::Traces(_)
+        | Reply::Pruned { .. }) => {
             return Err(error::internal(&format!("a future was answered with {reply:?}")));
         }
     };

@@ -109,7 +109,7 @@ pub fn postgres_statements(schema: &str, since: i64) -> String {
     journal::postgres::statements(schema, since)
 }
 
-fn random<const N: usize>() -> PyResult<[u8; N]> {
+pub fn random<const N: usize>() -> PyResult<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| PyOSError::new_err(error.to_string()))?;
     Ok(bytes)

@@ -66,6 +66,7 @@ prop_compose! {
             parent: None,
             root: None,
             depth: 0,
+            copying: treadle::journal::Copying::No,
         };
         let dead_letters = dead.into_iter().map(|entry| DeadLetter { entry, why: "why".into() }).collect();
         let stream = (3..).zip(stream).collect();

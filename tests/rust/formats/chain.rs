@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use treadle::journal::{Chain, Loaded, OpId, RunRow, Sign, Signer, Status};
+use treadle::journal::{Chain, Copying, Loaded, OpId, RunRow, Sign, Signer, Status};
 use treadle::{EncodedImage, EncodedRecord, Error, FormatError, Record, RunId, Tag, Value, snapshot::Standing};
 
 use super::{arbitrary, secrets};
@@ -38,6 +38,7 @@ pub fn row(run: RunId, seq: u64) -> RunRow {
         root: None,
         depth: 0,
         is_cut_short: false,
+        copying: Copying::No,
     }
 }
 

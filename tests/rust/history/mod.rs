@@ -9,7 +9,7 @@ mod live;
 mod resume;
 mod why;
 
-use treadle::journal::{Chain, Commit, Loaded, OpId, Request, RunRow, Sign, Signer, Status};
+use treadle::journal::{Chain, Commit, Copying, Loaded, OpId, Request, RunRow, Sign, Signer, Status};
 use treadle::snapshot::Standing;
 use treadle::{EncodedImage, EncodedRecord, Record, RunId, Secrets, Tag, Value};
 
@@ -46,6 +46,7 @@ fn row(seq: u64, status: Status) -> RunRow {
         parent: None,
         root: None,
         depth: 0,
+        copying: Copying::No,
     }
 }
 

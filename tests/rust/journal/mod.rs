@@ -4,7 +4,8 @@ mod address;
 mod again;
 mod commits;
 mod concurrent;
-mod desk;
+mod copying;
+pub mod desk;
 mod history;
 mod inbox;
 mod lists;
@@ -13,7 +14,7 @@ mod outbox;
 mod outgoing;
 mod owners;
 #[cfg(feature = "postgres")]
-mod postgres;
+pub mod postgres;
 mod runs;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -29,7 +30,7 @@ macro_rules! every_backend {
         }
     };
 }
-use every_backend;
+pub(crate) use every_backend;
 
 /// The same for the backends of one machine alone.
 macro_rules! every_embedded_backend {
@@ -43,4 +44,4 @@ macro_rules! every_embedded_backend {
         }
     };
 }
-use every_embedded_backend;
+pub(crate) use every_embedded_backend;

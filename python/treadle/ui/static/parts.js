@@ -13,6 +13,7 @@ const SHAPES = {
   failed: html`<path d="M4 4l8 8M12 4l-8 8" />`,
   cancelled: html`<circle cx="8" cy="8" r="5.5" /><path d="M4.4 11.6l7.2-7.2" />`,
   stranded: html`<path d="M8 2.6l6 10.6H2z" /><path d="M8 6.6v3.2M8 11.6v.1" />`,
+  copying: html`<path d="M2.5 8h10M9 4.5L12.5 8 9 11.5" />`,
   queued: html`<circle cx="8" cy="8" r="5.5" stroke-dasharray="2 2" />`,
 };
 

@@ -10,11 +10,12 @@ use super::super::op::OpId;
 use super::super::outgoing::{self as rules_of_outgoing, Known};
 use super::super::reply::{Claimed, Next, Polled, Reply, RunRow};
 use super::super::request::{Claim, Commit, Cursor, EntryNumber, Message, NewRun, OwnerId, Refusal, Request};
-use super::super::{Outcome, recovery, rules};
+use super::super::{Outcome, copying as rules_of_copying, recovery, rules};
 use super::LIMITS;
 use crate::run_id::RunId;
 use crate::timers::Time;
 
+mod copying;
 mod ends;
 mod outgoing;
 mod read;
@@ -121,6 +122,10 @@ impl State {
             Request::Records { run, after, limit } => self.records(run, after, limit),
             Request::Segment { run, at } => self.segment(run, at),
             Request::ReadStream { run, after, limit } => self.read_stream(run, after, limit),
+            Request::Take { run, owner, op } => self.take(run, owner, op),
+            Request::Leave { run, epoch, seen } => self.leave(run, epoch, seen),
+            Request::Remove { run, epoch, seen } => self.remove(run, epoch, seen),
+            Request::Traces { run } => self.traces(run),
             Request::Delete { run } => self.delete(run),
             Request::Prune { finished_before, limit } => self.prune(finished_before, limit),
         }
@@ -181,7 +186,7 @@ impl State {
     // Adds a run that is not there, with a first commit that was checked; gives its epoch.
     fn insert(&mut self, new: NewRun, owner: Option<OwnerId>, commit: Commit) -> u64 {
         let id = new.id;
-        let mut run = Run::new(rules::new_row(new, commit.op));
+        let mut run = Run::new(rules::new_row(new, &commit));
         rules::give(&mut run.row, owner);
         let epoch = run.row.epoch;
         self.runs.insert(id, run);
@@ -339,15 +344,14 @@ impl State {
     }
 
     fn delete(&mut self, id: RunId) -> Outcome {
-        if self.run(id)?.row.owner.is_some() {
-            return Err(JournalError::RunActive(id));
-        }
+        rules_of_copying::check_delete(&self.run(id)?.row)?;
         self.forget(id);
         Ok(Reply::Done)
     }
 
     fn prune(&mut self, finished_before: Time, limit: usize) -> Outcome {
-        let old = self.finished.iter().take_while(|&&(at, _)| at < finished_before).take(limit);
+        let old = self.finished.iter().take_while(|&&(at, _)| at < finished_before);
+        let old = old.filter(|(_, id)| !self.runs[id].row.copying.is_any()).take(limit);
         let ids: Vec<_> = old.map(|&(_, id)| id).collect();
         ids.iter().for_each(|&id| self.forget(id));
         Ok(Reply::Pruned { runs: ids.len() })

@@ -33,7 +33,7 @@ impl State {
         }
         let fits = |row: &&RunRow| {
             filter.workflow.as_ref().is_none_or(|name| *name == row.workflow)
-                && filter.phase.is_none_or(|phase| phase == row.phase())
+                && filter.phase.is_none_or(|phase| phase == row.phase() && !row.copying.is_any())
                 && filter.key.as_ref().is_none_or(|key| key.takes(row.key.as_deref()))
                 && filter.parent.is_none_or(|parent| row.parent == Some(parent))
                 && filter.root.is_none_or(|root| row.root == Some(root))

@@ -65,6 +65,11 @@ impl Run {
         run
     }
 
+    /// The names of the messages that were consumed and are known again, in their order.
+    pub(super) fn consumed(&self) -> impl Iterator<Item = EntryId> {
+        self.consumed.iter().copied()
+    }
+
     pub(super) fn known(&self, id: &EntryId) -> Known {
         match self.known.contains(id) {
             false => Known::No,

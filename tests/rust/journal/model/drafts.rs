@@ -97,6 +97,7 @@ fn commits() -> impl Strategy<Value = Commit> {
                 release,
                 progress,
                 undeliverable,
+                arrival: None,
                 outgoing: vec![],
             }
         },
