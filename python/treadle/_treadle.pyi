@@ -999,6 +999,13 @@ def journal_shown(url: str) -> str:
         ValueError: no journal has such a URL.
     """
 
+def journal_takes_password(url: str) -> None:
+    """Check that a journal may ask for passwords that are given apart from its URL.
+
+    Raises:
+        ValueError: it connects to no server, or the URL has a password as well.
+    """
+
 def copy_runs(
     source: str,
     destination: str,
@@ -1037,6 +1044,7 @@ class Journal:
         keeps_history: bool,
         only_looks: bool,
         host: tuple[object, AbstractEventLoop, tuple[Observer, ...]],
+        password: Callable[[], str] | None = None,
     ) -> Self: ...
     @property
     def verifies(self) -> bool: ...

@@ -296,6 +296,7 @@ impl<D: Desk> Copier<'_, D> {
             self.finish(member).map_err(|trouble| (member.run, trouble))?;
             failpoint!("copy.told");
             self.remove(member).map_err(|trouble| (member.run, trouble))?;
+            failpoint!("copy.removed");
             self.summary.moved += 1;
             self.desk.tell(News::Moved(member.run));
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const VARIABLE: &str = "TREADLE_FAILPOINT";
 
 /// All of them. What a test must reach is what is listed here.
-pub const NAMES: [&str; 57] = [
+pub const NAMES: [&str; 68] = [
     // The file is opened.
     "journal.connected",
     "journal.set_up",
@@ -73,6 +73,18 @@ pub const NAMES: [&str; 57] = [
     "run.let_go",
     "journal.closing",
     "journal.closed",
+    // A run moves to another journal.
+    "copy.run_taken",
+    "copy.taken",
+    "copy.begun",
+    "copy.part_written",
+    "copy.sent",
+    "copy.written",
+    "copy.run_left",
+    "copy.left",
+    "copy.told",
+    "copy.run_removed",
+    "copy.removed",
 ];
 
 /// A value of [`VARIABLE`] that names no passing of a failpoint.

@@ -5,19 +5,32 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 #[cfg(feature = "sqlite")]
 use std::time::Duration;
 
 use super::error::JournalError;
 use super::{Journal, OnBatch};
 
+/// Gives the password for a new connection to a server, or says why there is none.
+#[derive(Clone)]
+pub struct Password(pub Arc<dyn Fn() -> Result<String, String> + Send + Sync>);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password")
+    }
+}
+
 /// How a journal is opened.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
     /// It is only looked into: nothing is made or changed, and what would write is refused.
     pub only_looks: bool,
     /// There are secrets already: the journal keeps none of its own.
     pub has_secret: bool,
+    /// What gives passwords, if the URL has none. Only a journal on a server takes it.
+    pub password: Option<Password>,
 }
 
 /// A journal that was opened.
@@ -53,6 +66,8 @@ pub(super) struct Backend {
     pub(super) is_file: bool,
     /// Reads a URL of another form as a whole: how it is shown, or what is wrong with it.
     pub(super) read: Option<Reading>,
+    /// Whether it connects to a server, with a password; and whether a URL has that password itself.
+    pub(super) has_password: Option<fn(&str) -> bool>,
     pub(super) open: fn(&Address, OpenOptions, OnBatch) -> Result<Opened, JournalError>,
 }
 
@@ -124,6 +139,10 @@ pub enum AddressError {
         /// What is expected.
         expected: &'static str,
     },
+    /// Passwords are given apart from the URL, and nothing asks for one.
+    NoServer,
+    /// Passwords are given apart from the URL, and the URL has one as well.
+    HasPassword,
 }
 
 impl Address {
@@ -174,6 +193,18 @@ impl Address {
     /// How the URL is shown: without user and password.
     pub fn shown(&self) -> &str {
         &self.shown
+    }
+
+    /// Refuses passwords that are given apart from the URL.
+    ///
+    /// # Errors
+    /// If the journal connects to no server, or the URL has a password as well.
+    pub fn takes_password(&self) -> Result<(), AddressError> {
+        match self.backend.has_password {
+            None => Err(AddressError::NoServer),
+            Some(has_password) if has_password(&self.place) => Err(AddressError::HasPassword),
+            Some(_) => Ok(()),
+        }
     }
 
     /// What is behind the scheme; all of a URL that the backend reads as a whole.
@@ -232,6 +263,8 @@ impl fmt::Display for AddressError {
             Self::Place { what } => f.write_str(what),
             Self::Twice { name } => write!(f, "the parameter {name} is given twice"),
             Self::Value { name, value, expected } => write!(f, "the parameter {name} is {expected}, not {value:?}"),
+            Self::NoServer => f.write_str("only a journal on a PostgreSQL server takes a password"),
+            Self::HasPassword => f.write_str("the URL has a password as well: leave one of the two out"),
         }
     }
 }

@@ -52,7 +52,7 @@ pub mod sqlite;
 pub mod transaction;
 mod worker;
 
-pub use address::{Address, AddressError, KeptSecret, OpenOptions, Opened};
+pub use address::{Address, AddressError, KeptSecret, OpenOptions, Opened, Password};
 pub use archive::Archive;
 pub use chain::{Chain, Sign, Signer};
 pub use entry::Slot;

@@ -51,7 +51,7 @@ impl Line {
         let on_batch: journal::OnBatch = Box::new(move |batch| drop(tell.send(batch)));
         // What a file was signed with may be beside it, whatever other secrets there are.
         let has_own = is_source && address.path().is_some_and(|path| has_secret_beside(&path));
-        let options = OpenOptions { only_looks: false, has_secret: !has_own && !secrets.is_empty() };
+        let options = OpenOptions { only_looks: false, has_secret: !has_own && !secrets.is_empty(), password: None };
         let opened = py.detach(|| address.open(options, on_batch))?;
         match opened.secret {
             KeptSecret::Secret(secret) => secrets.push(secret.into()),

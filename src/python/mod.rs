@@ -48,6 +48,7 @@ mod number;
 mod occurrence;
 mod outcome;
 mod parse;
+mod password;
 mod pause;
 mod pickle;
 mod places;
@@ -104,6 +105,7 @@ fn _treadle(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(inspect::inspect, module)?)?;
     module.add_function(wrap_pyfunction!(history::archive, module)?)?;
     module.add_function(wrap_pyfunction!(journal::journal_shown, module)?)?;
+    module.add_function(wrap_pyfunction!(journal::journal_takes_password, module)?)?;
     module.add_function(wrap_pyfunction!(journal::postgres_statements, module)?)?;
     module.add_function(wrap_pyfunction!(gate::set_result_unless_done, module)?)?;
     module.add_function(wrap_pyfunction!(wake::set_exception_unless_done, module)?)?;

@@ -1,7 +1,7 @@
 """What users call: `Engine`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -45,6 +45,9 @@ class Engine(KnownRuns):
         workflows: the workflows whose runs this process executes.
         durability: "step": the successors of a step start when the step is on disk; "pipelined":
             they start at once, and only the result waits for the disk.
+        password: a function that returns the password for a new connection to PostgreSQL, such as
+            a token of a cloud. It is called for each connection, in a thread of its own; the URL
+            has none then.
         secret: signs opaque values; one, or several of which the first one signs. The default is
             `TREADLE_SECRET`, else a file beside the database, which is created; beside PostgreSQL
             there is none, so that one of the two is needed.
@@ -79,6 +82,7 @@ class Engine(KnownRuns):
         *,
         workflows: Iterable[Workflow] = (),
         durability: Durability = "step",
+        password: Callable[[], str] | None = None,
         secret: str | bytes | Sequence[str | bytes] | None = None,
         sign: Sign = "opaque",
         history: History = "folded",
@@ -92,6 +96,7 @@ class Engine(KnownRuns):
             url,
             workflows=workflows,
             durability=durability,
+            password=password,
             secret=secret,
             sign=sign,
             history=history,

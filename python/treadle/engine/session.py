@@ -77,6 +77,7 @@ class Session:
             keeps_history=settings.keeps_history,
             only_looks=self._only_looks,
             host=(self, self.loop, settings.observers),
+            password=settings.password,
         )
         self._journal = await Opening(make).journal()
         self.loop.add_reader(self._journal.fileno(), self._journal._drain)

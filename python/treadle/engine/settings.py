@@ -1,11 +1,12 @@
 """What an engine is given."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Literal
 
 from .. import checks
-from .._treadle import journal_path, journal_shown
+from .._treadle import journal_path, journal_shown, journal_takes_password
 from ..lifecycle import observers_of
 from ..signing import secrets_of
 from ..workflow import Workflow
@@ -27,6 +28,7 @@ class Settings:
         *,
         workflows: Iterable[Workflow],
         durability: Durability,
+        password: Callable[[], str] | None,
         secret: str | bytes | Sequence[str | bytes] | None,
         sign: Sign,
         history: History,
@@ -42,6 +44,7 @@ class Settings:
         self.url = url
         # The URL as it is shown: without a password.
         self.shown = journal_shown(url)
+        self.password = _checked(password, url)
         if durability not in ("step", "pipelined"):
             raise ValueError(f'durability: "step" or "pipelined" expected, not {durability!r}')
         if sign not in ("opaque", "all"):
@@ -77,6 +80,15 @@ class Settings:
                 f"workflow {workflow.name!r} is not one of the engine's workflows ({names}): give "
                 f"it to Engine(workflows=[...]), so that its runs can go on after a restart"
             )
+
+
+def _checked(password: Callable[[], str] | None, url: str) -> Callable[[], str] | None:
+    if password is None:
+        return None
+    if not callable(password) or iscoroutinefunction(password):
+        raise TypeError("password: a function that returns a str is expected")
+    journal_takes_password(url)
+    return password
 
 
 def _by_name(workflows: Iterable[Workflow]) -> dict[str, Workflow]:

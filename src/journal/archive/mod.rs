@@ -24,6 +24,7 @@ pub(super) const BACKEND: address::Backend = address::Backend {
     parameters: &[],
     is_file: true,
     read: None,
+    has_password: None,
     open: open_address,
 };
 

@@ -22,6 +22,7 @@ pub(super) const BACKEND: address::Backend = address::Backend {
     parameters: &[],
     is_file: false,
     read: None,
+    has_password: None,
     open: |_, _, on_batch| {
         let journal = open(&MemoryStore::default(), on_batch)?;
         Ok(Opened { journal, secret: KeptSecret::Anything })

@@ -6,17 +6,20 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Error, Row, Statement};
 
-use super::fault::{Fault, is_consequence};
+use super::fault::{Fault, is_consequence, unusable};
 use super::place::Place;
 use super::tls::Tls;
+use crate::journal::address::Password;
 
 /// A statement: `{s}` in it stands for the schema.
 pub(super) struct Sql {
@@ -60,6 +63,9 @@ pub(super) enum Around {
 /// others from its runs.
 pub(super) const IDLE: &str = "2s";
 
+/// How long to wait for a password.
+const ASKING: Duration = Duration::from_secs(30);
+
 // Plans must not depend on how large the tables were when a statement was prepared: each statement walks an index.
 const SETTINGS: [(&str, &str); 10] = [
     ("search_path", "pg_catalog"),
@@ -90,6 +96,21 @@ pub(super) struct Link {
 
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<Vec<Row>, Error>> + 'a>>;
 
+// It is asked on a thread of its own: what gives it may take long, and closing must not wait for it.
+async fn password_of(password: &Password, place: &Place) -> Result<String, Fault> {
+    let (tell, told) = oneshot::channel();
+    let Password(password) = password.clone();
+    let asking = thread::Builder::new().name("treadle-password".into()).spawn(move || tell.send(password()));
+    asking.map_err(|error| Fault::Lost(format!("no thread to ask for a password: {error}")))?;
+    let why = match timeout(ASKING, told).await {
+        Ok(Ok(Ok(given))) => return Ok(given),
+        Ok(Ok(Err(why))) => why,
+        Ok(Err(_)) => "it gave no answer".into(),
+        Err(_) => return Err(Fault::Lost(format!("no password within {} s", ASKING.as_secs()))),
+    };
+    Err(Fault::Broken(unusable(place, format!("asks for a password: {why}"), "see what Engine(password=...) does")))
+}
+
 impl Link {
     /// Connects. `notified` gets the payload of each notification.
     pub(super) async fn open(
@@ -97,7 +118,11 @@ impl Link {
         tls: &Tls,
         notified: Option<UnboundedSender<String>>,
     ) -> Result<Self, Fault> {
-        let connecting = place.server.connect(tls.clone());
+        let mut server = place.server.clone();
+        if let Some(password) = &place.password {
+            server.password(password_of(password, place).await?);
+        }
+        let connecting = server.connect(tls.clone());
         let patience = place.server.get_connect_timeout().copied().unwrap_or(place.patience) * 2;
         let (client, mut connection) = match timeout(patience, connecting).await {
             Ok(connected) => connected.map_err(|error| Fault::of_connecting(&error, place))?,

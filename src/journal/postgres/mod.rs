@@ -55,6 +55,7 @@ pub(super) const BACKEND: address::Backend = address::Backend {
     parameters: &[],
     is_file: false,
     read: Some(|url| Place::parse(url).map(|place| place.to_string()).map_err(|error| error.to_string())),
+    has_password: Some(|url| Place::parse(url).is_ok_and(|place| place.has_password())),
     open: open_address,
 };
 
@@ -66,7 +67,7 @@ fn open_address(address: &Address, options: OpenOptions, on_batch: OnBatch) -> R
         why: format!("is none: {error}"),
         remedy: "correct it".into(),
     };
-    let place = Place::parse(address.place()).map_err(wrong)?;
+    let place = Place::parse(address.place()).map_err(wrong)?.with_password(options.password);
     let options = Options { only_looks: options.only_looks, ..Options::default() };
     Ok(Opened { journal: open(&place, &options, on_batch)?, secret: KeptSecret::Nothing })
 }

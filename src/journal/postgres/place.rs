@@ -8,6 +8,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 
 use super::tls::Verify;
+use crate::journal::address::Password;
 
 /// How a URL begins.
 pub const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
@@ -23,6 +24,10 @@ const KNOWN: &str = "application_name, connect_timeout, dbname, host, listen, pa
 #[derive(Clone)]
 pub struct Place {
     pub(super) server: Config,
+    // Asked for each connection, in the place of a password in `server`.
+    pub(super) password: Option<Password>,
+    // Whether the URL has a password, not a variable.
+    has_password: bool,
     pub(super) verify: Verify,
     pub(super) root_certificates: Option<PathBuf>,
     pub(super) schema: String,
@@ -73,11 +78,23 @@ impl Place {
         Self::read(url, &variable)
     }
 
+    /// The same, with passwords that are asked for, one for each connection.
+    pub fn with_password(self, password: Option<Password>) -> Self {
+        let listen = self.listen.map(|place| Box::new(place.with_password(password.clone())));
+        Self { password, listen, ..self }
+    }
+
+    /// Whether its URL, or the one to listen at, has a password.
+    pub fn has_password(&self) -> bool {
+        self.has_password || self.listen.as_ref().is_some_and(|place| place.has_password())
+    }
+
     fn read(url: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, BadUrl> {
         let rest = SCHEMES.iter().find_map(|scheme| url.strip_prefix(scheme));
         let rest = rest.ok_or_else(|| bad("a URL of PostgreSQL begins with postgresql://"))?;
         let mut parts = Parts::default();
         parts.read(rest)?;
+        parts.has_password = parts.password.is_some();
         parts.complete(variable)?;
         let listen = match parts.listen.take() {
             Some(url) => {
@@ -95,6 +112,7 @@ impl Place {
 struct Parts {
     user: Option<String>,
     password: Option<String>,
+    has_password: bool,
     hosts: Vec<String>,
     ports: Vec<u16>,
     database: Option<String>,
@@ -250,6 +268,8 @@ impl Parts {
         }
         Ok(Place {
             server,
+            password: None,
+            has_password: self.has_password,
             verify,
             root_certificates: self.root_certificates.filter(|path| path != "system").map(PathBuf::from),
             schema: self.schema,

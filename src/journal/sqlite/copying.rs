@@ -13,7 +13,7 @@ pub(super) fn take(db: &Connection, id: RunId, owner: OwnerId, op: OpId) -> Answ
     copying::take(&mut run.row, owner, op)?;
     run.owner = number;
     place(db, &run)?;
-    failpoint!("journal.run_taken");
+    failpoint!("copy.run_taken");
     Ok(Reply::Taken(Box::new(run.row)))
 }
 
@@ -22,7 +22,7 @@ pub(super) fn leave(db: &Connection, id: RunId, epoch: u64, seen: Seen) -> Answe
     copying::leave(&mut run.row, epoch, seen)?;
     run.owner = None;
     place(db, &run)?;
-    failpoint!("journal.run_left");
+    failpoint!("copy.run_left");
     Ok(Reply::Done)
 }
 
@@ -33,7 +33,7 @@ pub(super) fn remove(db: &Connection, id: RunId, epoch: u64, seen: Seen) -> Answ
         ends::push(db, id)?;
     }
     runs::forget(db, run.n)?;
-    failpoint!("journal.run_removed");
+    failpoint!("copy.run_removed");
     Ok(Reply::Done)
 }
 

@@ -62,6 +62,7 @@ pub(super) const BACKEND: address::Backend = address::Backend {
     }],
     is_file: true,
     read: None,
+    has_password: None,
     open: open_address,
 };
 

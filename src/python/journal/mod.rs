@@ -39,7 +39,7 @@ use mailbox::{Mailbox, Pace};
 
 pub use answers::{phase_name, row};
 pub use calls::{duration, id, phase};
-pub use opening::{journal_path, journal_shown, postgres_statements, random};
+pub use opening::{journal_path, journal_shown, journal_takes_password, postgres_statements, random};
 
 /// A journal, on the event loop that opened it.
 #[pyclass(frozen, module = "treadle._treadle")]

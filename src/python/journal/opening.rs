@@ -17,17 +17,18 @@ use crate::Secrets;
 use crate::journal::{self, Address, KeptSecret, OpIds, OpenOptions, Outbox, OwnerId, Sign, Signer};
 use crate::python::lifecycle::some_observers;
 use crate::python::plan::micros;
-use crate::python::{clock, error};
+use crate::python::{clock, error, password};
 use crate::writer::Durability;
 
 #[pymethods]
 impl Journal {
     /// Opens a journal by its URL, for a host: who listens to it, and the event loop. With `only_looks` nothing is made or changed. `signing` says which
-    /// secrets there are, and whether all is signed. What a journal that is away has not taken for `patience` is given up. It blocks while another process has a file locked, so it is for a
+    /// secrets there are, and whether all is signed. `password` is asked for one for each
+    /// connection. What a journal that is away has not taken for `patience` is given up. It blocks while another process has a file locked, so it is for a
     /// thread of its own.
     #[new]
     #[allow(clippy::too_many_arguments)]
-    #[pyo3(signature = (url, signing, *, patience, is_pipelined, keeps_history, only_looks, host))]
+    #[pyo3(signature = (url, signing, *, patience, is_pipelined, keeps_history, only_looks, host, password = None))]
     fn new(
         py: Python<'_>,
         url: &str,
@@ -37,6 +38,7 @@ impl Journal {
         keeps_history: bool,
         only_looks: bool,
         host: (Py<PyAny>, Py<PyAny>, Option<Bound<'_, PyTuple>>),
+        password: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let (mut secrets, signs_all) = signing;
         let (listener, event_loop, observers) = host;
@@ -47,7 +49,8 @@ impl Journal {
         let mailbox = Arc::new(Mailbox { batches: Mutex::default(), is_rung: AtomicBool::new(false), bell });
         let post = Arc::clone(&mailbox);
         let on_batch: journal::OnBatch = Box::new(move |batch| post.put(batch));
-        let options = OpenOptions { only_looks, has_secret: !secrets.is_empty() };
+        let password = password.map(|function| password::source(py, function)).transpose()?;
+        let options = OpenOptions { only_looks, has_secret: !secrets.is_empty(), password };
         let opened = py.detach(|| address.open(options, on_batch))?;
         match opened.secret {
             KeptSecret::Secret(secret) => secrets.push(secret.into()),
@@ -95,6 +98,12 @@ fn address(url: &str) -> PyResult<Address> {
 #[pyfunction]
 pub fn journal_path(url: &str) -> PyResult<Option<PathBuf>> {
     Ok(address(url)?.path())
+}
+
+/// Refuses passwords that are given apart from the URL of a journal, if it asks for none or has one.
+#[pyfunction]
+pub fn journal_takes_password(url: &str) -> PyResult<()> {
+    address(url)?.takes_password().map_err(|error| PyValueError::new_err(format!("password: {error}")))
 }
 
 /// Checks the URL of a journal: how it is shown, without user and password.

@@ -89,7 +89,7 @@ fn opened(bytes: &[u8]) -> Box<dyn Journal> {
     std::fs::write(file.path(), bytes).unwrap();
     let url = format!("archive:///{}", file.path().display());
     let address = treadle::journal::Address::parse(&url).unwrap();
-    let opened = address.open(OpenOptions { only_looks: true, has_secret: false }, Box::new(|_| {})).unwrap();
+    let opened = address.open(OpenOptions { only_looks: true, ..OpenOptions::default() }, Box::new(|_| {})).unwrap();
     assert!(opened.secret == KeptSecret::Nothing);
     opened.journal
 }
