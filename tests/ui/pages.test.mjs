@@ -58,16 +58,17 @@ test("a filter is the URL, is explained when it makes no sense, and is saved as 
 
 test("rows are reached and opened by keys", async () => {
   const { page, context, faults } = await open(server);
+  const focused = (at) => page.waitForFunction((row) => document.activeElement.dataset.at === row, at);
   await page.keyboard.press("j");
   await page.keyboard.press("j");
-  assert.equal(await page.evaluate(() => document.activeElement.dataset.at), "1");
+  await focused("1");
   await page.keyboard.press("k");
-  assert.equal(await page.evaluate(() => document.activeElement.dataset.at), "0");
+  await focused("0");
   // Keys that come before the page is drawn again are steps of their own.
   await page.evaluate(() => {
     for (const key of "jj") document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
   });
-  await page.waitForFunction(() => document.activeElement.dataset.at === "2");
+  await focused("2");
   await page.keyboard.press("Enter");
   await page.waitForSelector(".page-run");
   for (const [keys, heading] of [["gw", "Workflows"], ["gp", "Processes"], ["ga", "Waiting"], ["gr", "Runs"]]) {

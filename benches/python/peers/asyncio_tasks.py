@@ -105,6 +105,34 @@ def fan_out(workers: int, suspend: bool) -> Run:
     return run
 
 
+async def number_of(number: int) -> int:
+    return number
+
+
+def memos(calls: int) -> Run:
+    async def start(event: Start) -> Stop:
+        return Stop(sum([await number_of(n) for n in range(calls)]))
+
+    async def run() -> Any:
+        return await dispatch({Start: start}, Start(0))
+
+    return run
+
+
+def children(runs: int) -> Run:
+    async def one(event: Start) -> Stop:
+        return Stop(event.n)
+
+    async def start(event: Start) -> Stop:
+        started = [dispatch({Start: one}, Start(n)) for n in range(runs)]
+        return Stop(sum(await asyncio.gather(*started)))
+
+    async def run() -> Any:
+        return await dispatch({Start: start}, Start(0))
+
+    return run
+
+
 def stream(events: int) -> Run:
     async def run() -> int:
         queue: asyncio.Queue[A | None] = asyncio.Queue()

@@ -40,6 +40,18 @@ class Engine(Protocol):
         With `suspend` each worker awaits `asyncio.sleep(0)` once.
         """
 
+    def memos(self, calls: int) -> Run:
+        """One step awaits a coroutine function `calls` times, so that a retry would not call again.
+
+        The measure makes the bare calls. The result is the sum of the numbers that they return.
+        """
+
+    def children(self, runs: int) -> Run:
+        """One step starts `runs` runs of one step at once, and awaits them.
+
+        The result is the sum of their results, which are the numbers that they were given.
+        """
+
     def stream(self, events: int) -> Run:
         """A step writes `events` events without a pause, a reader outside takes them.
 

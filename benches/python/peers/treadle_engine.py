@@ -87,6 +87,44 @@ def fan_out(workers: int, suspend: bool) -> Run:
     return run
 
 
+async def number_of(number: int) -> int:
+    return number
+
+
+def memos(calls: int) -> Run:
+    @step
+    async def start(ctx: Context, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=sum([await ctx.once("ask", number_of, n) for n in range(calls)]))
+
+    workflow = Workflow("memos", [start])
+
+    async def run() -> object:
+        return await workflow.run()
+
+    return run
+
+
+def children(runs: int) -> Run:
+    @step
+    async def one(ev: StartEvent) -> StopEvent:
+        return StopEvent(result=ev.n)
+
+    small = Workflow("small", [one])
+
+    @step
+    async def start(ctx: Context, ev: StartEvent) -> StopEvent:
+        return StopEvent(
+            result=sum(await asyncio.gather(*[ctx.run(small, n=n) for n in range(runs)]))
+        )
+
+    workflow = Workflow("children", [start])
+
+    async def run() -> object:
+        return await workflow.run()
+
+    return run
+
+
 def stream(events: int) -> Run:
     @step
     async def start(ctx: Context, ev: StartEvent) -> StopEvent:

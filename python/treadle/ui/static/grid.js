@@ -78,7 +78,8 @@ export function Grid({ label, columns, count, rowHeight = 34, row, onSeen, onFoc
     }
   };
 
-  useEffect(() => {
+  // As soon as rows are there, so that no key is lost.
+  useLayoutEffect(() => {
     const stepped = (event) => move((wanted.current ?? focused.current ?? -1) + event.detail);
     const opened = () => {
       const at = wanted.current ?? focused.current ?? -1;
