@@ -131,6 +131,10 @@ async def test_a_stream_is_read_in_another_process(postgres: str):
         with Process(postgres, WORKER) as worker:
             assert worker.line() == "open"
             run_id = await engine.submit(pages, number=1)
+            async with asyncio.timeout(20):
+                # The reader could execute it as well.
+                while (await engine.get(run_id).info()).seq < 3:
+                    await asyncio.sleep(0.01)
             async with engine_on(postgres) as reader, asyncio.timeout(20):
                 assert [event.done async for event in reader.stream_events(run_id)] == [1, 2]
             assert await engine.get(run_id) == (1, worker.pid)

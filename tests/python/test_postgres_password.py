@@ -162,7 +162,7 @@ def test_where_no_password_is_asked_for_none_is_taken():
         Engine("sqlite:///runs.db", password=lambda: "")
     for twice in (
         url,
-        "postgresql://127.0.0.1/app?password=word",
+        "postgresql://app@127.0.0.1/app?password=word",
         f"postgresql://app@h/d?listen={url}",
     ):
         with pytest.raises(ValueError, match="the URL has a password as well") as caught:
@@ -170,4 +170,4 @@ def test_where_no_password_is_asked_for_none_is_taken():
         assert "word@" not in str(caught.value)
     for wrong in ("a token", of_a_coroutine):
         with pytest.raises(TypeError, match="password: a function that returns a str"):
-            Engine("postgresql://127.0.0.1/app", password=wrong)  # type: ignore[arg-type]
+            Engine("postgresql://app@127.0.0.1/app", password=wrong)  # type: ignore[arg-type]

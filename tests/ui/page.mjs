@@ -27,8 +27,8 @@ export function fill(url, ...kind) {
   if (done.status !== 0) throw new Error(`fill.py has failed: ${done.stderr}`);
 }
 
-function started(arguments_, isReady) {
-  const child = spawn(PYTHON, arguments_, { cwd: HERE, stdio: ["ignore", "pipe", "inherit"] });
+function started(arguments_, isReady, cwd = HERE) {
+  const child = spawn(PYTHON, arguments_, { cwd, stdio: ["ignore", "pipe", "inherit"] });
   processes.add(child);
   return new Promise((resolve, reject) => {
     let text = "";
@@ -45,8 +45,10 @@ export async function worker(url) {
   return (await started([join(HERE, "fill.py"), url, "live"], (text) => text.includes("going on")))[0];
 }
 
-export async function serve(url, ...options) {
-  const [child, found] = await started(["-m", "treadle", "ui", url, ...options], (text) => /http:\S+\n/.exec(text));
+export const serve = (url, ...options) => serveIn(HERE, url, ...options);
+
+export async function serveIn(folder, url, ...options) {
+  const [child, found] = await started(["-m", "treadle", "ui", url, ...options], (text) => /http:\S+\n/.exec(text), folder);
   return { child, url: found[0].trim(), base: found[0].trim().split("#")[0] };
 }
 

@@ -1,7 +1,7 @@
 // Pictures of the page, for the documentation and for people who look at it: `screenshots.mjs FOLDER`.
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
-import { fill, finish, newJournal, open, serve } from "./page.mjs";
+import { copyFileSync, mkdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fill, finish, newJournal, open, ROOT, serveIn } from "./page.mjs";
 
 const SIZES = { narrow: [390, 844], usual: [1280, 800], large: [1920, 1080] };
 const folder = process.argv[2];
@@ -9,7 +9,8 @@ mkdirSync(folder, { recursive: true });
 
 const url = newJournal();
 fill(url, "demo");
-const server = await serve(url, "--actions");
+// The page shows the URL of the journal.
+const server = await serveIn(dirname(url.slice("sqlite:///".length)), "sqlite:///runs.db", "--actions");
 for (const colorScheme of ["light", "dark"]) {
   for (const [size, [width, height]] of Object.entries(SIZES)) {
     const { page, context, at } = await open(server, { colorScheme, viewport: { width, height } });
@@ -41,5 +42,8 @@ for (const colorScheme of ["light", "dark"]) {
     });
     await context.close();
   }
+}
+for (const [name, shown] of [["runs", "light"], ["timeline", "light"], ["state", "light"], ["graph", "dark"]]) {
+  copyFileSync(join(folder, `${name}-usual-${shown}.png`), join(ROOT, "docs", "pictures", `ui_${name}.png`));
 }
 await finish();

@@ -233,14 +233,15 @@ async def run_errand(ctx: Context, ev: StartEvent) -> StopEvent:
         return StopEvent(result=number)
 
 
+# Some have limits that are met: what waits for a place is not lost either.
 errand = Workflow("errand", [run_errand])
-leading = Workflow("leading", [lead])
-jobs = Workflow("jobs", [begin, work, join, hold, finish])
+leading = Workflow("leading", [lead], max_runs=2)
+jobs = Workflow("jobs", [begin, work, join, hold, finish], max_runs=6)
 doomed = Workflow("doomed", [stumble])
 endless = Workflow("endless", [wait])
 limited = Workflow("limited", [wait], timeout=0.05)
 spoilt = Workflow("spoilt", [spoil, rot])
-mailbox = Workflow("mailbox", [receive])
+mailbox = Workflow("mailbox", [receive], max_runs=1)
 mailer = Workflow("mailer", [write, sign])
 ALL = [jobs, doomed, endless, limited, spoilt, mailbox, mailer, leading, errand]
 
