@@ -2,7 +2,7 @@
 
 use crate::timers::Time;
 
-/// Whether a run is on its way from one journal to another. Nobody goes on with one that is.
+/// Whether a run is on its way from one journal to another. No process continues one that is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Copying {
